@@ -1,0 +1,37 @@
+# `make bench` and `make test` each work alone on a fresh clone.
+# PIP_ARGS goes to pip as it stands, e.g. to choose another PyTorch build (see README).
+PYTHON   ?= python3
+PIP_ARGS ?=
+SPEC     ?= bench/specs/small_data.yaml
+VENV     := .venv
+BIN      := $(VENV)/bin
+STAMP    := $(VENV)/.installed
+
+.PHONY: bench test install lint dashboard clean
+
+bench: install
+	$(BIN)/reconbench run $(SPEC)
+
+test: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ReconBench needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[dev]'
+	touch $@
+
+lint: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+dashboard: install
+	$(BIN)/streamlit run dashboard/app.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,246 @@
+"""The command line: run, plan, report, replay."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from bench import __version__, spec
+from bench.errors import UserError
+from bench.spec import Benchmark
+
+DEFAULT_SPEC = Path(__file__).parent / "specs" / "small_data.yaml"
+RECORDED = ("ray", "torch", "optuna", "numpy", "scikit-image", "nilearn", "scipy")
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
+)
+console = Console(soft_wrap=not sys.stdout.isatty())
+
+SpecPath = Annotated[
+    Path | None, typer.Argument(help="benchmark file; default: the small-data benchmark")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change a key of the file, e.g. seeds=1"),
+]
+Smoke = Annotated[bool, typer.Option(help="shrink everything to a check that takes seconds")]
+Run = Annotated[Path, typer.Argument(help="run folder, e.g. results/small_data")]
+
+
+@app.command()
+def run(
+    path: SpecPath = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default results/<name>")] = None,
+    settings: Settings = None,
+    smoke: Smoke = False,
+) -> None:
+    """Run a benchmark, or finish one that was interrupted; then print its leaderboard."""
+    benchmark = _load(path, settings, smoke)
+    # Imported late: naming a wrong key should not wait for PyTorch and Ray.
+    from bench import data, report, sweep
+    from bench.store import Store
+
+    _check(benchmark)
+    store = Store(out or Path("results") / benchmark.name)
+    dataset = data.load(benchmark.dataset)
+    split = data.split(
+        dataset, max(benchmark.n_train), benchmark.dataset.n_val, benchmark.dataset.n_test
+    )
+    store.begin(benchmark, _digest(split))
+    chosen = sweep.cells_of(benchmark)
+    store.write_manifest(
+        started=store.manifest().get("started", _now()),
+        cells=len(chosen),
+        audit=vars(dataset.audit),
+        **_surroundings(),
+    )
+    console.print(
+        f"{benchmark.name}: {len(chosen)} cells -> {store.folder}", markup=False, highlight=False
+    )
+    outcome = sweep.run(benchmark, split, store, console)
+    board = report.write(store)
+    if not outcome.failed and "finished" not in store.manifest():
+        store.write_manifest(finished=_now())
+    report.show(board, benchmark, console)
+    _farewell(store.folder)
+    if outcome.failed:
+        for cell, reason in outcome.failed.items():
+            console.print(f"failed: {cell}: {reason}", markup=False, highlight=False)
+        raise UserError(
+            f"{len(outcome.failed)} of {len(chosen)} cells failed (named above); "
+            "the same command tries them again"
+        )
+
+
+@app.command()
+def plan(path: SpecPath = None, settings: Settings = None, smoke: Smoke = False) -> None:
+    """Show what a run would do: its cells, trials, refits and optimiser steps."""
+    benchmark = _load(path, settings, smoke)
+    from bench import methods, sweep
+    from bench.sweep.searcher import seeds_of
+
+    _check(benchmark)
+    table = Table(title=benchmark.name, title_justify="left")
+    for header in ("method", "kind", "cells", "trials", "refits", "steps at most"):
+        table.add_column(header, justify="left" if header in ("method", "kind") else "right")
+    chosen = sweep.cells_of(benchmark)
+    counts = Counter(cell.method.label for cell in chosen)
+    for method in benchmark.methods:
+        cell = next(cell for cell in chosen if cell.method == method)
+        learned = methods.is_learned(method.name)
+        tuned = methods.space_of(method.name, method.fixed)
+        count, trials = counts[method.label], benchmark.budget.trials if tuned else 1
+        refits = count * seeds_of(cell, benchmark)
+        steps = (count * trials + refits) * benchmark.budget.steps if learned else 0
+        table.add_row(
+            method.label, "learned" if learned else "classical",
+            *(f"{number:,}" for number in (count, count * trials, refits, steps)),
+        )  # fmt: skip
+    console.print(table)
+    console.print(f"{len(chosen)} cells", highlight=False)
+
+
+@app.command()
+def report(folder: Run) -> None:
+    """Write the report of a run, finished or not, and print its leaderboard."""
+    from bench import report as reports
+    from bench.store import Store
+
+    store = Store(folder)
+    board = reports.write(store)
+    if board.table.empty:
+        raise UserError(f"{folder}: no cell has finished yet")
+    reports.show(board, store.spec(), console)
+    _farewell(folder)
+
+
+@app.command()
+def replay(
+    folder: Run, cell: Annotated[str, typer.Argument(help="id of a cell, as in its rows")]
+) -> None:
+    """Train a cell's best configuration again and compare its test PSNR with the stored one."""
+    from bench.replay import replay as again
+    from bench.store import Store
+
+    for seed, before, now in again(Store(folder), cell):
+        console.print(
+            f"seed {seed}: {now:.4f} dB now, {before:.4f} dB in the run, "
+            f"difference {now - before:+.4f} dB",
+            highlight=False,
+        )
+
+
+def main() -> None:
+    """Run the command line; a `UserError` ends in one line and exit status 2."""
+    _guarded(app)
+
+
+def run_script() -> None:
+    """Be `reconbench run`, for `bench/run.py`."""
+    script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    script.command()(run)
+    _guarded(script)
+
+
+def _guarded(application: typer.Typer) -> None:
+    try:
+        application()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _load(path: Path | None, settings: list[str] | None, smoke: bool) -> Benchmark:
+    benchmark = spec.load(path or DEFAULT_SPEC, dict(_setting(text) for text in settings or []))
+    return benchmark.smoke() if smoke else benchmark
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {text}: write it as key=value, e.g. --set budget.trials=4")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
+
+
+def _check(benchmark: Benchmark) -> None:
+    """Refuse what only readers, degradations and methods can judge, before any work is done."""
+    from bench import data, methods, physics, training
+
+    data.check(benchmark.dataset)
+    for task in spec.tasks(benchmark):
+        degradation = task.degradation
+        physics.create(
+            degradation.name, task.level, benchmark.dataset.image_size, **degradation.options
+        )
+    for method in benchmark.methods:
+        training.check(method.name, method.fixed)
+        methods.space_of(method.name)
+
+
+def _digest(split: Any) -> str:
+    return "-".join(part.digest() for part in (split.train, split.val, split.test))
+
+
+def _surroundings() -> dict[str, Any]:
+    """Record what the numbers may depend on."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "versions": {
+            "reconbench": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in RECORDED},
+        },
+        "hardware": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cpus": os.cpu_count(),
+            "gpus": gpus,
+        },
+        "git": _revision(),
+    }
+
+
+def _revision() -> str | None:
+    """The revision of the checkout that this code runs from; None outside one."""
+    here = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _farewell(folder: Path) -> None:
+    dashboard = Path(__file__).parent.parent / "dashboard" / "app.py"
+    if dashboard.is_relative_to(Path.cwd()):
+        dashboard = dashboard.relative_to(Path.cwd())
+    binary = Path(sys.executable).with_name("streamlit")
+    command = binary.relative_to(Path.cwd()) if binary.is_relative_to(Path.cwd()) else "streamlit"
+    console.print(f"\nReport:    {folder / 'report' / 'leaderboard.html'}", highlight=False)
+    console.print(f"Dashboard: {command} run {dashboard} -- {folder}", highlight=False)

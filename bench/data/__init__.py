@@ -1,0 +1,57 @@
+"""Readers, one file each; `load` chooses by `dataset.source`; `split` parts by subject."""
+
+import sys
+from typing import Any
+
+from pydantic import ValidationError, validate_call
+
+from bench import plugins
+from bench.data.base import Audit, Dataset, ImageSet
+from bench.data.splits import Split, split
+from bench.errors import UserError, unknown
+from bench.plugins import check_options, options_of
+from bench.spec import DatasetSpec
+
+__all__ = ["Audit", "Dataset", "ImageSet", "Split", "check", "load", "sources", "split"]
+
+PARTS = {"prepare", "splits"}
+
+
+def sources() -> list[str]:
+    """List the readers."""
+    return [name for name in plugins.modules(sys.modules[__name__]) if name not in PARTS]
+
+
+def check(spec: DatasetSpec) -> None:
+    """Refuse an unknown source or option before anything is read.
+
+    Raises:
+        UserError: with the nearest spelling.
+    """
+    check_options("dataset", spec.options, options_of(_reader(spec), ("path", "image_size")))
+
+
+def load(spec: DatasetSpec) -> Dataset:
+    """Read a dataset.
+
+    Returns:
+        images, float32 of shape (n, 1, size, size) in [0, 1], their ids and subjects, and the
+        audit of the reading.
+
+    Raises:
+        UserError: unknown source or option, or nothing usable at the path.
+    """
+    check(spec)
+    read = validate_call(_reader(spec))
+    try:
+        return read(path=spec.path, image_size=spec.image_size, **spec.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"dataset.{key}: {first['msg']} (given: {first['input']!r})") from None
+
+
+def _reader(spec: DatasetSpec) -> Any:
+    if spec.source not in sources():
+        raise unknown("dataset.source", spec.source, sources())
+    return plugins.load_module(f"{__name__}.{spec.source}").read

@@ -1,0 +1,61 @@
+"""Images with their ids and subjects, and what was noticed while reading them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float32
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Ground-truth images; the i-th id and subject belong to the i-th image.
+
+    Attributes:
+        images: float32, shape (n, 1, H, W), magnitude in [0, 1].
+        ids: one per image, unique and stable across runs (a path below the folder, say).
+        subjects: one per image; images of one subject never stand in two splits.
+    """
+
+    images: Float32[np.ndarray, "n 1 h w"]
+    ids: list[str]
+    subjects: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, index: Sequence[int]) -> "ImageSet":
+        """Select images by position."""
+        chosen = list(index)
+        return ImageSet(
+            self.images[chosen], [self.ids[i] for i in chosen], [self.subjects[i] for i in chosen]
+        )
+
+    def digest(self) -> str:
+        """Hash pixels, ids and subjects, to tell whether two runs saw the same data."""
+        state = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
+        state.update(repr((self.images.shape, self.ids, self.subjects)).encode())
+        return state.hexdigest()[:16]
+
+
+@dataclass
+class Audit:
+    """What a reader of the report should know about the data.
+
+    Attributes:
+        notes: sentences on the nature of the data.
+        skipped: file -> why it was left out.
+        badges: short marks carried by every leaderboard line.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    badges: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Dataset(ImageSet):
+    """An ImageSet with the audit of its reading."""
+
+    audit: Audit = field(default_factory=Audit)

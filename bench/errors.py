@@ -1,0 +1,23 @@
+"""Failures that a user can cause and mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake in the input: one line that names the file or key, what is wrong, what to do.
+
+    The command line prints it without a traceback and exits with status 2.
+    """
+
+
+class DivergedError(Exception):
+    """A trial whose numbers are no longer finite; recorded as failed, the sweep goes on."""
+
+
+def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
+    """Build the error for a misspelt name: the nearest spelling and everything that is known."""
+    known = sorted(known)
+    near = get_close_matches(given, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UserError(f"unknown {what} {given!r}{hint} (known: {', '.join(known) or 'none'})")

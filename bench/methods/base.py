@@ -1,0 +1,64 @@
+"""What every method is: a reconstructor that maps measurements and physics to images."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from bench.physics import Physics
+
+
+class Reconstructor(nn.Module, ABC):
+    """A built method: callable `(y, physics) -> x_hat`.
+
+    Class attributes:
+        kind: "classical" or "learned".
+        uses_training_images: whether it is run once per training-set size.
+        deterministic: whether every seed gives the same images, so that one refit says all.
+        search_space: what the sweep may vary, for a method of a user's own package; a built-in
+            method has its file in `search_spaces/` instead.
+    """
+
+    kind: ClassVar[str]
+    uses_training_images: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = False
+    search_space: ClassVar[Mapping[str, Mapping[str, Any]] | None] = None
+
+    @abstractmethod
+    def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 1 h w"]:
+        """Reconstruct images from their measurements alone."""
+
+
+class Classical(Reconstructor):
+    """A method without weights to train; its parameters are tuned on validation images."""
+
+    kind = "classical"
+    uses_training_images = False
+    deterministic = True
+
+    def prepare(self, images: Float[Tensor, "n 1 h w"]) -> None:
+        """Take in the training images, for the few that use them (`uses_training_images`)."""
+
+
+class Denoiser(Classical):
+    """A classical denoiser of one image at a time, applied to `A_dagger(y)`.
+
+    Its result is clipped to [0, 1], the known range of the images.
+    """
+
+    @abstractmethod
+    def denoise(
+        self, image: Float[np.ndarray, "h w"], noise_std: float
+    ) -> Float[np.ndarray, "h w"]:
+        """Denoise an image whose noise has the given standard deviation."""
+
+    def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 1 h w"]:
+        """Denoise image by image."""
+        noisy = physics.A_dagger(y)
+        images = noisy[:, 0].cpu().double().numpy()
+        clean = np.stack([self.denoise(image, physics.noise_std) for image in images])
+        return torch.from_numpy(clean)[:, None].to(noisy).clamp(0, 1)

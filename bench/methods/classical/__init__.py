@@ -1,0 +1,1 @@
+"""Methods without weights to train: one file each."""

@@ -1,0 +1,26 @@
+"""The mean training image, whatever was measured: the floor that a use of y must beat."""
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from bench.methods.base import Classical
+from bench.physics import Physics
+
+
+class Constant(Classical):
+    """Answer with the pixelwise mean of the training images, the best answer blind to y."""
+
+    uses_training_images = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, 1, 1, 1))
+
+    def prepare(self, images: Float[Tensor, "n 1 h w"]) -> None:
+        """Average the training images."""
+        self.mean = images.mean(0, keepdim=True)
+
+    def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 1 h w"]:
+        """Repeat the mean image."""
+        return self.mean.to(y.device).repeat(len(y), 1, 1, 1)

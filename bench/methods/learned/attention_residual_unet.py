@@ -1,0 +1,98 @@
+"""Attention residual U-Net: residual units, and attention gates on the skips.
+
+Residual units: Zhang, Liu and Wang, IEEE GRSL 15, 2018 (arXiv 1711.10684). Additive attention
+gates: Oktay et al., MIDL 2018 (arXiv 1804.03999), eq. 1-2.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, max_pool2d
+
+from bench.methods.learned.base import Head, ImageNetwork, norm_layer
+
+
+class AttentionResidualUNet(ImageNetwork):
+    """U-Net of residual units whose skips pass attention gates.
+
+    Args:
+        width: channels of the first level; they double at each level below.
+        depth: number of poolings.
+        norm: "instance", "batch" or "none".
+        global_skip: predict the correction to the input instead of the image.
+    """
+
+    def __init__(
+        self, width: int = 12, depth: int = 3, norm: str = "batch", global_skip: bool = False
+    ):
+        super().__init__()
+        self.stride = 2**depth
+        self.global_skip = global_skip
+        channels = [width * 2**level for level in range(depth + 1)]
+        self.encoder = nn.ModuleList(
+            ResidualUnit(above, here, norm)
+            for above, here in zip([1, *channels], channels, strict=False)
+        )
+        self.gates = nn.ModuleList(AttentionGate(here, 2 * here, norm) for here in channels[:-1])
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * here, here, 2, stride=2) for here in channels[:-1]
+        )
+        self.decoder = nn.ModuleList(ResidualUnit(2 * here, here, norm) for here in channels[:-1])
+        self.head = Head(width)
+
+    def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Map an image whose sides are multiples of `stride`."""
+        features = self.encoder[0](image)
+        skips = []
+        for unit in self.encoder[1:]:
+            skips.append(features)
+            features = unit(max_pool2d(features, 2))
+        levels = zip(reversed(self.gates), reversed(self.up), reversed(self.decoder), strict=True)
+        for gate, up, unit in levels:
+            skip = gate(skips.pop(), features)
+            features = unit(torch.cat([skip, up(features)], dim=1))
+        result = self.head(features)
+        return image + result if self.global_skip else result
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions, normalised, added to a 1x1 projection of their input."""
+
+    def __init__(self, channels_in: int, channels_out: int, norm: str):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1),
+            norm_layer(norm, channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1),
+            norm_layer(norm, channels_out),
+        )
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, features: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
+        """Return relu(body + shortcut)."""
+        return torch.relu(self.body(features) + self.shortcut(features))
+
+
+class AttentionGate(nn.Module):
+    """Weigh the pixels of a skip by what the coarser level asks for.
+
+    alpha = sigmoid(psi(relu(W_x x + W_g g))), and the skip x becomes alpha x; g has half its
+    resolution.
+    """
+
+    def __init__(self, skip_channels: int, gate_channels: int, norm: str):
+        super().__init__()
+        inner = max(skip_channels // 2, 1)
+        self.project_skip = nn.Conv2d(skip_channels, inner, 1, bias=False)
+        self.project_gate = nn.Conv2d(gate_channels, inner, 1)
+        self.norm = norm_layer(norm, inner)
+        self.psi = nn.Conv2d(inner, 1, 1)
+
+    def forward(
+        self, skip: Float[Tensor, "b s h w"], gate: Float[Tensor, "b g h2 w2"]
+    ) -> Float[Tensor, "b s h w"]:
+        """Return the weighed skip."""
+        asked = interpolate(self.project_gate(gate), scale_factor=2, mode="bilinear")
+        alpha = self.psi(torch.relu(self.norm(self.project_skip(skip) + asked))).sigmoid()
+        return alpha * skip

@@ -1,0 +1,65 @@
+"""U-Net: Ronneberger, Fischer and Brox, MICCAI 2015 (arXiv 1505.04597).
+
+Two 3x3 convolutions a level, max pooling down, transposed convolutions up, skips concatenated.
+Convolutions are padded, so that image and result have one size, and normalised, as is usual
+today.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
+
+from bench.methods.learned.base import Head, ImageNetwork, norm_layer
+
+
+class UNet(ImageNetwork):
+    """U-Net from image to image.
+
+    Args:
+        width: channels of the first level; they double at each level below.
+        depth: number of poolings.
+        norm: "instance", "batch" or "none".
+        residual: predict the correction to the input instead of the image.
+    """
+
+    def __init__(
+        self, width: int = 16, depth: int = 3, norm: str = "batch", residual: bool = False
+    ):
+        super().__init__()
+        self.stride = 2**depth
+        self.residual = residual
+        channels = [width * 2**level for level in range(depth + 1)]
+        self.encoder = nn.ModuleList(
+            conv_block(above, here, norm)
+            for above, here in zip([1, *channels], channels, strict=False)
+        )
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * here, here, 2, stride=2) for here in channels[:-1]
+        )
+        self.decoder = nn.ModuleList(conv_block(2 * here, here, norm) for here in channels[:-1])
+        self.head = Head(width)
+
+    def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Map an image whose sides are multiples of `stride`."""
+        features = self.encoder[0](image)
+        skips = []
+        for block in self.encoder[1:]:
+            skips.append(features)
+            features = block(max_pool2d(features, 2))
+        for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            features = block(torch.cat([skips.pop(), up(features)], dim=1))
+        result = self.head(features)
+        return image + result if self.residual else result
+
+
+def conv_block(channels_in: int, channels_out: int, norm: str) -> nn.Sequential:
+    """Build two 3x3 convolutions, each normalised and rectified."""
+    layers: list[nn.Module] = []
+    for channels in (channels_in, channels_out):
+        layers += [
+            nn.Conv2d(channels, channels_out, 3, padding=1),
+            norm_layer(norm, channels_out),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)

@@ -1,0 +1,48 @@
+"""Additive white Gaussian noise: y = x + n, n ~ N(0, level), optionally clipped to [0, 1]."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.physics.base import Physics, standard_normal
+
+
+class GaussianNoise(Physics):
+    """Denoising: the forward operator is the identity.
+
+    Args:
+        level: noise variance, for images in [0, 1].
+        image_size: pixels along each side; any is accepted.
+        clip: clip the noisy image to [0, 1], as 8-bit image files do. Clipping makes the noise
+            neither Gaussian nor zero-mean, and its power depends on the image.
+    """
+
+    unit = "noise variance (images in [0, 1])"
+    levels = (1e-6, 10.0)
+    presets = (0.01, 0.1, 0.5)
+
+    def __init__(self, level: float, image_size: int, *, clip: bool = False):
+        super().__init__(level, image_size)
+        self.clip = clip
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise before any clipping."""
+        return self.level**0.5
+
+    def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Return x."""
+        return x
+
+    def A_adjoint(self, y: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Return y."""
+        return y
+
+    def add_noise(
+        self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Add N(0, level) to each pixel."""
+        noisy = y + self.noise_std * standard_normal(y, noise)
+        return noisy.clamp(0, 1) if self.clip else noisy

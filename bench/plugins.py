@@ -1,0 +1,74 @@
+"""Find a named class or function: a file of one of our folders, or a user's dotted path."""
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bench.errors import UserError, unknown
+
+
+def modules(package: ModuleType) -> list[str]:
+    """List the plug-in files of a package: every module but `base` and private ones."""
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in found if name != "base" and not name.startswith("_"))
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a plug-in file."""
+    return importlib.import_module(name)
+
+
+def class_in(module_name: str, base: type) -> type:
+    """Import a plug-in file and return the subclass of `base` that it defines last."""
+    module = importlib.import_module(module_name)
+    found = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module_name
+    ]
+    if not found:
+        raise TypeError(f"{module_name} defines no subclass of {base.__name__}")
+    return found[-1]
+
+
+def from_path(dotted: str) -> Any:
+    """Import `my_pkg.models:MyNet`, looking in the current folder too.
+
+    Raises:
+        UserError: the module or the name in it cannot be imported.
+    """
+    module_name, _, attribute = dotted.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{dotted}: cannot be imported ({error}); is its package installed?"
+        ) from None
+
+
+def options_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
+    """Map the named parameters of a callable, less `self` and the reserved ones."""
+    function = target.__init__ if inspect.isclass(target) else target
+    skip = {"self", *reserved}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in skip and parameter.kind in kinds
+    }
+
+
+def check_options(what: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse the first option that is not known, with the nearest spelling."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise unknown(f"option of {what}:", name, known)

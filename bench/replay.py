@@ -1,0 +1,38 @@
+"""Train a cell's best configuration again, without Ray, and score it on the same test images."""
+
+from collections.abc import Iterator
+
+from bench import data, training
+from bench.errors import UserError
+from bench.store import Store
+from bench.sweep import cells_of
+from bench.sweep.trial import physics_of, score, training_seed
+
+
+def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
+    """Yield (seed, PSNR in the run, PSNR now) for each refit of a cell.
+
+    Raises:
+        UserError: the run has no such cell or no refit of it.
+    """
+    spec = store.spec()
+    found = {cell.id: cell for cell in cells_of(spec)}
+    if cell_id not in found:
+        raise UserError(f"{store.folder}: no cell {cell_id!r} (known: {', '.join(found)})")
+    cell = found[cell_id]
+    rows = store.rows()
+    rows = rows[rows["cell"] == cell_id]
+    if rows.empty:
+        raise UserError(f"{store.folder}: {cell_id} has not finished yet")
+    split = data.split(
+        data.load(spec.dataset), max(spec.n_train), spec.dataset.n_val, spec.dataset.n_test
+    )
+    for seed, before in rows.groupby("seed")["psnr"].mean().items():
+        recipe, _ = store.read_model(cell_id, int(seed))
+        operator = physics_of(cell, spec)
+        fit = training.fit(
+            cell.method.name, recipe["config"], split.train.take(range(cell.n_train)), split.val,
+            operator, spec.budget, training_seed(cell, int(seed)), precision=spec.precision,
+        )  # fmt: skip
+        now, _ = score(cell, int(seed), fit, operator, split.test)
+        yield int(seed), float(before), float(now["psnr"].mean())

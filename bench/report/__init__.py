@@ -1,0 +1,171 @@
+"""Rows in, report out: leaderboard as CSV, Markdown and HTML, and the audit of the data."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, select_autoescape
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from bench.report.leaderboard import Leaderboard, build
+from bench.spec import Benchmark
+from bench.store import Store
+
+__all__ = ["Leaderboard", "show", "write"]
+
+TEMPLATES = Environment(
+    loader=PackageLoader("bench.report"),
+    autoescape=select_autoescape(["html"]),
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+SHOWN = {
+    "rank": "rank",
+    "method": "method",
+    "n_train": "images",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "parameters": "parameters",
+    "train_seconds": "training (s)",
+    "infer_ms": "ms/image",
+    "trials": "trials",
+    "tied_with_best": "",
+}
+PICTURE_SIDE = 160
+
+
+def write(store: Store) -> Leaderboard:
+    """Write the report of what a run folder holds so far, and return its leaderboard.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    spec, rows = store.spec(), store.rows()
+    audit = store.manifest().get("audit", {})
+    board = build(rows, store.trials(), audit.get("badges", []), str(store.folder))
+    store.write_report("leaderboard.csv", board.table.to_csv(index=False))
+    page = {
+        "spec": spec,
+        "headers": list(SHOWN.values()),
+        "tasks": _tasks(board.table),
+        "findings": board.findings,
+        "audit": audit,
+        "notes": _notes(spec, audit, _same_measurements(rows)),
+    }
+    for kind in ("md", "html"):
+        strips = _strips(store, rows) if kind == "html" else []
+        text = TEMPLATES.get_template(f"leaderboard.{kind}").render(**page, strips=strips)
+        store.write_report(f"leaderboard.{kind}", text)
+    store.write_report("audit.json", json.dumps(audit, indent=1))
+    store.write_report("audit.md", TEMPLATES.get_template("audit.md").render(**page))
+    return board
+
+
+def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
+    """Print a leaderboard."""
+    for task in _tasks(board.table):
+        table = Table(title=f"{spec.dataset.label}: {task['title']}", title_justify="left")
+        for header in SHOWN.values():
+            table.add_column(header, justify="left" if header in ("method", "") else "right")
+        for line in task["lines"]:
+            table.add_row(*line)
+        console.print(table)
+    for finding in board.findings:
+        console.print(finding, markup=False, highlight=False, soft_wrap=True)
+
+
+def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> list[str]:
+    """Say under which conditions the numbers were made, and what the images are."""
+    data, budget = spec.dataset, spec.budget
+    skipped = len(audit.get("skipped", {}))
+    return [
+        f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
+        f"no search has seen, and over {spec.seeds} seeds of every method that has any. PSNR and "
+        "SSIM with data range 1, SSIM with a 7x7 uniform window.",
+        "[low, high] is the 95 % interval over subjects (bootstrap with shared resamples, so that "
+        "ranks and differences are paired). A rank's interval stands in brackets behind it. "
+        '"Tied with best": the interval of the difference to the best includes 0.',
+        f"Every method was tuned on the same {data.n_val} validation images with "
+        f"{budget.trials} trials (a method without parameters needs one); networks with up to "
+        f"{budget.steps} optimiser steps of {budget.batch_size} images in each.",
+        "The measurements were byte-identical for all methods of a task."
+        if same_measurements
+        else "THE MEASUREMENTS WERE NOT THE SAME for all methods: do not compare these lines.",
+        "Training seconds are those of one refit; they and ms/image were taken while other "
+        "trials ran beside.",
+        *audit.get("notes", []),
+        *([f"{skipped} file(s) left out; see audit.md."] if skipped else []),
+    ]
+
+
+def _tasks(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Group the leaderboard by task, its numbers as text."""
+    return [
+        {
+            "title": f"{degradation}, level {level:g}",
+            "lines": [_texts(line) for _, line in part.iterrows()],
+        }
+        for (degradation, level), part in table.groupby(["degradation", "level"], sort=False)
+    ]
+
+
+def _texts(line: pd.Series) -> list[str]:
+    low, high = line["rank_low"], line["rank_high"]
+    return [
+        f"{line['rank']}" if low == high else f"{line['rank']} ({low}-{high})",
+        str(line["method"]),
+        str(line["n_train"] or "-"),
+        f"{line['psnr']:.2f} [{line['psnr_low']:.2f}, {line['psnr_high']:.2f}]",
+        f"{line['ssim']:.3f} [{line['ssim_low']:.3f}, {line['ssim_high']:.3f}]",
+        f"{line['parameters']:,}" if line["parameters"] else "-",
+        f"{line['train_seconds']:.1f}" if line["train_seconds"] else "-",
+        f"{line['infer_ms']:.2f}",
+        str(line["trials"]),
+        "best" if line["rank"] == 1 else "tied with best" if line["tied_with_best"] else "",
+    ]
+
+
+def _same_measurements(rows: pd.DataFrame) -> bool:
+    """Tell whether all cells of a task reconstructed byte-identical measurements."""
+    if rows.empty:
+        return True
+    per_image = rows.groupby(["degradation", "level", "image"])["measurement_hash"].nunique()
+    return bool((per_image == 1).all())
+
+
+def _strips(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each task: the first kept test image as truth, as measured and from every method."""
+    strips = []
+    for (degradation, level), part in rows.groupby(["degradation", "level"], sort=False):
+        scores = part.groupby(["cell", "method", "n_train"], sort=False)["psnr"].mean()
+        pictures = []
+        for cell, method, n_train in scores.sort_values(ascending=False).index:
+            path = store.folder / "images" / cell / "pictures.npz"
+            if path.exists():
+                name = f"{method}, {n_train} images" if n_train else method
+                pictures.append({"name": name, "png": _png(path, "x_hat")})
+        task = str(part["cell"].iloc[0]).rpartition("-n")[0]
+        truth = store.folder / "images" / task / "truth.npz"
+        if truth.exists():
+            pictures.insert(0, {"name": "ground truth", "png": _png(truth, "x")})
+        strips.append({"title": f"{degradation}, level {level:g}", "pictures": pictures})
+    return strips
+
+
+def _png(path: Path, name: str) -> str:
+    """Encode the first image of an archive as PNG in base64, black to white for 0 to 1."""
+    with np.load(path, allow_pickle=False) as archive:
+        image = archive[name][0, 0]
+    grey = Image.fromarray((255 * np.clip(image, 0, 1)).round().astype(np.uint8))
+    scale = max(1, PICTURE_SIDE // max(grey.size))
+    buffer = io.BytesIO()
+    grey.resize((grey.width * scale, grey.height * scale), Image.Resampling.NEAREST).save(
+        buffer, "PNG"
+    )
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,91 @@
+"""The leaderboard: one line per cell, ranked within its task."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.report.statistics import Estimate, estimate
+
+COLUMNS = [
+    "rank", "rank_low", "rank_high", "method", "degradation", "level", "n_train",
+    "psnr", "psnr_low", "psnr_high", "ssim", "ssim_low", "ssim_high",
+    "parameters", "train_seconds", "infer_ms", "trials", "seeds",
+    "tied_with_best", "badges", "replay",
+]  # fmt: skip
+TASK = ["degradation", "level"]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The table, and what it says in a sentence per task."""
+
+    table: pd.DataFrame
+    findings: list[str]
+
+
+def build(rows: pd.DataFrame, trials: pd.DataFrame, badges: list[str], run: str) -> Leaderboard:
+    """Rank the cells of every task by mean test PSNR.
+
+    Args:
+        rows: all rows of a run.
+        trials: all its trials.
+        badges: marks that every line carries.
+        run: the run folder, as the replay commands name it.
+    """
+    tables, findings = [], []
+    for (degradation, level), part in rows.groupby(TASK, sort=False):
+        psnr = estimate(part, "psnr")
+        lines = _lines(part, psnr, estimate(part, "ssim"))
+        tables.append(lines.sort_values("rank", kind="stable"))
+        findings += _findings(f"{degradation} {level:g}", lines, psnr)
+    if not tables:
+        return Leaderboard(pd.DataFrame(columns=COLUMNS), [])
+    table = pd.concat(tables, ignore_index=True)
+    counts = trials.groupby("cell").size()
+    table["trials"] = table["cell"].map(counts).fillna(0).astype(int)
+    table["badges"] = ", ".join(badges)
+    table["replay"] = [f"reconbench replay {run} {cell}" for cell in table["cell"]]
+    return Leaderboard(table[COLUMNS], findings)
+
+
+def _lines(rows: pd.DataFrame, psnr: Estimate, ssim: Estimate) -> pd.DataFrame:
+    """Build the lines of one task, less what only the whole run knows."""
+    by_cell = rows.groupby("cell")
+    lines = by_cell[["method", "kind", *TASK, "n_train", "parameters"]].first()
+    lines[["train_seconds", "infer_ms"]] = by_cell[["train_seconds", "infer_ms"]].mean()
+    lines["seeds"] = by_cell["seed"].nunique()
+    lines = lines.loc[psnr.cells].reset_index()
+    for name, values in (("psnr", psnr), ("ssim", ssim)):
+        lines[name], lines[f"{name}_low"], lines[f"{name}_high"] = (
+            values.mean, values.low, values.high,
+        )  # fmt: skip
+    lines["rank"] = lines["psnr"].rank(ascending=False, method="min").astype(int)
+    lines["rank_low"], lines["rank_high"] = psnr.rank_interval().astype(int)
+    best = psnr.cells[int(np.argmax(psnr.mean))]
+    lines["tied_with_best"] = [not psnr.gain(best, cell)[1] > 0 for cell in psnr.cells]
+    return lines
+
+
+def _findings(task: str, lines: pd.DataFrame, psnr: Estimate) -> list[str]:
+    """Say for each training-set size which network is best and how it compares with the best
+    classical method.
+    """
+    ranked = lines.sort_values("psnr", ascending=False)
+    classical = ranked[ranked["kind"] == "classical"]
+    learned = ranked[ranked["kind"] == "learned"]
+    if classical.empty or learned.empty:
+        winner = ranked.iloc[0]
+        return [f"{task}: best is {winner['method']} with {winner['psnr']:.2f} dB."]
+    reference = classical.iloc[0]
+    sentences = []
+    for n_train, group in learned.groupby("n_train"):
+        network = group.iloc[0]
+        gain, low, high = psnr.gain(network["cell"], reference["cell"])
+        verdict = "beats" if low > 0 else "loses to" if high < 0 else "ties with"
+        sentences.append(
+            f"{task}, {n_train} training images: {network['method']} ({network['psnr']:.2f} dB) "
+            f"{verdict} {reference['method']} ({reference['psnr']:.2f} dB), the best classical "
+            f"method, by {gain:+.2f} dB [{low:+.2f}, {high:+.2f}]."
+        )
+    return sentences

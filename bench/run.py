@@ -1,0 +1,14 @@
+"""`reconbench run` as a script, for `python bench/run.py` and `ray submit cluster.yaml bench/run.py`.
+
+Kept thin, since `ray submit` copies this file alone to the cluster's head; the package is there.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Python puts a script's own folder first; the package's modules are no top-level modules.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".") != Path(__file__).parent]
+    from bench.cli import run_script
+
+    run_script()

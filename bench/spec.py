@@ -1,0 +1,286 @@
+"""The benchmark file, validated; cells and their ids.
+
+This is the bottom of the house: it imports nothing else of ReconBench but errors. What only a
+reader, a degradation or a method can judge (its own options) is judged there.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bench.errors import UserError
+
+SMOKE_IMAGE_SIZE = 32
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _WithOptions(BaseModel):
+    """A named part whose further keys are options that the part itself defines and checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that this file does not know, for the part's own check."""
+        return dict(self.model_extra or {})
+
+
+def _slug(text: str) -> str:
+    """Reduce `text` to what is safe as a folder name on any file system."""
+    return re.sub(r"[^A-Za-z0-9_.+]+", "_", text).strip("_.") or "x"
+
+
+class DatasetSpec(_WithOptions):
+    """Where the images come from, their size, and how many are kept for validation and test."""
+
+    source: str = "template"
+    path: str | None = None
+    name: str | None = Field(None, description="shown in reports; default: the source or folder")
+    image_size: int = Field(64, ge=16, le=1024, description="pixels along each side")
+    n_val: int = Field(24, ge=1)
+    n_test: int = Field(60, ge=2)
+
+    @property
+    def label(self) -> str:
+        """The dataset's name in cell ids and tables."""
+        if self.name:
+            return _slug(self.name)
+        return _slug(Path(self.path).resolve().name if self.path else self.source)
+
+
+class DegradationSpec(_WithOptions):
+    """A degradation and the levels at which it is run; each level is one task."""
+
+    name: str
+    levels: list[float] = Field(min_length=1)
+
+    @field_validator("levels")
+    @classmethod
+    def _distinct(cls, levels: list[float]) -> list[float]:
+        if len(set(levels)) < len(levels):
+            raise ValueError("each level may stand only once")
+        return levels
+
+    @property
+    def label(self) -> str:
+        """The name with the options that differ from a bare mention of the degradation."""
+        parts = [f"{key}_{value}" for key, value in sorted(self.options.items()) if value]
+        return _slug("_".join([self.name, *parts]))
+
+
+class MethodSpec(_Strict):
+    """A method to run: built in, or a dotted path such as `my_pkg.models:MyNet`."""
+
+    name: str
+    label: str = ""
+    fixed: dict[str, Any] = Field(
+        default_factory=dict, description="configuration held fixed instead of searched"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        value = {"name": value} if isinstance(value, str) else value
+        if isinstance(value, dict) and value.get("name") and not value.get("label"):
+            value = {**value, "label": _slug(str(value["name"]).rpartition(":")[2])}
+        return value
+
+
+class Budget(_Strict):
+    """What every cell may spend."""
+
+    trials: int = Field(8, ge=1, description="configurations tried")
+    steps: int = Field(200, ge=1, description="optimiser steps of a full trial and of a refit")
+    batch_size: int = Field(8, ge=1)
+    reports: int = Field(6, ge=1, description="validations in a full trial; pruning acts on them")
+
+
+class Benchmark(_Strict):
+    """A benchmark file: methods x degradation levels x training-set sizes under one budget."""
+
+    name: str = "benchmark"
+    description: str = ""
+    dataset: DatasetSpec = DatasetSpec()
+    degradations: list[DegradationSpec] = Field(min_length=1)
+    n_train: list[int] = Field(min_length=1)
+    methods: list[MethodSpec] = Field(min_length=1)
+    budget: Budget = Budget()
+    seeds: int = Field(
+        3, ge=1, description="refits of every cell whose method is not deterministic"
+    )
+    precision: str = Field("auto", pattern="^(auto|fp32|bf16)$")
+    pictures: int = Field(4, ge=0, description="test images of which every cell keeps its picture")
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if _slug(name) != name:
+            raise ValueError("use letters, digits, '.', '_' and '+' only: it names the run folder")
+        return name
+
+    @field_validator("n_train")
+    @classmethod
+    def _sizes(cls, sizes: list[int]) -> list[int]:
+        if min(sizes) < 1 or len(set(sizes)) < len(sizes):
+            raise ValueError("training-set sizes are distinct and at least 1")
+        return sorted(sizes)
+
+    @model_validator(mode="after")
+    def _labels(self) -> "Benchmark":
+        for what, labels in (
+            ("methods", [m.label for m in self.methods]),
+            ("degradations", [d.label for d in self.degradations]),
+        ):
+            twice = {label for label in labels if labels.count(label) > 1}
+            if twice:
+                raise ValueError(f"{what}: {twice.pop()!r} stands twice; give one its own label")
+        return self
+
+    def smoke(self) -> "Benchmark":
+        """Shrink the benchmark to a check of the whole pipe that takes seconds."""
+        size = min(self.dataset.image_size, SMOKE_IMAGE_SIZE)
+        dataset = {"image_size": size, "n_val": 4, "n_test": 6}
+        small = {
+            "name": f"{self.name}_smoke",
+            "dataset": self.dataset.model_copy(update=dataset),
+            "n_train": [min(8, self.n_train[0])],
+            "budget": Budget(trials=2, steps=12, batch_size=4, reports=2),
+            "seeds": 1,
+            "pictures": 2,
+        }
+        return self.model_copy(update=small)
+
+    def dump(self) -> str:
+        """Render the resolved benchmark, every default written out, as YAML."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class Task:
+    """dataset x degradation x level."""
+
+    dataset: str
+    degradation: DegradationSpec
+    level: float
+
+    @property
+    def id(self) -> str:
+        """Folder-safe name, unique in a benchmark."""
+        return f"{self.dataset}-{self.degradation.label}-{self.level:g}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """task x n_train x method; `n_train` is 0 where a method uses no training images."""
+
+    task: Task
+    n_train: int
+    method: MethodSpec
+
+    @property
+    def id(self) -> str:
+        """Folder-safe name, unique in a benchmark."""
+        return f"{self.task.id}-n{self.n_train}-{self.method.label}"
+
+
+def tasks(spec: Benchmark) -> list[Task]:
+    """List the benchmark's tasks in the order of its file."""
+    return [
+        Task(spec.dataset.label, degradation, level)
+        for degradation in spec.degradations
+        for level in degradation.levels
+    ]
+
+
+def cells(spec: Benchmark, sizes_of: Callable[[str, list[int]], list[int]]) -> list[Cell]:
+    """List the benchmark's cells, cheapest question first: small sizes before large ones.
+
+    Args:
+        spec: the benchmark.
+        sizes_of: gives, for a method's name and the benchmark's training-set sizes, those at
+            which the method is run ([0] for one that uses no training images).
+    """
+    found = [
+        Cell(task, n_train, method)
+        for method in spec.methods
+        for n_train in sizes_of(method.name, spec.n_train)
+        for task in tasks(spec)
+    ]
+    return sorted(found, key=lambda cell: cell.n_train)  # stable: the file's order within a size
+
+
+def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Benchmark:
+    """Read a benchmark file, with dotted-key overrides such as {"dataset.image_size": 128}.
+
+    Raises:
+        UserError: the file is missing or no YAML mapping, or a key or value is wrong.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such benchmark file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a benchmark file is a YAML mapping with keys such as 'methods'")
+    for key, value in (overrides or {}).items():
+        _set(content, key, value)
+    return parse(content, str(path))
+
+
+def parse(content: Mapping[str, Any], origin: str = "benchmark") -> Benchmark:
+    """Validate a benchmark given as a mapping; `origin` names it in errors.
+
+    Raises:
+        UserError: one line with the first wrong key or value.
+    """
+    try:
+        return Benchmark.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_explain(error)}") from None
+
+
+def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    node: Any = content
+    for key in parents:
+        node = node.setdefault(key, {}) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise UserError(f"--set {dotted}: {'.'.join(parents)!r} is not a mapping")
+    node[last] = value
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _explain(error: ValidationError) -> str:
+    """Turn pydantic's first complaint into one line, with the nearest spelling of a wrong key."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "benchmark"
+    if first["type"] == "extra_forbidden":
+        *parents, given = [part for part in first["loc"] if isinstance(part, str)]
+        known = sorted(_fields_at(parents))
+        near = get_close_matches(given, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {key!r}{hint} (known: {', '.join(known)})"
+    return f"{key}: {_one_line(first['msg'])} (given: {str(first['input'])[:80]!r})"
+
+
+def _fields_at(parents: list[str]) -> Iterator[str]:
+    model: type[BaseModel] = {"budget": Budget, "methods": MethodSpec}.get(
+        parents[0] if parents else "", Benchmark
+    )
+    yield from model.model_fields

@@ -1,0 +1,216 @@
+"""The run folder: everything that a benchmark leaves behind, written atomically.
+
+    spec.yaml  manifest.json          resolved benchmark; versions, hashes, hardware
+    rows/<cell>/<seed>.parquet        one row per test image
+    trials/<cell>.parquet  studies/   every configuration tried; the Optuna journal
+    images/<cell>/pictures.npz        y, x_hat, error of the same few test images, ids
+    images/<task>/truth.npz           x of these images
+    models/<cell>/<seed>/             weights and what rebuilds the reconstructor
+    report/                           leaderboard, audit
+
+A file is either absent or whole: it is written beside its place and renamed, so a crash, a kill
+or a full disk costs only the file in hand. A cell's seed is finished when its rows are there,
+which is why they are written last.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bench.errors import UserError
+from bench.spec import Benchmark, parse
+
+ROW_KEYS = (
+    "cell",
+    "dataset",
+    "degradation",
+    "level",
+    "n_train",
+    "method",
+    "seed",
+    "image",
+    "subject",
+    "measurement_hash",
+)
+
+
+class Store:
+    """Reads and writes one run folder.
+
+    Args:
+        folder: the run folder; made when first written to.
+    """
+
+    def __init__(self, folder: str | Path):
+        if "://" in str(folder):
+            raise UserError(f"{folder}: the run folder must be a path of a mounted file system")
+        self.folder = Path(folder)
+
+    # --- what the run is -----------------------------------------------------------------
+
+    def begin(self, spec: Benchmark, data_digest: str) -> None:
+        """Claim the folder for a benchmark, or take up its earlier run there.
+
+        Raises:
+            UserError: the folder belongs to another benchmark file or other images, or cannot
+                be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be made ({error.strerror})") from None
+        if (self.folder / "spec.yaml").exists():
+            self._check_same(spec, data_digest)
+            return
+        if any(path for path in self.folder.iterdir() if not path.name.startswith(".")):
+            raise UserError(f"{self.folder}: is not empty and holds no run; choose another --out")
+        self.write_manifest(data=data_digest)
+        self._write("spec.yaml", lambda file: file.write(spec.dump().encode()))
+
+    def _check_same(self, spec: Benchmark, data_digest: str) -> None:
+        before = yaml.safe_load(self.spec().dump())
+        now = yaml.safe_load(spec.dump())
+        changed = [key for key in now if now[key] != before.get(key)]
+        if changed:
+            raise UserError(
+                f"{self.folder}: holds a run of another benchmark file (it differs in "
+                f"{', '.join(changed)}); choose another --out, or remove that folder"
+            )
+        if self.manifest().get("data") != data_digest:
+            raise UserError(
+                f"{self.folder}: its images are not the ones of the earlier run; "
+                "choose another --out, or bring the earlier images back"
+            )
+
+    def spec(self) -> Benchmark:
+        """Read the resolved benchmark file.
+
+        Raises:
+            UserError: the folder holds no run.
+        """
+        path = self.folder / "spec.yaml"
+        if not path.exists():
+            raise UserError(f"{self.folder}: holds no run (no spec.yaml)")
+        return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+    def manifest(self) -> dict[str, Any]:
+        """Read manifest.json; empty where there is none."""
+        path = self.folder / "manifest.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def write_manifest(self, **entries: Any) -> None:
+        """Add entries to manifest.json."""
+        content = json.dumps({**self.manifest(), **entries}, indent=1, default=str)
+        self._write("manifest.json", lambda file: file.write(content.encode()))
+
+    # --- results -------------------------------------------------------------------------
+
+    def has_rows(self, cell: str, seed: int) -> bool:
+        """Tell whether a refit is finished."""
+        return (self.folder / "rows" / cell / f"{seed}.parquet").exists()
+
+    def write_rows(self, cell: str, seed: int, rows: pd.DataFrame) -> None:
+        """Write a refit's rows: one per test image, `ROW_KEYS` and then metrics and costs."""
+        missing = set(ROW_KEYS) - set(rows.columns)
+        if missing:
+            raise ValueError(f"rows lack {sorted(missing)}")
+        self._write(f"rows/{cell}/{seed}.parquet", lambda file: rows.to_parquet(file, index=False))
+
+    def rows(self) -> pd.DataFrame:
+        """Read all rows; an empty table before the first refit."""
+        return self._tables("rows/*/*.parquet", ROW_KEYS)
+
+    def write_trials(self, cell: str, trials: pd.DataFrame) -> None:
+        """Write a cell's table of trials: `cell, trial, state, psnr, step, seconds, error`, and
+        the configuration as JSON.
+        """
+        self._write(f"trials/{cell}.parquet", lambda file: trials.to_parquet(file, index=False))
+
+    def trials(self) -> pd.DataFrame:
+        """Read the trials of all cells; an empty table before the first."""
+        return self._tables("trials/*.parquet", ("cell", "trial", "state", "psnr", "step"))
+
+    @property
+    def journal(self) -> Path:
+        """The Optuna journal, which optuna-dashboard opens."""
+        path = self.folder / "studies" / "journal.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    # --- pictures, models, reports ---------------------------------------------------------
+
+    def write_pictures(self, owner: str, **arrays: np.ndarray) -> None:
+        """Write pictures of a cell (y, x_hat, error, ids) or, for a task, its truth (x, ids)."""
+        name = "truth" if set(arrays) == {"x", "ids"} else "pictures"
+        self._write(f"images/{owner}/{name}.npz", lambda file: np.savez_compressed(file, **arrays))
+
+    def write_model(
+        self, cell: str, seed: int, recipe: Mapping[str, Any], weights: Mapping[str, Tensor]
+    ) -> None:
+        """Write a refit's weights, and the recipe that rebuilds the reconstructor around them."""
+        folder = f"models/{cell}/{seed}"
+        content = json.dumps(recipe, indent=1).encode()
+        self._write(f"{folder}/recipe.json", lambda file: file.write(content))
+        if weights:
+            whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+            with self._place(f"{folder}/weights.safetensors") as path:
+                save_file(whole, path)
+
+    def read_model(self, cell: str, seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Read a refit's recipe and weights (empty for a method without).
+
+        Raises:
+            UserError: this cell has no such refit.
+        """
+        folder = self.folder / "models" / cell / str(seed)
+        if not (folder / "recipe.json").exists():
+            raise UserError(f"{folder}: no model of that cell and seed")
+        weights = folder / "weights.safetensors"
+        recipe = json.loads((folder / "recipe.json").read_text())
+        return recipe, load_file(weights) if weights.exists() else {}
+
+    def write_report(self, name: str, content: str) -> Path:
+        """Write a file of the report folder and return its path."""
+        self._write(f"report/{name}", lambda file: file.write(content.encode()))
+        return self.folder / "report" / name
+
+    # --- how -----------------------------------------------------------------------------
+
+    def _tables(self, pattern: str, keys: Iterable[str]) -> pd.DataFrame:
+        tables = [pd.read_parquet(path) for path in sorted(self.folder.glob(pattern))]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(keys))
+
+    def _write(self, relative: str, fill: Callable[[IO[bytes]], object]) -> None:
+        with self._place(relative) as path, path.open("wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _place(self, relative: str) -> Iterator[Path]:
+        """Yield a temporary path that takes its final name only when the block succeeds."""
+        target = self.folder / relative
+        temporary = None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(target)
+        except OSError as error:
+            raise UserError(f"{target}: cannot be written ({error.strerror})") from error
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)

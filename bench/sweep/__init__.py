@@ -1,0 +1,130 @@
+"""All of Ray lives here: one Tune experiment over all cells of a benchmark."""
+
+import logging
+import os
+import tempfile
+from dataclasses import dataclass, field
+
+import numpy as np
+import ray
+from ray import tune
+from rich.console import Console
+
+from bench import methods
+from bench.data import Split
+from bench.spec import Benchmark, Cell, cells
+from bench.store import Store
+from bench.sweep.progress import SweepProgress
+from bench.sweep.scheduler import PerCellASHA
+from bench.sweep.searcher import SweepSearcher
+from bench.sweep.studies import open_journal
+from bench.sweep.trial import CellTrial, Shared
+
+__all__ = ["Outcome", "cells_of", "run"]
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # The run folder holds every result: Tune's own per-trial files would only cost time.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune saves its experiment state for a resume of its own kind; ours is the journal.
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+RETRIES = 1
+
+
+@dataclass
+class Outcome:
+    """What a sweep leaves to say: cells that failed, and why."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def cells_of(spec: Benchmark) -> list[Cell]:
+    """List a benchmark's cells in the order in which they are run."""
+    return cells(spec, methods.sizes_of)
+
+
+def run(spec: Benchmark, split: Split, store: Store, console: Console) -> Outcome:
+    """Finish what the run folder lacks: search every cell, refit its best, score on test images.
+
+    Args:
+        spec: the benchmark.
+        split: its images.
+        store: the run folder, claimed by `Store.begin`.
+        console: for progress.
+    """
+    chosen = cells_of(spec)
+    searcher = SweepSearcher(spec, chosen, store, open_journal(store.journal))
+    _write_truth(chosen, split, store, spec.pictures)
+    if not searcher.finished:
+        _connect(console)
+        with SweepProgress(spec, searcher, console) as progress:
+            searcher.observe = progress
+            _tune(spec, chosen, split, store, searcher)
+    return Outcome(searcher.failed)
+
+
+def _connect(console: Console) -> None:
+    """Join the running cluster where there is one, else start a local one; say which."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    total = ray.cluster_resources()
+    nodes = len(ray.nodes())
+    console.print(
+        f"Ray: {nodes} node{'s' * (nodes > 1)}, {total.get('CPU', 0):g} CPUs, "
+        f"{total.get('GPU', 0):g} GPUs",
+        highlight=False,
+    )
+
+
+def _tune(
+    spec: Benchmark, chosen: list[Cell], split: Split, store: Store, searcher: SweepSearcher
+) -> None:
+    shared = Shared(
+        spec=spec,
+        cells={cell.id: cell for cell in chosen},
+        folder=str(store.folder.resolve()),
+        train=split.train,
+        val=split.val,
+        test=ray.put(split.test),
+    )
+    trainable = tune.with_resources(
+        tune.with_parameters(CellTrial, shared=shared),
+        lambda job: tune.PlacementGroupFactory([_resources(shared.cells[job["cell"]])]),
+    )
+    with tempfile.TemporaryDirectory(prefix="reconbench-") as scratch:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=PerCellASHA(searcher.studies, spec.budget),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=spec.name,
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
+        ).fit()
+
+
+def _resources(cell: Cell) -> dict[str, float]:
+    """One CPU a trial; a GPU too for a network where the cluster has any."""
+    gpus = ray.cluster_resources().get("GPU", 0)
+    return {"CPU": 1, "GPU": 1} if gpus and methods.is_learned(cell.method.name) else {"CPU": 1}
+
+
+def _write_truth(chosen: list[Cell], split: Split, store: Store, count: int) -> None:
+    """Keep the ground truth of the test images whose pictures every cell keeps."""
+    for task in {cell.task.id for cell in chosen} if count else ():
+        if not (store.folder / "images" / task / "truth.npz").exists():
+            ids = np.array(split.test.ids[:count])
+            store.write_pictures(task, x=split.test.images[:count], ids=ids)

@@ -1,0 +1,123 @@
+"""Live progress: a bar in a terminal, plain lines in a log file."""
+
+import math
+import time
+from collections import defaultdict
+from datetime import timedelta
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from bench import methods
+from bench.spec import Benchmark
+from bench.sweep.searcher import SweepSearcher, seeds_of
+from bench.sweep.trial import Job
+
+LINE_SECONDS = 10.0
+
+
+class SweepProgress:
+    """Counts cells, trials and refits, names the best method so far, estimates the time left.
+
+    Args:
+        spec: the benchmark.
+        searcher: whose studies say what was finished before.
+        console: where to write.
+    """
+
+    def __init__(self, spec: Benchmark, searcher: SweepSearcher, console: Console):
+        self.searcher, self.console = searcher, console
+        self._refits_left = {
+            cell: {
+                seed
+                for seed in range(seeds_of(study.cell, spec))
+                if not searcher.store.has_rows(cell, seed)
+            }
+            for cell, study in searcher.studies.items()
+        }
+        self._all_refits = sum(seeds_of(study.cell, spec) for study in searcher.studies.values())
+        self._all_trials = sum(study.trials for study in searcher.studies.values())
+        self._seconds: dict[tuple[str, bool], list[float]] = defaultdict(list)
+        self._best: dict[str, tuple[float, str]] = {}
+        self._start = time.monotonic()
+        self._last_line = -math.inf
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), console=console
+        )
+        self._task = self._bar.add_task("starting", total=self._all_trials + self._all_refits)
+
+    def __enter__(self) -> "SweepProgress":
+        if self.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, job: Job, result: dict[str, Any]) -> None:
+        """Take note of a finished job."""
+        cell = self.searcher.studies[job.cell].cell
+        self._seconds[cell.method.name, job.is_refit].append(result.get("seconds", 0.0))
+        if result.get("best", -math.inf) > self._best.get(cell.task.id, (-math.inf, ""))[0]:
+            self._best[cell.task.id] = (result["best"], cell.method.label)
+        if "failed" in result:
+            what = f"refit {job.seed}" if job.is_refit else f"trial {job.trial}"
+            self.console.print(f"failed: {job.cell} {what}: {result['failed']}", markup=False)
+        elif job.is_refit:
+            self._refits_left[job.cell].discard(job.seed or 0)
+        self._show()
+
+    def _show(self) -> None:
+        cells = sum(not left for left in self._refits_left.values())
+        trials = sum(study.finished for study in self.searcher.studies.values())
+        refits = self._all_refits - sum(len(left) for left in self._refits_left.values())
+        text = (
+            f"cells {cells}/{len(self._refits_left)}  trials {trials}/{self._all_trials}  "
+            f"refits {refits}/{self._all_refits}  {self._times()}"
+        )
+        best = [f"{task} {psnr:.2f} dB ({who})" for task, (psnr, who) in self._best.items()]
+        if self.console.is_terminal:
+            self._bar.update(self._task, completed=trials + refits, description=text)
+        elif time.monotonic() - self._last_line >= LINE_SECONDS or refits == self._all_refits:
+            self._last_line = time.monotonic()
+            line = f"{text}  best on validation: {', '.join(best)}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _times(self) -> str:
+        elapsed = time.monotonic() - self._start
+        left = self._left(elapsed)
+        ahead = "time left not known yet" if left is None else f"about {_clock(left)} left"
+        return f"{_clock(elapsed)} gone, {ahead}"
+
+    def _left(self, elapsed: float) -> float | None:
+        """Price the remaining jobs at what their like has cost; None while no like was seen."""
+        busy = sum(sum(seconds) for seconds in self._seconds.values())
+        waiting = 0.0
+        for cell_id, study in self.searcher.studies.items():
+            name = study.cell.method.name
+            for refit, count in (
+                (False, study.trials - study.finished),
+                (True, len(self._refits_left[cell_id])),
+            ):
+                price = self._price(name, refit)
+                if count and price is None:
+                    return None
+                waiting += count * (price or 0.0)
+        at_once = max(1.0, busy / max(elapsed, 1e-9))
+        return waiting / at_once
+
+    def _price(self, method: str, refit: bool) -> float | None:
+        alike = [
+            second
+            for (name, _), seconds in self._seconds.items()
+            if methods.is_learned(name) == methods.is_learned(method)
+            for second in seconds
+        ]
+        exact = self._seconds.get((method, refit)) or self._seconds.get((method, not refit))
+        return fmean(exact or alike) if exact or alike else None
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,132 @@
+"""Decides what Tune runs next: refits of finished cells first, then the next cell's trials."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from optuna.storages import JournalStorage
+from ray.tune.search import Searcher
+
+from bench import methods
+from bench.spec import Benchmark, Cell
+from bench.store import Store
+from bench.sweep.studies import CellStudy
+from bench.sweep.trial import Job
+
+
+class SweepSearcher(Searcher):
+    """A Tune searcher over all cells, each with its own Optuna study.
+
+    There are no barriers: while a cell's last trials run, the next cell's begin, and a cell's
+    refits are issued as soon as its own trials are done. What the journal and the store say is
+    finished is never issued again.
+
+    Attributes:
+        observe: called with (job, result) at the end of each job.
+        failed: cell -> why it has no result.
+
+    Args:
+        spec: the benchmark.
+        cells: the cells in the order in which they are searched.
+        store: the run folder.
+        storage: its journal.
+    """
+
+    def __init__(
+        self,
+        spec: Benchmark,
+        cells: Sequence[Cell],
+        store: Store,
+        storage: JournalStorage,
+    ):
+        super().__init__(metric="psnr", mode="max")
+        self.spec = spec
+        self.store = store
+        self.studies = {cell.id: CellStudy(cell, spec.budget, storage) for cell in cells}
+        self.failed: dict[str, str] = {}
+        self.observe: Callable[[Job, dict[str, Any]], None] = lambda job, result: None
+        self._jobs: dict[str, Job] = {}
+        self._refits: list[Job] = []
+        self._open = [study for study in self.studies.values() if not study.done]
+        for study in self.studies.values():
+            if study.done:
+                self._issue_refits(study)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to run or running."""
+        return not (self._open or self._refits or self._jobs)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Give Tune the next job, None to wait, or FINISHED."""
+        job = self._next()
+        if job is None:
+            return Searcher.FINISHED if self.finished else None
+        self._jobs[trial_id] = job
+        return asdict(job)
+
+    def _next(self) -> Job | None:
+        if self._refits:
+            return self._refits.pop(0)
+        for study in self._open:
+            if candidate := study.ask():
+                return Job(study.cell.id, candidate.config, trial=candidate.index)
+        return None
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Record a validation."""
+        job = self._jobs[trial_id]
+        if job.trial is not None and "psnr" in result and not result.get("done"):
+            self.studies[job.cell].report(job.trial, result["step"], result["psnr"])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Record the end of a job, and issue its cell's refits if it was the last trial."""
+        job = self._jobs.pop(trial_id)
+        result = dict(result or {})
+        if error:
+            result["failed"] = "the worker process died, more often than is retried"
+        if job.is_refit:
+            if "failed" in result:
+                self.failed[job.cell] = f"refit {job.seed}: {result['failed']}"
+        else:
+            self._end_trial(job, result)
+        self.observe(job, result)
+
+    def _end_trial(self, job: Job, result: dict[str, Any]) -> None:
+        assert job.trial is not None
+        study = self.studies[job.cell]
+        step = int(result.get("step", 0))
+        study.tell(
+            job.trial,
+            result.get("best", math.nan),
+            pruned=step < self.spec.budget.steps and methods.is_learned(study.cell.method.name),
+            error=result.get("failed", ""),
+            step=step,
+            seconds=float(result.get("seconds", 0.0)),
+        )
+        self.store.write_trials(job.cell, study.table())
+        if study.done:
+            self._open.remove(study)
+            self._issue_refits(study)
+
+    def _issue_refits(self, study: CellStudy) -> None:
+        if study.best is None:
+            self.failed[study.cell.id] = f"no trial succeeded: {study.table()['error'].iloc[-1]}"
+            return
+        for seed in range(seeds_of(study.cell, self.spec)):
+            if not self.store.has_rows(study.cell.id, seed):
+                self._refits.append(Job(study.cell.id, study.best, seed=seed))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the journal and the store are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: the journal and the store are the state."""
+
+
+def seeds_of(cell: Cell, spec: Benchmark) -> int:
+    """Give the number of a cell's refits: one where every seed would give the same images."""
+    return 1 if methods.is_deterministic(cell.method.name) else spec.seeds

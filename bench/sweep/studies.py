@@ -1,0 +1,169 @@
+"""One Optuna study per cell, in a journal that outlives any crash."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+import search_spaces
+from bench import methods
+from bench.seeds import derive_seed
+from bench.spec import Budget, Cell
+
+STARTUP_TRIALS = 4
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """Open the journal that holds the studies of a run, quietly."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration to try: the `index`-th of its cell."""
+
+    index: int
+    config: dict[str, Any]
+
+
+class CellStudy:
+    """The search of one cell: asks Optuna, keeps count, survives a restart.
+
+    A trial is known by its index, 0 to trials - 1, whatever happened in between: one that a crash
+    left unfinished is given up in the journal and its configuration is asked for again under the
+    same index. Index 0 is the method's defaults. Each index has a sampler seeded by its name.
+
+    Args:
+        cell: the cell.
+        budget: its number of trials; a method without parameters has one.
+        storage: the run's journal.
+    """
+
+    def __init__(self, cell: Cell, budget: Budget, storage: JournalStorage):
+        self.cell = cell
+        self.space = methods.space_of(cell.method.name, cell.method.fixed)
+        self.trials = budget.trials if self.space else 1
+        self._study = optuna.create_study(
+            study_name=cell.id, storage=storage, direction="maximize", load_if_exists=True
+        )
+        self._running: dict[int, optuna.Trial] = {}
+        self._finished: dict[int, FrozenTrial] = {}
+        self._lost: dict[int, FrozenTrial] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            self._take_up(trial)
+
+    def _take_up(self, trial: FrozenTrial) -> None:
+        index = trial.user_attrs.get("index")
+        if trial.state.is_finished() and "lost" not in trial.user_attrs:
+            self._finished[index] = trial
+            return
+        if not trial.state.is_finished():
+            self._study._storage.set_trial_user_attr(trial._trial_id, "lost", True)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        if index is not None:
+            self._lost[index] = trial
+
+    @property
+    def done(self) -> bool:
+        """Whether every trial has finished, one way or another."""
+        return len(self._finished) >= self.trials
+
+    @property
+    def finished(self) -> int:
+        """Number of finished trials."""
+        return len(self._finished)
+
+    def ask(self) -> Candidate | None:
+        """Give the next configuration to try; None when all are finished or under way."""
+        taken = self._finished.keys() | self._running.keys()
+        index = next((i for i in range(self.trials) if i not in taken), None)
+        if index is None:
+            return None
+        self._study.sampler = optuna.samplers.TPESampler(
+            seed=derive_seed(self.cell.id, "sampler", index) % 2**32,
+            n_startup_trials=STARTUP_TRIALS,
+        )
+        if index in self._lost and self._lost[index].params:
+            self._study.enqueue_trial(self._lost[index].params)
+        elif index == 0:
+            self._study.enqueue_trial(search_spaces.defaults(self.space))
+        trial = self._study.ask()
+        trial.set_user_attr("index", index)
+        config = {**self.cell.method.fixed, **search_spaces.suggest(trial, self.space)}
+        trial.set_user_attr("config", config)
+        self._running[index] = trial
+        return Candidate(index, config)
+
+    def report(self, index: int, step: int, psnr: float) -> None:
+        """Record a validation in the middle of a trial."""
+        if math.isfinite(psnr):
+            self._running[index].report(psnr, step)
+
+    def tell(
+        self,
+        index: int,
+        psnr: float | None,
+        *,
+        pruned: bool = False,
+        error: str = "",
+        step: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        """Record the end of a trial: its best validation PSNR, or why it has none."""
+        trial = self._running.pop(index)
+        for name, value in {"error": error, "step": step, "seconds": seconds}.items():
+            trial.set_user_attr(name, value)
+        if error or psnr is None or not math.isfinite(psnr):
+            self._finished[index] = self._study.tell(trial, state=TrialState.FAIL)
+            return
+        trial.set_user_attr("psnr", psnr)
+        if pruned:
+            self._finished[index] = self._study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._finished[index] = self._study.tell(trial, psnr)
+        # tell() returns the trial as it was before its last attributes in some releases
+        self._finished[index] = self._study.get_trials(deepcopy=False)[trial.number]
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The configuration of the best trial that ran its whole budget; None if all failed."""
+        complete = [t for t in self._finished.values() if t.state == TrialState.COMPLETE]
+        if not complete:
+            return None
+        best = max(complete, key=lambda t: (t.value, -t.user_attrs["index"]))
+        return dict(best.user_attrs["config"])
+
+    def validations(self) -> dict[int, Mapping[int, float]]:
+        """Give each finished trial's PSNR by step, for a scheduler that starts anew."""
+        return {index: trial.intermediate_values for index, trial in self._finished.items()}
+
+    def table(self) -> pd.DataFrame:
+        """List the finished trials: one line each, the configuration as JSON."""
+        lines = [
+            {
+                "cell": self.cell.id,
+                "trial": index,
+                "state": STATES[trial.state],
+                "psnr": trial.user_attrs.get("psnr", math.nan),
+                "step": trial.user_attrs.get("step", 0),
+                "seconds": trial.user_attrs.get("seconds", 0.0),
+                "error": trial.user_attrs.get("error", ""),
+                "config": json.dumps(trial.user_attrs.get("config", {})),
+            }
+            for index, trial in sorted(self._finished.items())
+        ]
+        return pd.DataFrame(lines)

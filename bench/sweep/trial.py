@@ -1,0 +1,217 @@
+"""What a Ray actor does: one trial or refit after another, on warm imports and shared data."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from ray import tune
+from torch import Tensor, nn
+
+from bench import methods, metrics, physics, training
+from bench.data import ImageSet
+from bench.physics import Physics
+from bench.seeds import derive_seed
+from bench.spec import Benchmark, Cell
+from bench.store import Store
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every actor reads from the object store.
+
+    Attributes:
+        spec: the benchmark.
+        cells: by id.
+        folder: the run folder.
+        train: the largest training set; smaller ones are its beginning.
+        val: validation images.
+        test: reference to the test images, which only refits fetch.
+    """
+
+    spec: Benchmark
+    cells: dict[str, Cell]
+    folder: str
+    train: ImageSet
+    val: ImageSet
+    test: Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search trial, or the refit of a cell's best configuration with one seed."""
+
+    cell: str
+    config: dict[str, Any]
+    trial: int | None = None
+    seed: int | None = None
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether this is a refit, which alone sees test images and is never stopped early."""
+        return self.seed is not None
+
+
+class CellTrial(tune.Trainable):
+    """Runs a job; each step of Tune is one validation of the training run."""
+
+    def setup(self, config: dict[str, Any], shared: Shared | None = None) -> None:
+        """Keep the shared data and begin the first job."""
+        assert shared is not None
+        self.shared = shared
+        torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another job on this actor."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run to the next validation; a failure is a result, so that the sweep goes on."""
+        try:
+            return next(self.run)
+        except Exception as error:
+            message = " ".join(str(error).split())
+            return {"failed": f"{type(error).__name__}: {message}"[:500], "done": True}
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self.run = run_job(self.shared, Job(**config))
+
+
+def run_job(shared: Shared, job: Job) -> Iterator[dict[str, Any]]:
+    """Run a trial or refit; yield a result at each validation, the last one with `done`.
+
+    A refit has written its rows, pictures and weights by then.
+    """
+    start = time.perf_counter()
+    cell, spec = shared.cells[job.cell], shared.spec
+    train = shared.train.take(range(cell.n_train))
+    operator = physics_of(cell, spec)
+    run = training.steps(
+        cell.method.name, job.config, train, shared.val, operator, spec.budget,
+        seed=training_seed(cell, job.seed), precision=spec.precision,
+    )  # fmt: skip
+    best = -np.inf
+    while True:
+        try:
+            progress = next(run)
+        except StopIteration as end:
+            fit: training.Fit = end.value
+            break
+        best = max(best, progress.psnr)
+        yield {
+            "step": progress.step,
+            "psnr": progress.psnr,
+            "best": best,
+            "seconds": time.perf_counter() - start,
+        }
+    if job.is_refit:
+        _keep(shared, cell, job, operator, fit)
+    yield {
+        "step": spec.budget.steps,
+        "psnr": fit.psnr,
+        "best": fit.psnr,
+        "seconds": time.perf_counter() - start,
+        "done": True,
+    }
+
+
+def physics_of(cell: Cell, spec: Benchmark) -> Physics:
+    """Build the physics of a cell's task."""
+    degradation = cell.task.degradation
+    return physics.create(
+        degradation.name, cell.task.level, spec.dataset.image_size, **degradation.options
+    )
+
+
+def training_seed(cell: Cell, refit: int | None) -> int:
+    """Derive the seed of a run: the same for all trials of a cell, one for each refit."""
+    return derive_seed(cell.id, "search" if refit is None else f"refit {refit}")
+
+
+def score(
+    cell: Cell, seed: int, fit: training.Fit, operator: Physics, test: ImageSet
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """Reconstruct the test images.
+
+    Returns:
+        the rows, and `y` and `x_hat` on the CPU.
+    """
+    device = next((p.device for p in fit.reconstructor.parameters()), torch.device("cpu"))
+    x = torch.tensor(test.images, device=device)
+    y = operator.measure(x, test.ids)
+    x_hat, milliseconds = _timed(fit.reconstructor, y, operator)
+    residual = (operator.A(x_hat) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
+    scores = metrics.columns(x_hat, x, test.subjects)
+    learned = methods.is_learned(cell.method.name)
+    rows = pd.DataFrame(
+        {
+            "cell": cell.id,
+            "dataset": cell.task.dataset,
+            "degradation": cell.task.degradation.label,
+            "level": cell.task.level,
+            "n_train": cell.n_train,
+            "method": cell.method.label,
+            "kind": "learned" if learned else "classical",
+            "seed": seed,
+            "image": test.ids,
+            "subject": test.subjects,
+            "measurement_hash": [_digest(one) for one in y],
+            **{name: value.cpu().numpy() for name, value in scores.items()},
+            "data_residual": residual.cpu().numpy().astype(np.float64),
+            "train_seconds": fit.seconds if learned else 0.0,
+            "infer_ms": milliseconds,
+            "parameters": fit.parameters,
+        }
+    )
+    return rows, {"y": y.cpu(), "x_hat": x_hat.cpu()}
+
+
+def _timed(model: nn.Module, y: Tensor, operator: Physics) -> tuple[Tensor, float]:
+    """Reconstruct, and measure the milliseconds per image once the first call is over."""
+    training.reconstruct(model, y[:1], operator)
+    _synchronise(y)
+    start = time.perf_counter()
+    x_hat = training.reconstruct(model, y, operator)
+    _synchronise(x_hat)
+    return x_hat, 1e3 * (time.perf_counter() - start) / len(y)
+
+
+def _synchronise(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
+
+
+def _digest(measurement: Tensor) -> str:
+    return hashlib.sha256(measurement.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def _keep(shared: Shared, cell: Cell, job: Job, operator: Physics, fit: training.Fit) -> None:
+    """Score a refit on the test images and write what it leaves; the rows last, as its seal."""
+    assert job.seed is not None
+    store = Store(shared.folder)
+    test: ImageSet = ray.get(shared.test)
+    rows, images = score(cell, job.seed, fit, operator, test)
+    recipe = {
+        "method": cell.method.name,
+        "config": job.config,
+        "degradation": cell.task.degradation.model_dump(exclude={"levels"}),
+        "level": cell.task.level,
+        "image_size": shared.spec.dataset.image_size,
+        "n_train": cell.n_train,
+        "validation_psnr": fit.psnr,
+        "best_step": fit.step,
+    }
+    store.write_model(cell.id, job.seed, recipe, fit.reconstructor.state_dict())
+    count = shared.spec.pictures
+    if job.seed == 0 and count:
+        y, x_hat = images["y"][:count].numpy(), images["x_hat"][:count].numpy()
+        error = np.abs(x_hat - test.images[:count])
+        store.write_pictures(cell.id, y=y, x_hat=x_hat, error=error, ids=np.array(test.ids[:count]))
+    store.write_rows(cell.id, job.seed, rows)

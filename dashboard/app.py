@@ -1,0 +1,168 @@
+"""Entry point: chooses the run, the task and the page.
+
+streamlit run dashboard/app.py -- [RUN]
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # a checkout that was never installed
+    sys.path.insert(0, str(ROOT))
+
+from dashboard import run as runs  # noqa: E402
+from dashboard import state, theme  # noqa: E402
+
+RESULTS = Path("results")
+REFRESH_SECONDS = 4
+QUIET_SECONDS = 600
+PAGES = {
+    "leaderboard": ("Leaderboard", ":material/trophy:"),
+    "tradeoff": ("Trade-off", ":material/scatter_plot:"),
+    "levels": ("Levels and sizes", ":material/show_chart:"),
+    "viewer": ("Images", ":material/image:"),
+    "progress": ("Run", ":material/list_alt:"),
+}
+
+
+def main() -> None:
+    """Show the page."""
+    st.set_page_config("ReconBench", ":material/biotech:", layout="wide")
+    given = argument()
+    found = candidates(given)
+    if not found:
+        explain(given)
+        return
+    page = st.navigation(
+        [
+            st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name, default=not index)
+            for index, (name, (title, icon)) in enumerate(PAGES.items())
+        ],
+        position="top",
+    )
+    folder = choose_run(found)
+    stamp = runs.stamp(folder)
+    try:
+        run = state.load(str(folder), stamp)
+    except ValueError as error:
+        st.error(theme.markdown(error), icon=":material/error:")
+        return
+    if run.cells.empty and page.url_path != "progress" and not run.trials.empty:
+        st.toast("No test image is scored yet: showing the run's progress.")
+    with st.sidebar:
+        if not run.cells.empty:
+            st.session_state["choice"] = choose(run, stamp)
+        if run.going:
+            watch(run, stamp)
+    if run.cells.empty:
+        waiting(run)
+        return
+    page.run()
+
+
+def argument() -> Path | None:
+    """Give the folder named on the command line, if any."""
+    started_by_streamlit = Path(sys.argv[0]).resolve() == Path(__file__).resolve()
+    named = sys.argv[1:] if started_by_streamlit else []
+    return Path(named[0]) if named else None
+
+
+def candidates(given: Path | None) -> list[Path]:
+    """List the runs to choose from: the one named, or those of a folder, the newest first."""
+    if given is None:
+        return runs.find(RESULTS)
+    if not runs.is_run(given):
+        return runs.find(given)
+    return [given, *(run for run in runs.find(RESULTS) if run.resolve() != given.resolve())]
+
+
+def explain(given: Path | None) -> None:
+    """Say what to do where there is no run."""
+    st.title("ReconBench")
+    if given is not None:
+        what = "is not a run folder (no spec.yaml)" if given.is_dir() else "is no folder"
+        st.error(f"{theme.markdown(given)} {what}.", icon=":material/folder_off:")
+        st.markdown("Name the folder that a benchmark wrote, or leave it out for the newest one:")
+        st.code("streamlit run dashboard/app.py -- results/small_data", language="bash")
+        return
+    st.subheader("There is no run to show yet")
+    st.markdown(f"None was found under `{RESULTS}/` of the folder this was started in. Make one:")
+    st.code("make bench", language="bash")
+    st.markdown(
+        "It takes some minutes on two CPU cores, and this page shows its results as they come. "
+        "A run elsewhere is opened by its folder:"
+    )
+    st.code("streamlit run dashboard/app.py -- path/to/run", language="bash")
+    look_again()
+
+
+@st.fragment(run_every=REFRESH_SECONDS)
+def look_again() -> None:
+    """Show a run as soon as there is one."""
+    if runs.find(RESULTS):
+        st.rerun()
+
+
+def choose_run(found: list[Path]) -> Path:
+    """Let the user choose among the runs found, and no other folder."""
+    by_name = {str(folder): folder for folder in found}
+    with st.sidebar:
+        chosen = state.select("Run", "run", list(by_name), show=lambda name: Path(name).name)
+    return by_name[chosen]
+
+
+def choose(run: runs.Run, stamp: runs.Stamp) -> state.Choice:
+    """Let the user choose task, training-set size and convention."""
+    tasks = run.cells.drop_duplicates("task").sort_values(["degradation", "level"])
+    titles = {line.task: f"{line.degradation}, level {line.level:g}" for line in tasks.itertuples()}
+    sizes = sorted({int(size) for size in run.cells.n_train if size} or {0})
+    task = state.select("Task", "task", list(titles), show=lambda task: titles[task])
+    n_train = state.switch(
+        "Training images at hand", "n_train", [str(size) for size in sizes],
+        default=str(sizes[-1]), help="Methods that need more are out of reach.",
+    )  # fmt: skip
+    convention = state.select(
+        "Metric convention", "convention", list(theme.CONVENTIONS),
+        show=lambda name: theme.CONVENTIONS[name],
+        help="What PSNR and SSIM take as data range, and over which pixels they go.",
+    )  # fmt: skip
+    return state.Choice(run, stamp, task, int(n_train), convention)
+
+
+@st.fragment(run_every=REFRESH_SECONDS)
+def watch(run: runs.Run, stamp: runs.Stamp) -> None:
+    """Show how far a run has come, and everything anew as soon as a result appears."""
+    if runs.stamp(run.folder) != stamp:
+        st.rerun()
+    st.divider()
+    quiet = time.time() - stamp[0] / 1e9
+    if quiet > QUIET_SECONDS:
+        st.markdown("**Unfinished**, and nothing new for a while")
+        st.caption("If it was stopped, the command that began it finishes it.")
+    else:
+        st.markdown("**Still going**, shown as it comes")
+    count("cells", run.cells_done, run.planned_cells)
+    count("trials", len(run.trials), run.planned_trials)
+
+
+def count(what: str, done: int, planned: int | None) -> None:
+    """Show a bar, or the bare number where nobody knows how many there will be."""
+    if planned:
+        st.progress(min(1.0, done / planned), f"{done} of {planned} {what}")
+    else:
+        st.caption(f"{done} {what}")
+
+
+def waiting(run: runs.Run) -> None:
+    """Stand in for every page until the first refit is scored."""
+    st.title(theme.markdown(run.spec.get("name", run.folder.name)))
+    st.info(
+        "No test image is scored yet. The page fills as soon as the first cell is done.",
+        icon=":material/hourglass_top:",
+    )
+
+
+main()

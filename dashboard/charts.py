@@ -1,0 +1,251 @@
+"""The figures. Each takes tables and gives a Plotly figure; none knows of Streamlit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboard import theme
+
+CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
+GREYS = [[0.0, "#000000"], [1.0, "#ffffff"]]
+LOG_RATIO = 8
+GRID = "#e8edef"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A column of the viewer: an image, its error against the truth, and what to call them."""
+
+    title: str
+    note: str
+    image: np.ndarray | None
+    error: np.ndarray | None = None
+
+
+def ranking(cells: pd.DataFrame, metric: str, column: str, colours: dict[str, str]) -> go.Figure:
+    """Draw each cell's metric with its 95 % interval, the best on top."""
+    cells = cells.sort_values(column)
+    names = [theme.plotly(theme.sized(c.method, c.n_train)) for c in cells.itertuples()]
+    figure = go.Figure(
+        go.Scatter(
+            x=cells[column],
+            y=names,
+            mode="markers",
+            marker={"size": 11, "color": cells.method.map(colours), "symbol": _symbols(cells)},
+            error_x=_bars(cells, column, width=5),
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(type="category", gridcolor=GRID, automargin=True)
+    figure.update_xaxes(title=_title(metric), gridcolor=GRID, zeroline=False)
+    return _finish(figure, height=90 + 30 * len(cells))
+
+
+def tradeoff(
+    cells: pd.DataFrame, front: pd.DataFrame, psnr: str, ssim: str, colours: dict[str, str]
+) -> go.Figure:
+    """Draw PSNR against SSIM, with the Pareto front as the edge of what is reached."""
+    figure = go.Figure()
+    low, high = _padded(cells[ssim]), _padded(cells[psnr])
+    if len(front):
+        x, y = staircase(front[ssim].tolist(), front[psnr].tolist(), low[0], high[0])
+        figure.add_scatter(
+            x=x, y=y, mode="lines", name="Pareto front", hoverinfo="skip", fill="tozeroy",
+            fillcolor="rgba(15,110,132,0.06)", line={"color": theme.FRONT, "dash": "dot"},
+        )  # fmt: skip
+    for method, own in cells.groupby("method", sort=False):
+        label = [theme.plotly(theme.sized(c.method, c.n_train)) for c in own.itertuples()]
+        figure.add_scatter(
+            x=own[ssim],
+            y=own[psnr],
+            mode="markers",
+            name=theme.plotly(method),
+            customdata=label,
+            error_x=_bars(own, ssim),
+            error_y=_bars(own, psnr),
+            marker={"size": _sizes(own, cells), "color": colours[method], "symbol": _symbols(own),
+                    "line": {"color": "white", "width": 1}},
+            hovertemplate="<b>%{customdata}</b><br>PSNR %{y:.2f} dB<br>SSIM %{x:.3f}"
+            "<extra></extra>",
+        )  # fmt: skip
+    for cell in front.itertuples():
+        figure.add_annotation(
+            x=getattr(cell, ssim), y=getattr(cell, psnr), showarrow=False, xanchor="right",
+            yanchor="bottom", xshift=-8, yshift=6, font={"color": theme.INK, "size": 14},
+            text=f"<b>{theme.plotly(theme.sized(cell.method, cell.n_train))}</b>",
+        )  # fmt: skip
+    figure.update_xaxes(title="SSIM", range=low, gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(title="PSNR (dB)", range=high, gridcolor=GRID, zeroline=False)
+    return _finish(figure, height=560)
+
+
+def staircase(
+    x: list[float], y: list[float], left: float, bottom: float
+) -> tuple[list[float], list[float]]:
+    """Trace the edge of the region that a front dominates, given from left to right."""
+    xs, ys = [left], [y[0]]
+    for here, above, below in zip(x, y, [*y[1:], bottom], strict=True):
+        xs += [here, here]
+        ys += [above, below]
+    return xs, ys
+
+
+def against_level(
+    cells: pd.DataFrame, metric: str, column: str, colours: dict[str, str]
+) -> go.Figure:
+    """Draw a metric against the degradation's level, one line a method."""
+    figure = go.Figure()
+    for method, own in cells.sort_values("level").groupby("method", sort=False):
+        _line(figure, own, "level", column, str(method), colours[str(method)])
+    _numbered(figure, cells.level, "Level")
+    figure.update_yaxes(title=_title(metric), gridcolor=GRID, zeroline=False)
+    return _finish(figure, height=460)
+
+
+def against_size(
+    cells: pd.DataFrame, metric: str, column: str, colours: dict[str, str]
+) -> go.Figure:
+    """Draw a metric against the training-set size; a method that uses none is a level line."""
+    figure = go.Figure()
+    sized = cells[cells.n_train > 0]
+    for method, own in sized.sort_values("n_train").groupby("method", sort=False):
+        _line(figure, own, "n_train", column, str(method), colours[str(method)])
+    ends = [sized.n_train.min(), sized.n_train.max()] if len(sized) else [1, 2]
+    for cell in cells[cells.n_train == 0].itertuples():
+        figure.add_scatter(
+            x=ends, y=[getattr(cell, column)] * 2, mode="lines", name=theme.plotly(cell.method),
+            line={"color": colours[cell.method], "dash": "dash", "width": 1.8},
+            hovertemplate=f"<b>{theme.plotly(cell.method)}</b>, no training images: "
+            "%{y:.3f}<extra></extra>",
+        )  # fmt: skip
+    _numbered(figure, pd.Series(ends) if sized.empty else sized.n_train, "Training images")
+    figure.update_yaxes(title=_title(metric), gridcolor=GRID, zeroline=False)
+    return _finish(figure, height=460)
+
+
+def search(trials: pd.DataFrame, colours: dict[str, str]) -> go.Figure:
+    """Draw every trial's validation PSNR, cell by cell."""
+    figure = go.Figure()
+    symbols = {"complete": "circle", "pruned": "x-thin", "failed": "cross"}
+    for state, own in trials.groupby("state", sort=False):
+        colour = own.method.map(colours).fillna(theme.FAINT)
+        figure.add_scatter(
+            x=own.psnr,
+            y=own.cell.map(theme.plotly),
+            mode="markers",
+            name=theme.plotly(state),
+            marker={"symbol": symbols.get(str(state), "diamond"), "size": 9, "color": colour,
+                    "opacity": 0.75, "line": {"color": colour, "width": 1.5}},
+            hovertemplate="%{x:.2f} dB<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title="Validation PSNR (dB)", gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(type="category", gridcolor=GRID, automargin=True, autorange="reversed")
+    return _finish(figure, height=140 + 26 * trials.cell.nunique())
+
+
+def pictures(shown: Sequence[Picture], width: int) -> go.Figure:
+    """Draw images above their errors: one grey scale [0, 1], one error scale, linked zoom."""
+    figure = make_subplots(
+        rows=2, cols=len(shown), horizontal_spacing=0.012, vertical_spacing=0.035,
+        shared_xaxes="all", shared_yaxes="all",
+    )  # fmt: skip
+    for place, picture in enumerate(shown, 1):
+        for row, pixels in ((1, picture.image), (2, picture.error)):
+            if pixels is not None:
+                figure.add_heatmap(
+                    z=pixels, coloraxis=f"coloraxis{row if row > 1 else ''}", zsmooth=False,
+                    hovertemplate="x %{x}, y %{y}: %{z:.3f}<extra></extra>", row=row, col=place,
+                )  # fmt: skip
+        axis = figure.get_subplot(1, place).xaxis
+        figure.add_annotation(
+            x=sum(axis.domain) / 2, y=1.0, xref="paper", yref="paper", showarrow=False,
+            yanchor="bottom", yshift=4, font={"color": theme.INK, "size": 13},
+            text=f"<b>{theme.plotly(picture.title)}</b><br>{theme.plotly(picture.note) or ' '}",
+        )  # fmt: skip
+    figure.update_xaxes(visible=False, constrain="domain")
+    figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
+    peak = max((float(np.nanmax(p.error)) for p in shown if p.error is not None), default=1.0)
+    bar = {"thickness": 12, "len": 0.48, "x": 1.01, "outlinewidth": 0}
+    figure.update_layout(
+        coloraxis={"colorscale": GREYS, "cmin": 0, "cmax": 1,
+                   "colorbar": {**bar, "y": 0.76, "title": {"text": "image"}}},
+        coloraxis2={"colorscale": "Inferno", "cmin": 0, "cmax": peak,
+                    "colorbar": {**bar, "y": 0.24, "title": {"text": "|error|"}}},
+    )  # fmt: skip
+    panel = min(360, width // len(shown))
+    return _finish(figure, height=2 * panel + 80).update_layout(
+        margin={"t": 60, "l": 0, "b": 0, "r": 70}, dragmode="zoom"
+    )
+
+
+def _line(
+    figure: go.Figure, own: pd.DataFrame, x: str, column: str, method: str, colour: str
+) -> None:
+    figure.add_scatter(
+        x=own[x],
+        y=own[column],
+        mode="lines+markers",
+        name=theme.plotly(method),
+        error_y=_bars(own, column, width=4),
+        line={"color": colour, "width": 2.2},
+        marker={"size": 9, "symbol": _symbols(own)},
+        hovertemplate=f"<b>{theme.plotly(method)}</b>, %{{x}}: %{{y:.3f}}<extra></extra>",
+    )
+
+
+def _bars(cells: pd.DataFrame, column: str, width: int = 0) -> dict[str, object]:
+    """Give the error bars of a 95 % interval, which need not be symmetric."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": (cells[f"{column}_high"] - cells[column]).clip(lower=0),
+        "arrayminus": (cells[column] - cells[f"{column}_low"]).clip(lower=0),
+        "thickness": 1.4,
+        "width": width,
+    }
+
+
+def _symbols(cells: pd.DataFrame) -> list[str]:
+    return ["circle" if kind == "learned" else "diamond" for kind in cells.kind]
+
+
+def _sizes(own: pd.DataFrame, cells: pd.DataFrame) -> list[int]:
+    """Grow the markers with the training-set size."""
+    order = sorted(cells.n_train.unique())
+    return [11 + 4 * order.index(size) for size in own.n_train]
+
+
+def _numbered(figure: go.Figure, values: pd.Series, title: str) -> None:
+    """Label an axis at the values that were run; logarithmic where they span much."""
+    ticks = sorted(values.unique())
+    wide = len(ticks) > 1 and ticks[0] > 0 and ticks[-1] / ticks[0] >= LOG_RATIO
+    figure.update_xaxes(
+        title=title, type="log" if wide else "linear", tickvals=ticks, gridcolor=GRID,
+        ticktext=[f"{tick:g}" for tick in ticks], zeroline=False,
+    )  # fmt: skip
+
+
+def _padded(values: pd.Series) -> list[float]:
+    finite = values[np.isfinite(values)]
+    if finite.empty:
+        return [0.0, 1.0]
+    margin = 0.12 * (finite.max() - finite.min()) or 0.05 * abs(finite.max()) or 1.0
+    return [finite.min() - margin, finite.max() + margin]
+
+
+def _title(metric: str) -> str:
+    return f"{theme.LABELS[metric]}{' (dB)' if metric == 'psnr' else ''}"
+
+
+def _finish(figure: go.Figure, height: int) -> go.Figure:
+    return figure.update_layout(
+        height=height, margin={"t": 16, "r": 16, "b": 48, "l": 16}, showlegend=None,
+        legend={"orientation": "h", "y": -0.18, "x": 0}, hoverlabel={"align": "left"},
+    )  # fmt: skip

@@ -1,0 +1,57 @@
+"""Reads the pictures that a run keeps of a few test images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The kept pictures of one cell and one test image."""
+
+    y: np.ndarray
+    x_hat: np.ndarray
+    error: np.ndarray
+
+
+def truth(folder: Path, task: str) -> dict[str, np.ndarray]:
+    """Read a task's ground-truth images by id; empty where none are kept."""
+    arrays = _arrays(folder, task, "truth.npz")
+    if not {"x", "ids"} <= set(arrays):
+        return {}
+    return {str(name): x[0] for name, x in zip(arrays["ids"], arrays["x"], strict=True)}
+
+
+def of_cell(folder: Path, cell: str, image: str) -> Kept | None:
+    """Read a cell's pictures of one test image; None where it has none (yet)."""
+    arrays = _arrays(folder, cell, "pictures.npz")
+    ids = [str(name) for name in arrays.get("ids", ())]
+    if image not in ids:
+        return None
+    place = ids.index(image)
+    return Kept(arrays["y"][place], arrays["x_hat"][place, 0], arrays["error"][place, 0])
+
+
+def as_image(y: np.ndarray, like: np.ndarray) -> np.ndarray | None:
+    """Give the magnitude of a measurement that lies on the image's own grid, else None.
+
+    k-space and sinograms are measurements too, but nothing to compare with an image.
+    """
+    plane = y[0] if y.ndim == 3 and len(y) == 1 else y
+    if np.iscomplexobj(plane) or plane.ndim != 2:
+        return None
+    return plane if plane.shape == like.shape else None
+
+
+def _arrays(folder: Path, owner: str, name: str) -> dict[str, np.ndarray]:
+    path = folder / "images" / owner / name
+    # A cell's id comes from a file: it must not lead out of the run folder.
+    if Path(owner).name != owner or not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, BadZipFile) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None

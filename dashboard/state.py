@@ -1,0 +1,140 @@
+"""What the user has chosen: kept in the URL, across pages and while a run goes on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import run as runs
+from dashboard import theme
+from dashboard.run import Run, Stamp
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What every page is about."""
+
+    run: Run
+    stamp: Stamp
+    task: str
+    n_train: int
+    convention: str
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The chosen task's cells."""
+        return self.run.cells[self.run.cells.task == self.task]
+
+    @property
+    def within_reach(self) -> pd.DataFrame:
+        """The chosen task's cells that need no more training images than there are."""
+        return self.cells[self.cells.n_train <= self.n_train]
+
+    def column(self, metric: str) -> str:
+        """Name the column of a metric under the chosen convention."""
+        return theme.column(metric, self.convention)
+
+
+def current() -> Choice:
+    """Give the choice made in the sidebar, for the page at hand."""
+    return st.session_state["choice"]
+
+
+@st.cache_data(show_spinner="Reading the run", max_entries=8)
+def load(folder: str, stamp: Stamp) -> Run:
+    """Read a run folder once per change of it."""
+    return runs.read(Path(folder))
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def gain(
+    folder: str, stamp: Stamp, cell: str, baseline: str, metric: str
+) -> tuple[float, float, float]:
+    """Compare two cells once per change of the run."""
+    return runs.gain(Path(folder), cell, baseline, metric)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def image_scores(folder: str, stamp: Stamp, cells: tuple[str, ...], image: str) -> pd.DataFrame:
+    """Read one image's metrics once per change of the run."""
+    return runs.image_scores(Path(folder), cells, image)
+
+
+def select(
+    label: str,
+    key: str,
+    options: Sequence[str],
+    *,
+    default: str | None = None,
+    show: Callable[[str], str] = str,
+    help: str | None = None,
+) -> str:
+    """Show a drop-down list whose choice is kept."""
+    _settle_one(key, options, default or options[0])
+    st.selectbox(label, options, key=key, format_func=show, help=help)
+    return _keep(key)
+
+
+def switch(
+    label: str,
+    key: str,
+    options: Sequence[str],
+    *,
+    default: str | None = None,
+    show: Callable[[str], str] = str,
+    help: str | None = None,
+) -> str:
+    """Show a row of buttons, of which one is pressed, whose choice is kept."""
+    _settle_one(key, options, default or options[0])
+    st.segmented_control(
+        label, options, key=key, format_func=lambda option: theme.markdown(show(option)),
+        help=help, required=True,
+    )  # fmt: skip
+    return _keep(key)
+
+
+def several(
+    label: str,
+    key: str,
+    options: Sequence[str],
+    *,
+    default: Sequence[str],
+    show: Callable[[str], str] = str,
+    most: int | None = None,
+    help: str | None = None,
+) -> list[str]:
+    """Show a list of which several may be chosen; the choice is kept."""
+    tried = (
+        st.session_state.get(key),
+        st.session_state.get(_kept(key)),
+        st.query_params.get_all(key),
+        default,
+    )
+    valid = ([option for option in value or [] if option in options] for value in tried)
+    st.session_state[key] = next((value for value in valid if value), [])[:most]
+    st.multiselect(label, options, key=key, format_func=show, max_selections=most, help=help)
+    return _keep(key) or list(default)
+
+
+def _settle_one(key: str, options: Sequence[str], default: str) -> None:
+    """Take what was clicked, else what was chosen on another page, else what the URL says."""
+    tried = (
+        st.session_state.get(key),
+        st.session_state.get(_kept(key)),
+        st.query_params.get(key),
+    )
+    st.session_state[key] = next((value for value in tried if value in options), default)
+
+
+def _keep(key: str):  # type: ignore[no-untyped-def]
+    value = st.session_state[key]
+    # Streamlit forgets a widget that the next page does not show.
+    st.session_state[_kept(key)] = value
+    st.query_params[key] = value
+    return value
+
+
+def _kept(key: str) -> str:
+    return f"kept {key}"

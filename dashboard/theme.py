@@ -1,0 +1,79 @@
+"""How names, numbers and methods look, alike on every page."""
+
+import html
+import math
+import re
+from typing import Any
+
+from dashboard.run import Run
+
+# Muted first, since a benchmark file names its reference methods before its networks.
+PALETTE = (
+    "#8b949c",
+    "#c0a36e",
+    "#2a9d8f",
+    "#7a5195",
+    "#4c78c8",
+    "#e4572e",
+    "#c2417c",
+    "#5b8c3e",
+    "#d99a00",
+    "#1d3557",
+)
+INK, FAINT, FRONT = "#1d2b33", "#8b98a0", "#0f6e84"
+LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE", "data_residual": "Data residual"}
+UNITS = {"psnr": " dB"}
+CONVENTIONS = {
+    "image": "Image: data range 1",
+    "volume": "Volume: its maximum (fastMRI)",
+    "roi": "ROI: foreground only",
+}
+
+
+def colours(run: Run) -> dict[str, str]:
+    """Give every method of the run its colour, in the order of the benchmark file."""
+    planned = [_label(method) for method in run.spec.get("methods") or []]
+    names = dict.fromkeys([*planned, *sorted(run.cells.method.unique())])
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+
+
+def _label(method: Any) -> str:
+    if isinstance(method, dict):
+        return str(method.get("label") or method.get("name"))
+    return str(method)
+
+
+def markdown(text: object) -> str:
+    """Quote text from a file, so that Markdown shows it as it stands."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(text).replace("\n", " "))
+
+
+def plotly(text: object) -> str:
+    """Quote text from a file, so that Plotly shows it as it stands."""
+    return html.escape(str(text))
+
+
+def column(metric: str, convention: str) -> str:
+    """Name the column of a metric under a convention; some metrics have only one."""
+    plain = convention == "image" or metric not in ("psnr", "ssim")
+    return metric if plain else f"{metric}_{convention}"
+
+
+def number(value: float, metric: str) -> str:
+    """Write a metric's value with its unit."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.{2 if metric == 'psnr' else 3}f}{UNITS.get(metric, '')}"
+
+
+def interval(low: float, high: float, metric: str) -> str:
+    """Write a 95 % interval."""
+    if any(value is None or math.isnan(value) for value in (low, high)):
+        return ""
+    digits = 2 if metric == "psnr" else 3
+    return f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def sized(method: str, n_train: int) -> str:
+    """Name a cell within its task: the method and, where it uses any, its training images."""
+    return f"{method} · {n_train}" if n_train else method

@@ -1,0 +1,205 @@
+"""Which method should I use?"""
+
+import math
+
+import pandas as pd
+import streamlit as st
+from pandas.io.formats.style import Styler
+
+from dashboard import charts, state, theme
+from dashboard.state import Choice
+
+BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"
+
+
+def show(choice: Choice) -> None:
+    """Answer in a sentence, then with the table, then with a picture of it."""
+    st.title("Which method should I use?")
+    reach = choice.within_reach.dropna(subset=[choice.column("psnr")])
+    if reach.empty:
+        st.info("No method of this task is scored yet that needs so few training images.")
+    else:
+        headline(choice, best_of(reach, choice.column("psnr")), reach)
+    table(choice)
+    st.subheader("How far apart are they?")
+    psnr = choice.column("psnr")
+    chart = charts.ranking(choice.cells, "psnr", psnr, theme.colours(choice.run))
+    st.plotly_chart(chart, config=charts.CONFIG, key="ranking")
+    st.caption("Bars: 95 % interval over subjects. Circles learn from images, diamonds do not.")
+
+
+def best_of(cells: pd.DataFrame, column: str) -> pd.Series:
+    """Give the cell with the highest metric."""
+    return cells.loc[cells[column].idxmax()]
+
+
+def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
+    """Name the best method and its gain over the best of the other kind."""
+    psnr = choice.column("psnr")
+    rivals = reach[reach.kind != best.kind].dropna(subset=[psnr])
+    rival = best_of(rivals, psnr) if len(rivals) else None
+    gain = compare(choice, best, rival)
+    st.markdown(f"#### {sentence(choice, best, rival, gain)}")
+    best_card, gain_card, ssim_card, cost_card = st.columns(4)
+    name = theme.sized(best.method, best.n_train)
+    with best_card.container(border=True, height="stretch"):
+        st.metric(f"PSNR of {theme.markdown(name)}", theme.number(best[psnr], "psnr"))
+        st.caption(_between(theme.interval(best[f"{psnr}_low"], best[f"{psnr}_high"], "psnr")))
+    with gain_card.container(border=True, height="stretch"):
+        label = "Gain" if rival is None else f"Gain over {theme.markdown(rival.method)}"
+        st.metric(label, theme.number(gain[0], "psnr"))
+        st.caption(_between(theme.interval(gain[1], gain[2], "psnr")))
+    ssim = choice.column("ssim")
+    with ssim_card.container(border=True, height="stretch"):
+        st.metric("SSIM", theme.number(best[ssim], "ssim"))
+        st.caption(_between(theme.interval(best[f"{ssim}_low"], best[f"{ssim}_high"], "ssim")))
+    with cost_card.container(border=True, height="stretch"):
+        st.metric("Time per image", f"{best.infer_ms:.1f} ms")
+        st.caption(f"after {best.train_seconds:.0f} s of training" if best.train_seconds else " ")
+
+
+def compare(choice: Choice, best: pd.Series, rival: pd.Series | None) -> tuple[float, float, float]:
+    """Give the gain, image by image, with its interval."""
+    if rival is None:
+        return (math.nan,) * 3
+    where = str(choice.run.folder), choice.stamp
+    return state.gain(*where, best.cell, rival.cell, choice.column("psnr"))
+
+
+def sentence(
+    choice: Choice, best: pd.Series, rival: pd.Series | None, gain: tuple[float, float, float]
+) -> str:
+    """Put the answer in words."""
+    at_hand = f"With {choice.n_train} training images" if choice.n_train else "Here"
+    name = theme.markdown(best.method)
+    if best.n_train and best.n_train < choice.n_train:
+        name += f" (trained on {best.n_train})"
+    if rival is None:
+        return f"{at_hand}, {name} is the best of what is scored so far."
+    other = f"the best {rival.kind} method, {theme.markdown(rival.method)}"
+    if gain[1] <= 0:
+        return f"{at_hand}, {name} comes first, but not clearly ahead of {other}."
+    return f"{at_hand}, use {name}: {gain[0]:.2f} dB better than {other}."
+
+
+def table(choice: Choice) -> None:
+    """Show every cell of the task and offer the table as a file."""
+    lines = listed(choice)
+    st.dataframe(
+        styled(lines, choice.n_train), hide_index=True, column_config=_columns(),
+        height=38 + 35 * len(lines), row_height=35, key="leaderboard",
+    )  # fmt: skip
+    explain, download = st.columns([5, 1], vertical_alignment="top")
+    explain.caption(_legend(choice))
+    csv = choice.cells.sort_values("rank").drop(columns="done").to_csv(index=False)
+    download.download_button(
+        "CSV", csv, f"{choice.task}.csv", "text/csv", icon=":material/download:", width="stretch"
+    )
+    if choice.cells.replay.notna().any():
+        with st.expander("Reproduce a line"):
+            st.code("\n".join(choice.cells.sort_values("rank").replay.dropna()), language=None)
+
+
+def listed(choice: Choice) -> pd.DataFrame:
+    """Make the table that is shown."""
+    psnr, ssim = choice.column("psnr"), choice.column("ssim")
+    cells = choice.cells
+    if choice.convention != "image":  # the report ranks under the convention `image`
+        rank = cells[psnr].rank(ascending=False, method="min")
+        cells = cells.assign(rank=rank, rank_low=None, rank_high=None, tied_with_best=None)
+    cells = cells.sort_values(["rank", "method"])
+    badges = ", ".join(map(str, (choice.run.manifest.get("audit") or {}).get("badges") or []))
+    return pd.DataFrame(
+        {
+            "rank": [_rank(cell) for cell in cells.itertuples()],
+            "method": cells.method,
+            "kind": cells.kind,
+            "n_train": cells.n_train.astype(int),
+            "psnr": cells[psnr],
+            "psnr_interval": _intervals(cells, psnr, "psnr"),
+            "ssim": cells[ssim],
+            "ssim_interval": _intervals(cells, ssim, "ssim"),
+            "tied": [_true(tied) for tied in cells.tied_with_best],
+            "train_seconds": cells.train_seconds,
+            "infer_ms": cells.infer_ms,
+            "parameters": cells.parameters,
+            "trials": cells.trials,
+            "seeds": cells.seeds,
+            "badges": cells.badges.fillna(badges) if choice.run.reported else badges,
+        }
+    ).reset_index(drop=True)
+
+
+def styled(lines: pd.DataFrame, n_train: int) -> Styler:
+    """Tint the best line within reach; fade those that need more training images."""
+    reach = lines[lines.n_train <= n_train]
+    best = reach.psnr.idxmax() if reach.psnr.notna().any() else None
+
+    def style(line: pd.Series) -> list[str]:
+        look = OUT_OF_REACH if line.n_train > n_train else BEST if line.name == best else ""
+        return [look] * len(line)
+
+    return lines.style.apply(style, axis=1)
+
+
+def _columns() -> dict[str, object]:
+    number, text = st.column_config.NumberColumn, st.column_config.TextColumn
+    return {
+        "rank": text("Rank", width=64, help="Within the task; the range that the intervals admit."),
+        "method": text("Method"),
+        "kind": text("Kind", width=78),
+        "n_train": number("n train", width=66, help="Training images; 0: needs none."),
+        "psnr": number("PSNR dB", format="%.2f", width=78),
+        "psnr_interval": text("95 % interval", width=118),
+        "ssim": number("SSIM", format="%.3f", width=66),
+        "ssim_interval": text("95 % interval", width=122),
+        "tied": st.column_config.CheckboxColumn(
+            "Tied", width=50, help="Not told apart from the best at 95 %."
+        ),
+        "train_seconds": number("Train s", format="%.1f", width=70),
+        "infer_ms": number("ms / image", format="%.1f", width=86),
+        "parameters": number("Weights", format="compact", width=72),
+        "trials": number("Trials", width=58),
+        "seeds": number("Seeds", width=58),
+        "badges": text("Badges"),
+    }
+
+
+def _rank(cell: object) -> str:
+    rank, low, high = (getattr(cell, name) for name in ("rank", "rank_low", "rank_high"))
+    if pd.isna(rank):
+        return ""
+    if pd.isna(low) or pd.isna(high) or low == high:
+        return f"{rank:.0f}"
+    return f"{rank:.0f} ({low:.0f}–{high:.0f})"
+
+
+def _true(tied: object) -> bool:
+    return str(tied) == "True"
+
+
+def _intervals(cells: pd.DataFrame, column: str, metric: str) -> list[str]:
+    bounds = zip(cells[f"{column}_low"], cells[f"{column}_high"], strict=True)
+    return [theme.interval(low, high, metric) for low, high in bounds]
+
+
+def _between(interval: str) -> str:
+    return f"95 %: {interval}" if interval else " "
+
+
+def _legend(choice: Choice) -> str:
+    parts = ["Tinted: the best within reach. Grey: needs more training images than are at hand."]
+    if not choice.run.reported:
+        parts.append(
+            "Provisional: the report is not written yet, so ranks are those of the means and "
+            "intervals a normal approximation over subjects."
+        )
+    elif choice.convention != "image":
+        parts.append(
+            "The report ranks under the image convention; here ranks are those of the means and "
+            "intervals a normal approximation over subjects."
+        )
+    return " ".join(parts)
+
+
+show(state.current())

@@ -1,0 +1,45 @@
+"""How do methods hold up with more noise and fewer images?"""
+
+import streamlit as st
+
+from dashboard import charts, state, theme
+from dashboard.state import Choice
+
+
+def show(choice: Choice) -> None:
+    """Draw a metric against the level and against the training-set size."""
+    st.title("How do methods hold up?")
+    methods = list(theme.colours(choice.run))
+    metric_column, methods_column = st.columns([1, 3])
+    with metric_column:
+        metrics = [m for m in theme.LABELS if choice.run.cells[choice.column(m)].notna().any()]
+        metric = state.select("Metric", "metric", metrics, show=lambda name: theme.LABELS[name])
+    with methods_column:
+        chosen = state.several("Methods", "methods", methods, default=methods)
+    column = choice.column(metric)
+    cells = choice.run.cells
+    degradation = choice.cells.degradation.iloc[0]
+    cells = cells[cells.method.isin(chosen) & (cells.degradation == degradation)]
+    cells = cells.dropna(subset=[column])
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader(f"Against the level, {choice.n_train} training images")
+        # A method without training images stands for every size.
+        same = cells[cells.n_train.isin([0, choice.n_train])]
+        _draw(charts.against_level(same, metric, column, theme.colours(choice.run)), "level")
+    with right:
+        level = choice.cells.level.iloc[0]
+        st.subheader(f"Against training images, level {level:g}")
+        same = cells[cells.task == choice.task]
+        _draw(charts.against_size(same, metric, column, theme.colours(choice.run)), "size")
+    st.caption(
+        f"{theme.markdown(degradation)}. Dashed: methods that use no training images. "
+        "Bars: 95 % interval over subjects."
+    )
+
+
+def _draw(chart: object, key: str) -> None:
+    st.plotly_chart(chart, config=charts.CONFIG, key=f"against {key}")
+
+
+show(state.current())

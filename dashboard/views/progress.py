@@ -1,0 +1,103 @@
+"""How was this run made, and how far has it come?"""
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, state, theme
+from dashboard.run import Run
+from dashboard.state import Choice
+
+
+def show(choice: Choice) -> None:
+    """Show progress, the search of every cell, and what the run is made of."""
+    run = choice.run
+    st.title("How was this run made?")
+    if run.spec.get("description"):
+        st.markdown(theme.markdown(run.spec["description"]))
+    numbers(run)
+    audit(run.manifest.get("audit") or {})
+    st.subheader("Cells")
+    st.dataframe(cells(run), hide_index=True, column_config=_columns(), key="cells")
+    failures(run.trials)
+    if not run.trials.empty:
+        st.subheader("What the search tried")
+        named = run.trials.merge(run.cells[["cell", "method"]], on="cell", how="left")
+        st.plotly_chart(
+            charts.search(named, theme.colours(run)), config=charts.CONFIG, key="search"
+        )
+    left, right = st.columns(2)
+    with left.expander("Benchmark file"):
+        st.json(run.spec)
+    with right.expander("Manifest"):
+        st.json(run.manifest)
+
+
+def numbers(run: Run) -> None:
+    """Show the counts as cards."""
+    planned_cells, planned_trials = run.planned_cells, run.planned_trials
+    failed = int((run.trials.state == "failed").sum())
+    pruned = int((run.trials.state == "pruned").sum())
+    cards = {
+        "Cells done": f"{run.cells_done} / {planned_cells or '?'}",
+        "Trials done": f"{len(run.trials)} / {planned_trials or '?'}",
+        "Stopped early": str(pruned),
+        "Failed": str(failed),
+        "Time": _duration(run.manifest),
+    }
+    for column, (label, value) in zip(st.columns(len(cards)), cards.items(), strict=True):
+        column.metric(label, value, border=True)
+
+
+def audit(content: dict[str, object]) -> None:
+    """Say what the reading of the data noticed."""
+    notes, skipped = content.get("notes"), content.get("skipped")
+    for note in notes if isinstance(notes, list) else []:
+        st.info(theme.markdown(note), icon=":material/info:")
+    if isinstance(skipped, dict) and skipped:
+        with st.expander(f"{len(skipped)} files were left out"):
+            table = pd.DataFrame(skipped.items(), columns=["File", "Why"])
+            st.dataframe(table, hide_index=True)
+
+
+def cells(run: Run) -> pd.DataFrame:
+    """Count the trials and refits of every cell, those without rows too."""
+    by_state = pd.crosstab(run.trials.cell, run.trials.state)
+    counts = by_state.reindex(columns=["complete", "pruned", "failed"], fill_value=0)
+    best = run.trials.groupby("cell").agg(best=("psnr", "max"), seconds=("seconds", "sum"))
+    known = run.cells.set_index("cell")[["seeds", "done"]]
+    table = counts.join(best).join(known, how="outer")
+    table["done"] = table.done.eq(True)
+    return table.rename_axis("cell").reset_index()
+
+
+def failures(trials: pd.DataFrame) -> None:
+    """List the failed trials and why."""
+    failed = trials[trials.state == "failed"]
+    if len(failed):
+        with st.expander(f"{len(failed)} trials failed"):
+            st.dataframe(failed[["cell", "trial", "error", "config"]], hide_index=True)
+
+
+def _columns() -> dict[str, object]:
+    number = st.column_config.NumberColumn
+    return {
+        "cell": st.column_config.TextColumn("Cell", width="large"),
+        "complete": number("Complete"),
+        "pruned": number("Stopped early"),
+        "failed": number("Failed"),
+        "best": number("Best validation PSNR", format="%.2f dB"),
+        "seconds": number("Search s", format="%.1f"),
+        "seeds": number("Refits"),
+        "done": st.column_config.CheckboxColumn("Done"),
+    }
+
+
+def _duration(manifest: dict[str, object]) -> str:
+    times = [pd.to_datetime(str(manifest.get(k)), errors="coerce") for k in ("started", "finished")]
+    if any(pd.isna(time) for time in times):
+        return "–"
+    minutes, seconds = divmod(round((times[1] - times[0]).total_seconds()), 60)
+    return f"{minutes} min {seconds:02d} s"
+
+
+show(state.current())

@@ -1,0 +1,48 @@
+"""Which methods trade PSNR for SSIM?"""
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, state, theme
+from dashboard.state import Choice
+
+
+def show(choice: Choice) -> None:
+    """Draw PSNR against SSIM and name the Pareto front."""
+    st.title("What does PSNR cost in SSIM?")
+    psnr, ssim = choice.column("psnr"), choice.column("ssim")
+    methods = list(theme.colours(choice.run))
+    here = [method for method in methods if method in set(choice.cells.method)]
+    chosen = state.several("Methods", "methods", here, default=here)
+    cells = choice.within_reach
+    cells = cells[cells.method.isin(chosen)].dropna(subset=[psnr, ssim])
+    if cells.empty:
+        st.info("None of these methods is scored yet with so few training images.")
+        return
+    front = pareto(cells, psnr, ssim)
+    names = [theme.markdown(theme.sized(c.method, c.n_train)) for c in front.itertuples()]
+    st.markdown(f"#### {verdict(names)}")
+    chart = charts.tradeoff(cells, front, psnr, ssim, theme.colours(choice.run))
+    st.plotly_chart(chart, config=charts.CONFIG, key="tradeoff")
+    st.caption(
+        "Up and right is better. The shaded region is what the front beats or equals in both. "
+        "Circles learn from images, diamonds do not; a larger marker means more training images. "
+        "Bars: 95 % interval over subjects."
+    )
+
+
+def pareto(cells: pd.DataFrame, psnr: str, ssim: str) -> pd.DataFrame:
+    """Keep the cells that no other beats in one metric without losing in the other."""
+    ordered = cells.sort_values([ssim, psnr], ascending=False)
+    best_before = ordered[psnr].cummax().shift(fill_value=float("-inf"))
+    return ordered[ordered[psnr] > best_before].iloc[::-1]
+
+
+def verdict(names: list[str]) -> str:
+    """Put the front in words."""
+    if len(names) == 1:
+        return f"No trade-off: {names[0]} has both the best PSNR and the best SSIM."
+    return f"On the Pareto front, from best PSNR to best SSIM: {', '.join(names)}."
+
+
+show(state.current())

@@ -1,0 +1,87 @@
+"""What do the reconstructions look like?"""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, pictures, state, theme
+from dashboard.charts import Picture
+from dashboard.pictures import Kept
+from dashboard.state import Choice
+
+MOST, WIDTH = 5, 1060
+
+
+def show(choice: Choice) -> None:
+    """Show truth, measurement and the chosen reconstructions of one test image."""
+    st.title("What do the reconstructions look like?")
+    try:
+        truth = pictures.truth(choice.run.folder, choice.task)
+        if not truth:
+            st.info("This run keeps no pictures (`pictures: 0` in its benchmark file).")
+            return
+        draw(choice, truth)
+    except ValueError as error:
+        st.error(theme.markdown(error), icon=":material/error:")
+
+
+def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
+    """Let the user choose image and methods, and draw them."""
+    psnr = choice.column("psnr")
+    cells = choice.cells.sort_values(psnr, ascending=False)
+    labels = {theme.sized(cell.method, cell.n_train): cell.cell for cell in cells.itertuples()}
+    image_column, methods_column = st.columns([1, 3])
+    with image_column:
+        image = state.select("Test image", "image", list(truth))
+    with methods_column:
+        chosen = state.several(
+            "Methods and training images", "show", list(labels), default=usual(choice), most=MOST
+        )
+    kept = {label: pictures.of_cell(choice.run.folder, labels[label], image) for label in chosen}
+    where = str(choice.run.folder), choice.stamp
+    scores = state.image_scores(*where, tuple(labels[label] for label in chosen), image)
+    shown = [Picture("Ground truth x", "", truth[image])]
+    shown += measurement(truth[image], next((one for one in kept.values() if one), None))
+    for label, one in kept.items():
+        note = _note(scores, labels[label], choice)
+        shown.append(
+            Picture(label, note, one.x_hat, one.error)
+            if one
+            else Picture(label, "no picture yet", None)
+        )
+    st.plotly_chart(charts.pictures(shown, WIDTH), config=charts.CONFIG, key="pictures")
+    st.caption(
+        "Top: images on one grey scale, 0 to 1. Bottom: |x̂ − x| on one scale. "
+        "Drag to zoom into all of them at once, double-click to go back."
+    )
+
+
+def usual(choice: Choice) -> list[str]:
+    """Choose the best classical and the best learned method within reach."""
+    psnr = choice.column("psnr")
+    reach = choice.within_reach.dropna(subset=[psnr]).sort_values(psnr, ascending=False)
+    best = reach.drop_duplicates("kind").sort_values("kind")
+    return [theme.sized(cell.method, cell.n_train) for cell in best.itertuples()]
+
+
+def measurement(x: np.ndarray, kept: Kept | None) -> list[Picture]:
+    """Show the measurement beside the truth where it is an image of the same size."""
+    if kept is None:
+        return []
+    y = pictures.as_image(kept.y, x)
+    if y is None:
+        shape = " × ".join(map(str, kept.y.shape))
+        st.caption(f"The measurement is no image ({shape}, {kept.y.dtype}) and is not shown.")
+        return []
+    return [Picture("Measurement y", "", y, np.abs(y - x))]
+
+
+def _note(scores: pd.DataFrame, cell: str, choice: Choice) -> str:
+    if cell not in scores.index:
+        return ""
+    line = scores.loc[cell]
+    values = [theme.number(line[choice.column(name)], name) for name in ("psnr", "ssim")]
+    return f"{values[0]}, SSIM {values[1]}"
+
+
+show(state.current())

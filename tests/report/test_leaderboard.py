@@ -1,0 +1,75 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.report.leaderboard import COLUMNS, build
+
+
+def make_rows(methods: dict[tuple[str, str, int], float], n: int = 30) -> pd.DataFrame:
+    """Make rows of one task: (method, kind, n_train) -> mean PSNR."""
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0, 2, n)
+    tables = [
+        pd.DataFrame(
+            {
+                "cell": f"d-noise-0.1-n{n_train}-{method}",
+                "dataset": "d",
+                "degradation": "noise",
+                "level": 0.1,
+                "n_train": n_train,
+                "method": method,
+                "kind": kind,
+                "seed": 0,
+                "image": [f"i{i}" for i in range(n)],
+                "subject": [f"s{i}" for i in range(n)],
+                "measurement_hash": "h",
+                "psnr": psnr + difficulty + rng.normal(0, 0.1, n),
+                "ssim": psnr / 40,
+                "train_seconds": 1.0,
+                "infer_ms": 1.0,
+                "parameters": 10,
+            }
+        )
+        for (method, kind, n_train), psnr in methods.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+TRIALS = pd.DataFrame({"cell": ["d-noise-0.1-n0-tv"] * 8, "trial": range(8)})
+
+
+def test_one_line_per_cell_with_the_designs_columns() -> None:
+    rows = make_rows({("tv", "classical", 0): 22, ("unet", "learned", 25): 24})
+    table = build(rows, TRIALS, ["template-derived"], "results/x").table
+    assert list(table.columns) == COLUMNS
+    assert list(table["method"]) == ["unet", "tv"]
+    assert list(table["rank"]) == [1, 2]
+    assert list(table["trials"]) == [0, 8]
+    assert list(table["tied_with_best"]) == [True, False]
+    assert set(table["badges"]) == {"template-derived"}
+    assert table["replay"][0] == "reconbench replay results/x d-noise-0.1-n25-unet"
+    means = rows.groupby("method")["psnr"].mean()
+    assert table["psnr"].tolist() == pytest.approx([means["unet"], means["tv"]])
+    assert (table["psnr_low"] < table["psnr"]).all()
+    assert (table["psnr"] < table["psnr_high"]).all()
+
+
+@pytest.mark.parametrize(("psnr", "verdict"), [(24, "beats"), (22, "ties with"), (20, "loses to")])
+def test_findings_say_honestly_how_networks_compare(psnr: float, verdict: str) -> None:
+    rows = make_rows(
+        {("tv", "classical", 0): 22, ("nlm", "classical", 0): 21, ("unet", "learned", 25): psnr}
+    )
+    (finding,) = build(rows, TRIALS, [], "r").findings
+    assert f"{verdict} tv" in finding
+
+
+def test_ranks_are_within_a_task() -> None:
+    easy = make_rows({("tv", "classical", 0): 30, ("unet", "learned", 25): 31})
+    hard = easy.assign(level=0.5, cell=easy["cell"] + "-hard", psnr=easy["psnr"] - 10)
+    table = build(pd.concat([easy, hard]), TRIALS, [], "r").table
+    assert list(table["rank"]) == [1, 2, 1, 2]
+
+
+def test_nothing_finished_yet() -> None:
+    empty = pd.DataFrame(columns=make_rows({("tv", "classical", 0): 1}).columns)
+    assert build(empty, TRIALS, [], "r").table.empty

@@ -1,0 +1,83 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import bootstrap, norm
+
+from bench.report.statistics import estimate
+
+
+def rows_of(values: dict[str, np.ndarray], per_subject: int = 1) -> pd.DataFrame:
+    """Make rows of one seed; the i-th image belongs to subject i // per_subject."""
+    return pd.DataFrame(
+        {"cell": cell, "subject": f"s{i // per_subject:03}", "image": f"i{i:03}", "psnr": value}
+        for cell, column in values.items()
+        for i, value in enumerate(column)
+    )
+
+
+@pytest.fixture
+def values() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0, 3, 60)
+    return {name: 20 + k + difficulty + rng.normal(0, 0.3, 60) for k, name in enumerate("abc")}
+
+
+def test_interval_is_scipys_bootstrap_of_the_mean(values: dict[str, np.ndarray]) -> None:
+    ours = estimate(rows_of(values), "psnr")
+    for k, column in enumerate(values.values()):
+        theirs = bootstrap((column,), np.mean, method="percentile", n_resamples=20000, rng=1)
+        assert ours.mean[k] == pytest.approx(column.mean())
+        assert ours.low[k] == pytest.approx(theirs.confidence_interval.low, abs=0.1)
+        assert ours.high[k] == pytest.approx(theirs.confidence_interval.high, abs=0.1)
+
+
+def test_images_of_one_subject_count_as_one(values: dict[str, np.ndarray]) -> None:
+    once = estimate(rows_of(values), "psnr")
+    copied = {name: np.repeat(column, 4) for name, column in values.items()}
+    four_times = estimate(rows_of(copied, per_subject=4), "psnr")
+    np.testing.assert_allclose(once.high - once.low, four_times.high - four_times.low)
+    np.testing.assert_allclose(once.mean, four_times.mean)
+
+
+def test_differences_are_paired(values: dict[str, np.ndarray]) -> None:
+    gain, low, high = estimate(rows_of(values), "psnr").gain("b", "a")
+    difference = values["b"] - values["a"]
+    half = norm.ppf(0.975) * difference.std(ddof=1) / np.sqrt(60)
+    assert gain == pytest.approx(difference.mean())
+    assert (low, high) == pytest.approx((gain - half, gain + half), abs=0.02)
+
+
+def test_ranks_of_clear_and_of_equal_cells(values: dict[str, np.ndarray]) -> None:
+    clear = estimate(rows_of(values), "psnr").rank_interval()
+    np.testing.assert_array_equal(clear, [[3, 2, 1], [3, 2, 1]])
+    rng = np.random.default_rng(1)
+    equal = {name: 20 + rng.normal(0, 3, 60) for name in "ab"}
+    np.testing.assert_array_equal(
+        estimate(rows_of(equal), "psnr").rank_interval(), [[1, 1], [2, 2]]
+    )
+
+
+def test_subjects_of_unequal_size_keep_the_mean_over_images() -> None:
+    rows = pd.DataFrame(
+        {"cell": "a", "subject": ["s", "s", "s", "t"], "image": list("wxyz"), "psnr": [1, 2, 3, 10]}
+    )
+    assert estimate(rows, "psnr").mean[0] == pytest.approx(4.0)
+
+
+def test_seeds_are_averaged_first(values: dict[str, np.ndarray]) -> None:
+    rows = rows_of(values)
+    seeds = pd.concat([rows.assign(seed=0), rows.assign(seed=1, psnr=rows["psnr"] + 2)])
+    np.testing.assert_allclose(
+        estimate(seeds, "psnr").mean, estimate(rows, "psnr").mean + 1, rtol=1e-12
+    )
+
+
+def test_one_subject_has_no_interval(values: dict[str, np.ndarray]) -> None:
+    alone = estimate(rows_of(values, per_subject=60), "psnr")
+    assert np.isnan(alone.low).all()
+    np.testing.assert_array_equal(alone.rank_interval(), [[1, 1, 1], [3, 3, 3]])
+
+
+def test_cells_scored_on_different_images_are_refused(values: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="different images"):
+        estimate(rows_of(values).iloc[:-1], "psnr")

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench import spec
+from bench.errors import UserError
+
+SMALL = Path(spec.__file__).parent / "specs" / "small_data.yaml"
+
+
+def sizes_of(name: str, sizes: list[int]) -> list[int]:
+    return sizes if "unet" in name else [0]
+
+
+def test_resolved_benchmark_reads_back_as_itself() -> None:
+    benchmark = spec.load(SMALL)
+    assert spec.parse(yaml.safe_load(benchmark.dump())) == benchmark
+
+
+def test_cells_are_tasks_times_methods_times_sizes() -> None:
+    benchmark = spec.load(SMALL)
+    found = spec.cells(benchmark, sizes_of)
+    assert len(found) == 2 * (5 + 2 * 2)
+    assert len({cell.id for cell in found}) == len(found)
+    assert all(cell.id.startswith(cell.task.id) for cell in found)
+    assert [cell.n_train for cell in found] == sorted(cell.n_train for cell in found)
+
+
+def test_options_make_another_task() -> None:
+    degradations = [
+        {"name": "gaussian_noise", "levels": [0.1]},
+        {"name": "gaussian_noise", "levels": [0.1], "clip": True},
+    ]
+    benchmark = spec.load(SMALL, {"degradations": degradations})
+    assert len({task.id for task in spec.tasks(benchmark)}) == 2
+
+
+def test_overrides_reach_into_the_file() -> None:
+    benchmark = spec.load(SMALL, {"dataset.image_size": 128, "budget.trials": 3})
+    assert benchmark.dataset.image_size == 128
+    assert benchmark.budget.trials == 3
+    assert benchmark.budget.steps == spec.load(SMALL).budget.steps
+
+
+def test_smoke_is_smaller_in_every_respect() -> None:
+    full, smoke = spec.load(SMALL), spec.load(SMALL).smoke()
+    assert smoke.budget.steps < full.budget.steps
+    assert smoke.dataset.image_size < full.dataset.image_size
+    assert smoke.methods == full.methods
+    assert smoke.name != full.name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"methdos": 1}, "did you mean 'methods'"),
+        ({"budget.trails": 1}, "did you mean 'trials'"),
+        ({"budget.trials": 0}, "budget.trials"),
+        ({"n_train": [25, 25]}, "distinct"),
+        ({"n_train": [0]}, "at least 1"),
+        ({"dataset.image_size": "big"}, "dataset.image_size"),
+        ({"methods": []}, "methods"),
+        ({"methods": ["tv", "tv"]}, "'tv' stands twice"),
+        ({"methods": [{"name": "tv", "fixd": {}}]}, "did you mean 'fixed'"),
+        ({"name": "../elsewhere"}, "name"),
+        ({"name.first": "x"}, "not a mapping"),
+        ({"degradations": [{"name": "gaussian_noise"}]}, "levels"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(overrides: dict, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        spec.load(SMALL, overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["- a\n- b\n", "a: [1\n", "\xff"],
+)
+def test_a_file_that_is_no_benchmark(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"spec\.yaml"):
+        spec.load(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such benchmark file"):
+        spec.load(tmp_path / "none.yaml")
