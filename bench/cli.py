@@ -25,7 +25,8 @@ RECORDED = ("ray", "torch", "optuna", "numpy", "scikit-image", "nilearn", "scipy
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
 )
-console = Console(soft_wrap=not sys.stdout.isatty())
+LOG_WIDTH = 160  # a log file has no width of its own
+console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 SpecPath = Annotated[
     Path | None, typer.Argument(help="benchmark file; default: the small-data benchmark")
@@ -34,7 +35,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="change a key of the file, e.g. seeds=1"),
 ]
-Smoke = Annotated[bool, typer.Option(help="shrink everything to a check that takes seconds")]
+Smoke = Annotated[
+    bool, typer.Option("--smoke", help="shrink everything to a check that takes seconds")
+]
 Run = Annotated[Path, typer.Argument(help="run folder, e.g. results/small_data")]
 
 

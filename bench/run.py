@@ -1,4 +1,4 @@
-"""`reconbench run` as a script, for `python bench/run.py` and `ray submit cluster.yaml bench/run.py`.
+"""`reconbench run` as a script, for `python bench/run.py` and `ray submit ... bench/run.py`.
 
 Kept thin, since `ray submit` copies this file alone to the cluster's head; the package is there.
 """

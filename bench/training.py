@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -248,12 +248,13 @@ def _train(
         range(1, budget.steps + 1), _batches(len(train), budget.batch_size, seed), strict=False
     ):
         model.train()
-        mine = batch[rank::workers]
-        x = images[mine]
-        if recipe.flips:
-            x = _flip(x, derive_seed("flip", seed, step, rank))
+        mine = slice(rank, None, workers)
         # Fresh noise at each step: a simulated degradation can be drawn as often as wanted.
-        y = physics.measure(x, [f"{train.ids[i]}@{seed}.{step}.{k}" for k, i in enumerate(mine)])
+        ids = [f"{train.ids[i]}@{seed}.{step}.{place}" for place, i in enumerate(batch)][mine]
+        x = images[batch[mine]]
+        if recipe.flips:
+            x = _flip(x, _coins(len(batch), derive_seed("flip", seed, step))[mine])
+        y = physics.measure(x, ids)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             x_hat = parallel(y, physics)
         value = loss(recipe.loss, x_hat, x)
@@ -307,8 +308,11 @@ def _batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
         waiting = waiting[size:]
 
 
-def _flip(x: Float[Tensor, "b 1 h w"], seed: int) -> Float[Tensor, "b 1 h w"]:
-    chosen = torch.rand(len(x), generator=torch.Generator().manual_seed(seed)) < 0.5
+def _coins(count: int, seed: int) -> Bool[Tensor, " count"]:
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
+
+
+def _flip(x: Float[Tensor, "b 1 h w"], chosen: Bool[Tensor, " b"]) -> Float[Tensor, "b 1 h w"]:
     return torch.where(chosen.to(x.device).view(-1, 1, 1, 1), x.flip(-1), x)
 
 

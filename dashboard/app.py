@@ -50,8 +50,6 @@ def main() -> None:
     except ValueError as error:
         st.error(theme.markdown(error), icon=":material/error:")
         return
-    if run.cells.empty and page.url_path != "progress" and not run.trials.empty:
-        st.toast("No test image is scored yet: showing the run's progress.")
     with st.sidebar:
         if not run.cells.empty:
             st.session_state["choice"] = choose(run, stamp)
@@ -110,6 +108,7 @@ def choose_run(found: list[Path]) -> Path:
     """Let the user choose among the runs found, and no other folder."""
     by_name = {str(folder): folder for folder in found}
     with st.sidebar:
+        st.markdown("### ReconBench")
         chosen = state.select("Run", "run", list(by_name), show=lambda name: Path(name).name)
     return by_name[chosen]
 
@@ -117,8 +116,12 @@ def choose_run(found: list[Path]) -> Path:
 def choose(run: runs.Run, stamp: runs.Stamp) -> state.Choice:
     """Let the user choose task, training-set size and convention."""
     tasks = run.cells.drop_duplicates("task").sort_values(["degradation", "level"])
-    titles = {line.task: f"{line.degradation}, level {line.level:g}" for line in tasks.itertuples()}
-    sizes = sorted({int(size) for size in run.cells.n_train if size} or {0})
+    titles = {
+        str(line["task"]): f"{line['degradation']}, level {line['level']:g}"
+        for line in tasks.to_dict("records")
+    }
+    planned = run.spec.get("n_train") or []
+    sizes = sorted({int(size) for size in [*planned, *run.cells.n_train] if size} or {0})
     task = state.select("Task", "task", list(titles), show=lambda task: titles[task])
     n_train = state.switch(
         "Training images at hand", "n_train", [str(size) for size in sizes],
@@ -165,4 +168,5 @@ def waiting(run: runs.Run) -> None:
     )
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """The figures. Each takes tables and gives a Plotly figure; none knows of Streamlit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,9 @@ CONFIG = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
 GREYS = [[0.0, "#000000"], [1.0, "#ffffff"]]
+# Like Inferno, whose own first colours Streamlit takes for placeholders of its theme's.
+HEAT = [[0.0, "#08051d"], [0.25, "#56106e"], [0.5, "#bb3754"], [0.75, "#f98c0a"], [1.0, "#fcffa4"]]
+FONT = {"family": '"Source Sans", sans-serif', "size": 13, "color": theme.INK}
 LOG_RATIO = 8
 GRID = "#e8edef"
 
@@ -32,7 +35,7 @@ class Picture:
 def ranking(cells: pd.DataFrame, metric: str, column: str, colours: dict[str, str]) -> go.Figure:
     """Draw each cell's metric with its 95 % interval, the best on top."""
     cells = cells.sort_values(column)
-    names = [theme.plotly(theme.sized(c.method, c.n_train)) for c in cells.itertuples()]
+    names = cells.label.map(theme.plotly)
     figure = go.Figure(
         go.Scatter(
             x=cells[column],
@@ -55,13 +58,13 @@ def tradeoff(
     figure = go.Figure()
     low, high = _padded(cells[ssim]), _padded(cells[psnr])
     if len(front):
-        x, y = staircase(front[ssim].tolist(), front[psnr].tolist(), low[0], high[0])
+        xs, ys = staircase(front[ssim].tolist(), front[psnr].tolist(), low[0], high[0])
         figure.add_scatter(
-            x=x, y=y, mode="lines", name="Pareto front", hoverinfo="skip", fill="tozeroy",
+            x=xs, y=ys, mode="lines", name="Pareto front", hoverinfo="skip", fill="tozeroy",
             fillcolor="rgba(15,110,132,0.06)", line={"color": theme.FRONT, "dash": "dot"},
         )  # fmt: skip
-    for method, own in cells.groupby("method", sort=False):
-        label = [theme.plotly(theme.sized(c.method, c.n_train)) for c in own.itertuples()]
+    for method, own in _by_method(cells, colours):
+        label = own.label.map(theme.plotly)
         figure.add_scatter(
             x=own[ssim],
             y=own[psnr],
@@ -75,11 +78,11 @@ def tradeoff(
             hovertemplate="<b>%{customdata}</b><br>PSNR %{y:.2f} dB<br>SSIM %{x:.3f}"
             "<extra></extra>",
         )  # fmt: skip
-    for cell in front.itertuples():
+    for label, x, y in zip(front.label, front[ssim], front[psnr], strict=True):
         figure.add_annotation(
-            x=getattr(cell, ssim), y=getattr(cell, psnr), showarrow=False, xanchor="right",
+            x=x, y=y, showarrow=False, xanchor="right",
             yanchor="bottom", xshift=-8, yshift=6, font={"color": theme.INK, "size": 14},
-            text=f"<b>{theme.plotly(theme.sized(cell.method, cell.n_train))}</b>",
+            text=f"<b>{theme.plotly(label)}</b>",
         )  # fmt: skip
     figure.update_xaxes(title="SSIM", range=low, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(title="PSNR (dB)", range=high, gridcolor=GRID, zeroline=False)
@@ -102,8 +105,8 @@ def against_level(
 ) -> go.Figure:
     """Draw a metric against the degradation's level, one line a method."""
     figure = go.Figure()
-    for method, own in cells.sort_values("level").groupby("method", sort=False):
-        _line(figure, own, "level", column, str(method), colours[str(method)])
+    for method, own in _by_method(cells.sort_values("level"), colours):
+        _line(figure, own, "level", column, method, colours[method])
     _numbered(figure, cells.level, "Level")
     figure.update_yaxes(title=_title(metric), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
@@ -114,18 +117,13 @@ def against_size(
 ) -> go.Figure:
     """Draw a metric against the training-set size; a method that uses none is a level line."""
     figure = go.Figure()
-    sized = cells[cells.n_train > 0]
-    for method, own in sized.sort_values("n_train").groupby("method", sort=False):
-        _line(figure, own, "n_train", column, str(method), colours[str(method)])
-    ends = [sized.n_train.min(), sized.n_train.max()] if len(sized) else [1, 2]
-    for cell in cells[cells.n_train == 0].itertuples():
-        figure.add_scatter(
-            x=ends, y=[getattr(cell, column)] * 2, mode="lines", name=theme.plotly(cell.method),
-            line={"color": colours[cell.method], "dash": "dash", "width": 1.8},
-            hovertemplate=f"<b>{theme.plotly(cell.method)}</b>, no training images: "
-            "%{y:.3f}<extra></extra>",
-        )  # fmt: skip
-    _numbered(figure, pd.Series(ends) if sized.empty else sized.n_train, "Training images")
+    sizes = sorted(cells.n_train[cells.n_train > 0].unique()) or [1, 10]
+    for method, own in _by_method(cells.sort_values("n_train"), colours):
+        if own.n_train.iloc[0]:
+            _line(figure, own, "n_train", column, method, colours[method])
+        else:
+            _reference(figure, sizes, own[column].iloc[0], method, colours[method])
+    _numbered(figure, pd.Series(sizes), "Training images")
     figure.update_yaxes(title=_title(metric), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
 
@@ -150,8 +148,14 @@ def search(trials: pd.DataFrame, colours: dict[str, str]) -> go.Figure:
     return _finish(figure, height=140 + 26 * trials.cell.nunique())
 
 
-def pictures(shown: Sequence[Picture], width: int) -> go.Figure:
-    """Draw images above their errors: one grey scale [0, 1], one error scale, linked zoom."""
+def pictures(shown: Sequence[Picture], width: int, worst: float) -> go.Figure:
+    """Draw images above their errors: one grey scale [0, 1], one error scale, linked zoom.
+
+    Args:
+        shown: from left to right.
+        width: of the whole, in pixels, to choose a height that fits.
+        worst: the error at the end of the scale.
+    """
     figure = make_subplots(
         rows=2, cols=len(shown), horizontal_spacing=0.012, vertical_spacing=0.035,
         shared_xaxes="all", shared_yaxes="all",
@@ -166,22 +170,21 @@ def pictures(shown: Sequence[Picture], width: int) -> go.Figure:
         axis = figure.get_subplot(1, place).xaxis
         figure.add_annotation(
             x=sum(axis.domain) / 2, y=1.0, xref="paper", yref="paper", showarrow=False,
-            yanchor="bottom", yshift=4, font={"color": theme.INK, "size": 13},
+            xanchor="center", yanchor="bottom", yshift=4, font={"size": 14},
             text=f"<b>{theme.plotly(picture.title)}</b><br>{theme.plotly(picture.note) or ' '}",
         )  # fmt: skip
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
-    peak = max((float(np.nanmax(p.error)) for p in shown if p.error is not None), default=1.0)
     bar = {"thickness": 12, "len": 0.48, "x": 1.01, "outlinewidth": 0}
     figure.update_layout(
         coloraxis={"colorscale": GREYS, "cmin": 0, "cmax": 1,
                    "colorbar": {**bar, "y": 0.76, "title": {"text": "image"}}},
-        coloraxis2={"colorscale": "Inferno", "cmin": 0, "cmax": peak,
+        coloraxis2={"colorscale": HEAT, "cmin": 0, "cmax": worst,
                     "colorbar": {**bar, "y": 0.24, "title": {"text": "|error|"}}},
     )  # fmt: skip
     panel = min(360, width // len(shown))
     return _finish(figure, height=2 * panel + 80).update_layout(
-        margin={"t": 60, "l": 0, "b": 0, "r": 70}, dragmode="zoom"
+        margin={"t": 60, "l": 0, "b": 0, "r": 70}, dragmode="zoom", font=FONT
     )
 
 
@@ -198,6 +201,26 @@ def _line(
         marker={"size": 9, "symbol": _symbols(own)},
         hovertemplate=f"<b>{theme.plotly(method)}</b>, %{{x}}: %{{y:.3f}}<extra></extra>",
     )
+
+
+def _reference(figure: go.Figure, sizes: list[int], value: float, method: str, colour: str) -> None:
+    figure.add_scatter(
+        x=sizes,
+        y=[value] * len(sizes),
+        mode="lines",
+        name=theme.plotly(method),
+        line={"color": colour, "dash": "dash", "width": 1.8},
+        hovertemplate=f"<b>{theme.plotly(method)}</b>, no training images: "
+        "%{y:.3f}<extra></extra>",
+    )
+
+
+def _by_method(cells: pd.DataFrame, colours: dict[str, str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Split by method, in the one order that colours and legends follow."""
+    for method in colours:
+        own = cells[cells.method == method]
+        if len(own):
+            yield method, own
 
 
 def _bars(cells: pd.DataFrame, column: str, width: int = 0) -> dict[str, object]:

@@ -50,8 +50,9 @@ class Run:
 
     Attributes:
         folder: where it is.
-        cells: one line per cell that has rows: what it is, means and 95 % intervals of its
-            metrics (`psnr`, `psnr_low`, `psnr_high`, ...), costs, and what the report says.
+        cells: one line per cell that has rows: what it is, `label` (its name within its task),
+            means and 95 % intervals of its metrics (`psnr`, `psnr_low`, `psnr_high`, ...),
+            costs, and what the report says.
         trials: one line per finished trial.
         manifest: manifest.json.
         spec: spec.yaml.
@@ -154,11 +155,26 @@ def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame
 def _cells(folder: Path, spec: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
     measured = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
     if not _files(folder, ROW_FILES):
-        columns = ["cell", "task", "dataset", *KEYS, "kind", "seeds", "done", *measured, *COSTS]
+        columns = [
+            "cell",
+            "task",
+            "label",
+            "dataset",
+            *KEYS,
+            "kind",
+            "seeds",
+            "done",
+            *measured,
+            *COSTS,
+        ]
         return pd.DataFrame(columns=[*columns, "trials"])
     known = {line[0] for line in _query(f"DESCRIBE SELECT * FROM {ROWS}", folder).fetchall()}
     cells = _query(_summary(known), folder).df()
     cells = cells.reindex(columns=_unique(cells.columns, measured, COSTS))
+    cells["label"] = [
+        f"{method} · {n_train}" if n_train else method
+        for method, n_train in zip(cells.method, cells.n_train, strict=True)
+    ]
     cells["task"] = [
         cell.removesuffix(f"-n{n_train}-{method}")
         for cell, n_train, method in zip(cells.cell, cells.n_train, cells.method, strict=True)

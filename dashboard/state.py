@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -115,7 +116,10 @@ def several(
     valid = ([option for option in value or [] if option in options] for value in tried)
     st.session_state[key] = next((value for value in valid if value), [])[:most]
     st.multiselect(label, options, key=key, format_func=show, max_selections=most, help=help)
-    return _keep(key) or list(default)
+    chosen = _keep(key) or list(default)
+    if len(chosen) == len(options):  # all of them, which a short address says as well
+        del st.query_params[key]
+    return chosen
 
 
 def _settle_one(key: str, options: Sequence[str], default: str) -> None:
@@ -128,7 +132,7 @@ def _settle_one(key: str, options: Sequence[str], default: str) -> None:
     st.session_state[key] = next((value for value in tried if value in options), default)
 
 
-def _keep(key: str):  # type: ignore[no-untyped-def]
+def _keep(key: str) -> Any:
     value = st.session_state[key]
     # Streamlit forgets a widget that the next page does not show.
     st.session_state[_kept(key)] = value

@@ -62,7 +62,7 @@ def column(metric: str, convention: str) -> str:
 def number(value: float, metric: str) -> str:
     """Write a metric's value with its unit."""
     if value is None or math.isnan(value):
-        return "–"
+        return "n/a"
     return f"{value:.{2 if metric == 'psnr' else 3}f}{UNITS.get(metric, '')}"
 
 
@@ -72,8 +72,3 @@ def interval(low: float, high: float, metric: str) -> str:
         return ""
     digits = 2 if metric == "psnr" else 3
     return f"{low:.{digits}f} to {high:.{digits}f}"
-
-
-def sized(method: str, n_train: int) -> str:
-    """Name a cell within its task: the method and, where it uses any, its training images."""
-    return f"{method} · {n_train}" if n_train else method

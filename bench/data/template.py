@@ -28,7 +28,7 @@ AXIAL_RANGE = (62, 122)  # slices through the cerebrum, in mm from the bottom of
 COARSE = 4  # the deformation is smooth: evaluated every 4 mm, interpolated between
 # Spacing of the control points of the deformation, and its standard deviation, in mm.
 WARPS = ((60.0, 5.0), (14.0, 1.4))
-FIELD_OF_VIEW = slice(14, 214)  # front to back, in mm; the template leaves room beyond the brain
+FIELD_OF_VIEW = slice(6, 222)  # front to back, in mm; the template leaves room beyond the brain
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from bench.report.leaderboard import Leaderboard, build
@@ -70,9 +71,11 @@ def write(store: Store) -> Leaderboard:
 def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
     """Print a leaderboard."""
     for task in _tasks(board.table):
-        table = Table(title=f"{spec.dataset.label}: {task['title']}", title_justify="left")
+        title = f"{spec.dataset.label}: {task['title']}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for header in SHOWN.values():
-            table.add_column(header, justify="left" if header in ("method", "") else "right")
+            justify: JustifyMethod = "left" if header in ("method", "") else "right"
+            table.add_column(header, justify=justify, no_wrap=header == "method")
         for line in task["lines"]:
             table.add_row(*line)
         console.print(table)

@@ -120,6 +120,12 @@ class SweepSearcher(Searcher):
             if not self.store.has_rows(study.cell.id, seed):
                 self._refits.append(Job(study.cell.id, study.best, seed=seed))
 
+    # Tune pickles and saves its searcher for a resume of its own kind; here the journal and the
+    # store are the state, and locks in them cannot be pickled.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the journal and the store are the state."""
 

@@ -65,6 +65,8 @@ class CellStudy:
         self._lost: dict[int, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
             self._take_up(trial)
+        if self.done and self.best is None:  # a cell without any result is tried anew
+            self._lost, self._finished = self._finished, {}
 
     def _take_up(self, trial: FrozenTrial) -> None:
         index = trial.user_attrs.get("index")

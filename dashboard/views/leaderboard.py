@@ -1,6 +1,7 @@
 """Which method should I use?"""
 
 import math
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -15,12 +16,13 @@ BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"
 def show(choice: Choice) -> None:
     """Answer in a sentence, then with the table, then with a picture of it."""
     st.title("Which method should I use?")
+    lines = listed(choice)
     reach = choice.within_reach.dropna(subset=[choice.column("psnr")])
     if reach.empty:
         st.info("No method of this task is scored yet that needs so few training images.")
     else:
         headline(choice, best_of(reach, choice.column("psnr")), reach)
-    table(choice)
+    table(choice, lines)
     st.subheader("How far apart are they?")
     psnr = choice.column("psnr")
     chart = charts.ranking(choice.cells, "psnr", psnr, theme.colours(choice.run))
@@ -30,7 +32,7 @@ def show(choice: Choice) -> None:
 
 def best_of(cells: pd.DataFrame, column: str) -> pd.Series:
     """Give the cell with the highest metric."""
-    return cells.loc[cells[column].idxmax()]
+    return cells.sort_values(column, ascending=False).iloc[0]
 
 
 def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
@@ -41,9 +43,8 @@ def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
     gain = compare(choice, best, rival)
     st.markdown(f"#### {sentence(choice, best, rival, gain)}")
     best_card, gain_card, ssim_card, cost_card = st.columns(4)
-    name = theme.sized(best.method, best.n_train)
     with best_card.container(border=True, height="stretch"):
-        st.metric(f"PSNR of {theme.markdown(name)}", theme.number(best[psnr], "psnr"))
+        st.metric("PSNR", theme.number(best[psnr], "psnr"))
         st.caption(_between(theme.interval(best[f"{psnr}_low"], best[f"{psnr}_high"], "psnr")))
     with gain_card.container(border=True, height="stretch"):
         label = "Gain" if rival is None else f"Gain over {theme.markdown(rival.method)}"
@@ -77,20 +78,19 @@ def sentence(
     if rival is None:
         return f"{at_hand}, {name} is the best of what is scored so far."
     other = f"the best {rival.kind} method, {theme.markdown(rival.method)}"
-    if gain[1] <= 0:
+    if not gain[1] > 0:  # NaN too
         return f"{at_hand}, {name} comes first, but not clearly ahead of {other}."
     return f"{at_hand}, use {name}: {gain[0]:.2f} dB better than {other}."
 
 
-def table(choice: Choice) -> None:
+def table(choice: Choice, lines: pd.DataFrame) -> None:
     """Show every cell of the task and offer the table as a file."""
-    lines = listed(choice)
     st.dataframe(
-        styled(lines, choice.n_train), hide_index=True, column_config=_columns(),
-        height=38 + 35 * len(lines), row_height=35, key="leaderboard",
+        styled(lines, choice.n_train), column_order=_shown(lines), hide_index=True,
+        column_config=_columns(), height=2 + 35 * (len(lines) + 1), row_height=35,
     )  # fmt: skip
     explain, download = st.columns([5, 1], vertical_alignment="top")
-    explain.caption(_legend(choice))
+    explain.caption(_legend(choice, lines))
     csv = choice.cells.sort_values("rank").drop(columns="done").to_csv(index=False)
     download.download_button(
         "CSV", csv, f"{choice.task}.csv", "text/csv", icon=":material/download:", width="stretch"
@@ -123,8 +123,6 @@ def listed(choice: Choice) -> pd.DataFrame:
             "train_seconds": cells.train_seconds,
             "infer_ms": cells.infer_ms,
             "parameters": cells.parameters,
-            "trials": cells.trials,
-            "seeds": cells.seeds,
             "badges": cells.badges.fillna(badges) if choice.run.reported else badges,
         }
     ).reset_index(drop=True)
@@ -142,25 +140,30 @@ def styled(lines: pd.DataFrame, n_train: int) -> Styler:
     return lines.style.apply(style, axis=1)
 
 
-def _columns() -> dict[str, object]:
+def _shown(lines: pd.DataFrame) -> list[str]:
+    """Leave out the badges where one line of text says them for all."""
+    return [str(name) for name in lines if name != "badges" or lines.badges.nunique() > 1]
+
+
+def _columns() -> dict[str, Any]:
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     return {
-        "rank": text("Rank", width=64, help="Within the task; the range that the intervals admit."),
-        "method": text("Method"),
-        "kind": text("Kind", width=78),
-        "n_train": number("n train", width=66, help="Training images; 0: needs none."),
-        "psnr": number("PSNR dB", format="%.2f", width=78),
-        "psnr_interval": text("95 % interval", width=118),
-        "ssim": number("SSIM", format="%.3f", width=66),
-        "ssim_interval": text("95 % interval", width=122),
+        "rank": text("Rank", width=68, help="Within the task; the range that the intervals admit."),
+        "method": text("Method", width=168),
+        "kind": text("Kind", width=72),
+        "n_train": number("n train", width=58, help="Training images; 0: needs none."),
+        "psnr": number("PSNR dB", format="%.2f", width=68),
+        "psnr_interval": text("95 % interval", width=112),
+        "ssim": number("SSIM", format="%.3f", width=56),
+        "ssim_interval": text("95 % interval", width=116),
         "tied": st.column_config.CheckboxColumn(
-            "Tied", width=50, help="Not told apart from the best at 95 %."
+            "Tied", width=44, help="Not told apart from the best at 95 %."
         ),
-        "train_seconds": number("Train s", format="%.1f", width=70),
-        "infer_ms": number("ms / image", format="%.1f", width=86),
-        "parameters": number("Weights", format="compact", width=72),
-        "trials": number("Trials", width=58),
-        "seeds": number("Seeds", width=58),
+        "train_seconds": number("Train s", format="%.1f", width=60),
+        "infer_ms": number(
+            "ms each", format="%.1f", width=66, help="Time to reconstruct one image."
+        ),
+        "parameters": number("Weights", format="compact", width=66),
         "badges": text("Badges"),
     }
 
@@ -171,7 +174,7 @@ def _rank(cell: object) -> str:
         return ""
     if pd.isna(low) or pd.isna(high) or low == high:
         return f"{rank:.0f}"
-    return f"{rank:.0f} ({low:.0f}–{high:.0f})"
+    return f"{rank:.0f} ({low:.0f}-{high:.0f})"
 
 
 def _true(tied: object) -> bool:
@@ -187,7 +190,7 @@ def _between(interval: str) -> str:
     return f"95 %: {interval}" if interval else " "
 
 
-def _legend(choice: Choice) -> str:
+def _legend(choice: Choice, lines: pd.DataFrame) -> str:
     parts = ["Tinted: the best within reach. Grey: needs more training images than are at hand."]
     if not choice.run.reported:
         parts.append(
@@ -199,6 +202,11 @@ def _legend(choice: Choice) -> str:
             "The report ranks under the image convention; here ranks are those of the means and "
             "intervals a normal approximation over subjects."
         )
+    unfinished = int((~choice.cells.done.astype(bool)).sum())
+    if unfinished:
+        parts.append(f"Cells that still lack some refits: {unfinished}.")
+    if lines.badges.nunique() == 1 and lines.badges.iloc[0]:
+        parts.append(f"All lines: **{theme.markdown(lines.badges.iloc[0])}**.")
     return " ".join(parts)
 
 

@@ -1,5 +1,7 @@
 """How was this run made, and how far has it come?"""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -54,7 +56,7 @@ def audit(content: dict[str, object]) -> None:
     for note in notes if isinstance(notes, list) else []:
         st.info(theme.markdown(note), icon=":material/info:")
     if isinstance(skipped, dict) and skipped:
-        with st.expander(f"{len(skipped)} files were left out"):
+        with st.expander(f"Files left out: {len(skipped)}"):
             table = pd.DataFrame(skipped.items(), columns=["File", "Why"])
             st.dataframe(table, hide_index=True)
 
@@ -74,11 +76,11 @@ def failures(trials: pd.DataFrame) -> None:
     """List the failed trials and why."""
     failed = trials[trials.state == "failed"]
     if len(failed):
-        with st.expander(f"{len(failed)} trials failed"):
+        with st.expander(f"Failed trials: {len(failed)}"):
             st.dataframe(failed[["cell", "trial", "error", "config"]], hide_index=True)
 
 
-def _columns() -> dict[str, object]:
+def _columns() -> dict[str, Any]:
     number = st.column_config.NumberColumn
     return {
         "cell": st.column_config.TextColumn("Cell", width="large"),
@@ -93,11 +95,10 @@ def _columns() -> dict[str, object]:
 
 
 def _duration(manifest: dict[str, object]) -> str:
-    times = [pd.to_datetime(str(manifest.get(k)), errors="coerce") for k in ("started", "finished")]
-    if any(pd.isna(time) for time in times):
-        return "–"
-    minutes, seconds = divmod(round((times[1] - times[0]).total_seconds()), 60)
-    return f"{minutes} min {seconds:02d} s"
+    times = pd.Series([manifest.get("started"), manifest.get("finished")], dtype=str)
+    gone = pd.to_datetime(times, errors="coerce", utc=True, format="ISO8601").diff()
+    seconds = gone.dt.total_seconds().iloc[1]
+    return "n/a" if pd.isna(seconds) else f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
 
 
 show(state.current())

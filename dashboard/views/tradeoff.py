@@ -12,15 +12,14 @@ def show(choice: Choice) -> None:
     st.title("What does PSNR cost in SSIM?")
     psnr, ssim = choice.column("psnr"), choice.column("ssim")
     methods = list(theme.colours(choice.run))
-    here = [method for method in methods if method in set(choice.cells.method)]
-    chosen = state.several("Methods", "methods", here, default=here)
+    chosen = state.several("Methods", "methods", methods, default=methods)
     cells = choice.within_reach
     cells = cells[cells.method.isin(chosen)].dropna(subset=[psnr, ssim])
     if cells.empty:
         st.info("None of these methods is scored yet with so few training images.")
         return
     front = pareto(cells, psnr, ssim)
-    names = [theme.markdown(theme.sized(c.method, c.n_train)) for c in front.itertuples()]
+    names = [theme.markdown(label) for label in front.label]
     st.markdown(f"#### {verdict(names)}")
     chart = charts.tradeoff(cells, front, psnr, ssim, theme.colours(choice.run))
     st.plotly_chart(chart, config=charts.CONFIG, key="tradeoff")

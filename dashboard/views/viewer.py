@@ -1,5 +1,7 @@
 """What do the reconstructions look like?"""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -9,7 +11,7 @@ from dashboard.charts import Picture
 from dashboard.pictures import Kept
 from dashboard.state import Choice
 
-MOST, WIDTH = 5, 1060
+MOST, WIDTH = 5, 880
 
 
 def show(choice: Choice) -> None:
@@ -29,7 +31,7 @@ def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
     """Let the user choose image and methods, and draw them."""
     psnr = choice.column("psnr")
     cells = choice.cells.sort_values(psnr, ascending=False)
-    labels = {theme.sized(cell.method, cell.n_train): cell.cell for cell in cells.itertuples()}
+    labels = dict(zip(cells.label, cells.cell, strict=True))
     image_column, methods_column = st.columns([1, 3])
     with image_column:
         image = state.select("Test image", "image", list(truth))
@@ -49,19 +51,24 @@ def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
             if one
             else Picture(label, "no picture yet", None)
         )
-    st.plotly_chart(charts.pictures(shown, WIDTH), config=charts.CONFIG, key="pictures")
+    figure = charts.pictures(shown, WIDTH, worst_of(kept.values()))
+    # Streamlit's own theme would replace the colour scales.
+    st.plotly_chart(figure, config=charts.CONFIG, theme=None, key="pictures")
     st.caption(
-        "Top: images on one grey scale, 0 to 1. Bottom: |x̂ − x| on one scale. "
-        "Drag to zoom into all of them at once, double-click to go back."
+        "Top: images on one grey scale, 0 to 1. Bottom: absolute error on one scale, which ends "
+        "at the reconstructions' worst; the measurement may exceed it. Scores are of this image. "
+        "Drag to zoom into all at once, double-click to go back."
     )
 
 
 def usual(choice: Choice) -> list[str]:
-    """Choose the best classical and the best learned method within reach."""
+    """Choose the best classical and the best learned method within reach.
+
+    What no method can do without, the measurement, is always shown.
+    """
     psnr = choice.column("psnr")
     reach = choice.within_reach.dropna(subset=[psnr]).sort_values(psnr, ascending=False)
-    best = reach.drop_duplicates("kind").sort_values("kind")
-    return [theme.sized(cell.method, cell.n_train) for cell in best.itertuples()]
+    return reach.drop_duplicates("kind").sort_values("kind").label.tolist()
 
 
 def measurement(x: np.ndarray, kept: Kept | None) -> list[Picture]:
@@ -70,18 +77,24 @@ def measurement(x: np.ndarray, kept: Kept | None) -> list[Picture]:
         return []
     y = pictures.as_image(kept.y, x)
     if y is None:
-        shape = " × ".join(map(str, kept.y.shape))
+        shape = " x ".join(map(str, kept.y.shape))
         st.caption(f"The measurement is no image ({shape}, {kept.y.dtype}) and is not shown.")
         return []
     return [Picture("Measurement y", "", y, np.abs(y - x))]
 
 
+def worst_of(kept: Iterable[Kept | None]) -> float:
+    """Give the largest error of the reconstructions: that of raw noise would dim them all."""
+    return max((float(np.nanmax(one.error)) for one in kept if one), default=0.0) or 1.0
+
+
 def _note(scores: pd.DataFrame, cell: str, choice: Choice) -> str:
     if cell not in scores.index:
         return ""
-    line = scores.loc[cell]
-    values = [theme.number(line[choice.column(name)], name) for name in ("psnr", "ssim")]
-    return f"{values[0]}, SSIM {values[1]}"
+    psnr, ssim = (
+        theme.number(scores[choice.column(metric)][cell], metric) for metric in ("psnr", "ssim")
+    )
+    return f"{psnr}, SSIM {ssim}"
 
 
 show(state.current())

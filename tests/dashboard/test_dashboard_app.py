@@ -1,0 +1,252 @@
+"""The dashboard through Streamlit's own AppTest, without a browser."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+from synthetic_run import METHODS, make_run
+
+from dashboard import charts, pictures, run, theme
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "dashboard" / "app.py"
+PAGES = ("leaderboard", "tradeoff", "levels", "viewer", "progress")
+TASK = "template-gaussian_noise-0.5"
+
+
+def open_page(page: str = "leaderboard", **query: str) -> AppTest:
+    app = AppTest.from_file(str(APP), default_timeout=60)
+    app.query_params.update(query)
+    app.run()
+    if page != "leaderboard":
+        app.switch_page(f"views/{page}.py").run()
+    assert not app.exception, app.exception[0].value
+    return app
+
+
+def start_with(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(sys, "argv", [str(APP), str(folder)])
+
+
+def means(folder: Path, column: str) -> pd.Series:
+    rows = pd.concat(pd.read_parquet(path) for path in folder.glob("rows/*/*.parquet"))
+    return rows[rows.level == 0.5].groupby(["method", "n_train"])[column].mean()
+
+
+def words(app: AppTest) -> str:
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.error)
+    return " ".join(element.value for kind in kinds for element in kind)
+
+
+def test_no_run_gives_a_page_that_says_what_to_do(results: Path) -> None:
+    app = open_page()
+    assert "no run to show yet" in words(app)
+    assert app.code[0].value == "make bench"
+
+
+@pytest.mark.parametrize("name", ["results", "nowhere"])
+def test_a_folder_without_a_run_is_said_to_be_none(
+    results: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    start_with(monkeypatch, results.parent / name)
+    app = open_page()
+    assert len(app.error) == 1
+    assert name in app.error[0].value
+    assert not app.dataframe
+
+
+@pytest.mark.parametrize("convention", ["image", "roi"])
+def test_leaderboard_shows_the_means_of_the_rows(run_folder: Path, convention: str) -> None:
+    app = open_page(task=TASK, convention=convention)
+    table = app.dataframe[0].value
+    for metric in ("psnr", "ssim"):
+        expected = means(run_folder, theme.column(metric, convention))
+        shown = table.set_index(["method", "n_train"])[metric]
+        pd.testing.assert_series_equal(shown.sort_index(), expected.sort_index(), check_names=False)
+    assert table.psnr.is_monotonic_decreasing
+
+
+def test_leaderboard_shows_ranks_and_intervals_of_the_report(run_folder: Path) -> None:
+    table = open_page(task=TASK).dataframe[0].value
+    best = table.iloc[0]
+    assert best["rank"] == "1 (1-2)"
+    assert best["psnr_interval"] == f"{best.psnr - 0.11:.2f} to {best.psnr + 0.12:.2f}"
+    assert table.tied.tolist() == [True, True, *[False] * 7]
+    assert set(table.badges) == {"template-derived"}
+
+
+def test_headline_names_the_best_and_its_gain_over_classical(run_folder: Path) -> None:
+    app = open_page(task=TASK, n_train="25")
+    psnr = means(run_folder, "psnr")
+    gain = psnr["attention_residual_unet", 25] - psnr["tv", 0]
+    assert "With 25 training images, use attention\\_residual\\_unet" in words(app)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Gain over tv"] == f"{gain:.2f} dB"
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("convention", theme.CONVENTIONS)
+def test_every_page_of_a_finished_run(run_folder: Path, page: str, convention: str) -> None:
+    app = open_page(page, convention=convention)
+    assert len(app.title) == 1
+    assert not app.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_of_a_run_that_is_still_going(results: Path, page: str) -> None:
+    make_run(results / "going", finished=False, unstarted=3, size=16)
+    app = open_page(page)
+    assert "Still going" in words(app)
+    assert not app.error
+
+
+def test_progress_counts_finished_cells_only(results: Path) -> None:
+    folder = make_run(results / "going", finished=False, unstarted=3, size=16)
+    now = run.read(folder)
+    assert (now.cells_done, len(now.cells), now.planned_cells) == (14, 15, 18)
+    assert now.going
+    assert not now.reported
+    assert "Provisional" in words(open_page())
+
+
+def test_leaderboard_older_than_a_row_is_not_believed(run_folder: Path) -> None:
+    assert run.read(run_folder).reported
+    time.sleep(0.02)
+    next(run_folder.glob("rows/*/*.parquet")).touch()
+    assert not run.read(run_folder).reported
+
+
+def test_run_without_a_row_waits_for_one(results: Path) -> None:
+    make_run(results / "begun", finished=False, unstarted=18, size=16)
+    app = open_page()
+    assert "No test image is scored yet" in words(app)
+
+
+def test_new_results_show_up(results: Path) -> None:
+    folder = make_run(results / "going", finished=False, unstarted=3, size=16)
+    app = open_page("progress")
+    assert app.metric[0].value == "14 / 18"
+    for place in folder.rglob("*.parquet"):
+        place.unlink()
+    make_run(folder, size=16)
+    assert app.run().metric[0].value == "18 / 18"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_from_files_are_text(results: Path, page: str) -> None:
+    evil = "<script>alert(1)</script>**[x](http://x)**"
+    make_run(results / "evil", rename={"unet": evil}, size=16)
+    app = open_page(page)
+    for element in app.markdown:
+        assert not element.allow_html
+        assert "<script>" not in element.value.replace("\\<", "")
+    if page == "leaderboard":
+        assert evil in set(app.dataframe[0].value.method)
+
+
+def test_charts_quote_names() -> None:
+    assert theme.plotly("<b>x</b>") == "&lt;b&gt;x&lt;/b&gt;"
+    assert theme.markdown("<b>*x*") == r"\<b\>\*x\*"
+
+
+def test_newest_run_comes_first_and_the_url_may_choose_another(results: Path) -> None:
+    make_run(results / "older", methods=METHODS[:3], size=16)
+    time.sleep(0.02)
+    make_run(results / "newer", methods=METHODS[:4], size=16)
+    assert open_page().session_state["run"] == "results/newer"
+    app = open_page(run="results/older")
+    assert app.session_state["run"] == "results/older"
+    assert "tv" in set(app.dataframe[0].value.method)
+
+
+def test_url_opens_no_folder_that_was_not_found(results: Path, tmp_path: Path) -> None:
+    make_run(results / "found", methods=METHODS[:3], size=16)
+    make_run(tmp_path / "elsewhere", methods=METHODS[:3], size=16)
+    assert open_page(run=str(tmp_path / "elsewhere")).session_state["run"] == "results/found"
+
+
+def test_choices_are_kept_in_the_url_and_across_pages(run_folder: Path) -> None:
+    app = open_page(task=TASK, n_train="25")
+    app.selectbox(key="convention").set_value("roi").run()
+    app.switch_page("views/viewer.py").run()
+    app.multiselect(key="show").set_value(["nlm"]).run()
+    app.switch_page("views/leaderboard.py").run()
+    app.switch_page("views/viewer.py").run()
+    assert app.multiselect(key="show").value == ["nlm"]
+    expected = {"task": TASK, "n_train": "25", "convention": "roi", "show": "nlm"}
+    assert {key: app.query_params[key] for key in expected} == expected
+
+
+def test_nonsense_in_the_url_gives_the_defaults(run_folder: Path) -> None:
+    app = open_page(task="no such task", n_train="-1", convention="x")
+    assert app.session_state["task"] == "template-gaussian_noise-0.1"
+    assert app.session_state["n_train"] == "100"
+
+
+def test_truncated_file_is_named(run_folder: Path) -> None:
+    path = next(run_folder.glob("rows/*/*.parquet"))
+    path.write_bytes(path.read_bytes()[:100])
+    app = open_page()
+    assert "cannot be read" in app.error[0].value
+
+
+def test_run_in_a_folder_with_an_odd_name(results: Path) -> None:
+    folder = make_run(results / "plain", size=16).rename(results / "o[d]d* 'run'?")
+    assert len(run.read(folder).cells) == 18
+
+
+def test_gain_agrees_with_pandas(run_folder: Path) -> None:
+    cells = run.read(run_folder).cells.set_index(["method", "level", "n_train"]).cell
+    a, b = cells["unet", 0.5, 100], cells["tv", 0.5, 0]
+    rows = pd.concat(pd.read_parquet(path) for path in run_folder.glob("rows/*/*.parquet"))
+    image = rows.groupby(["cell", "image"]).psnr.mean()
+    gain = (image[a] - image[b]).rename("gain").to_frame()
+    gain["subject"] = rows.drop_duplicates("image").set_index("image").subject
+    subject = gain.groupby("subject").gain.mean()
+    half = 1.96 * subject.std() / len(subject) ** 0.5
+    expected = (gain.gain.mean(), gain.gain.mean() - half, gain.gain.mean() + half)
+    assert run.gain(run_folder, a, b, "psnr") == pytest.approx(expected)
+
+
+def test_front_traces_what_nothing_beats() -> None:
+    xs, ys = charts.staircase([0.6, 0.8], [30.0, 28.0], 0.5, 20.0)
+    assert list(zip(xs, ys, strict=True)) == [
+        (0.5, 30), (0.6, 30), (0.6, 28), (0.8, 28), (0.8, 20),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("owner", ["../../secret", "a/b", ".."])
+def test_cell_id_leads_nowhere_else(tmp_path: Path, owner: str) -> None:
+    folder = tmp_path / "run"
+    place = folder / "images" / owner
+    place.mkdir(parents=True, exist_ok=True)
+    np.savez(place / "truth.npz", x=np.zeros((1, 1, 2, 2)), ids=np.array(["a"]))
+    assert pictures.truth(folder, owner) == {}
+
+
+def test_only_an_image_is_shown_as_a_measurement() -> None:
+    like = np.zeros((8, 8))
+    assert pictures.as_image(np.zeros((1, 8, 8)), like) is not None
+    assert pictures.as_image(np.zeros((1, 4, 4)), like) is None
+    assert pictures.as_image(np.zeros((1, 8, 8), complex), like) is None
+
+
+@pytest.mark.slow
+def test_dashboard_imports_neither_torch_nor_ray(run_folder: Path) -> None:
+    script = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}]
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file({str(APP)!r}, default_timeout=60).run()
+for page in {PAGES!r}:
+    app.switch_page(f"views/{{page}}.py").run()
+    assert not app.exception and app.title
+print(sorted({{"torch", "ray"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
