@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +36,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="change a key of the file, e.g. seeds=1"),
 ]
+OutFolder = Annotated[
+    str | None, typer.Option(metavar="DIR", help="run folder; default: results/<name>")
+]
 Smoke = Annotated[
     bool, typer.Option("--smoke", help="shrink everything to a check that takes seconds")
 ]
@@ -44,7 +48,9 @@ Run = Annotated[Path, typer.Argument(help="run folder, e.g. results/small_data")
 @app.command()
 def run(
     path: SpecPath = None,
-    out: Annotated[Path | None, typer.Option(help="run folder; default results/<name>")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="run folder; default results/<name>")
+    ] = None,
     settings: Settings = None,
     smoke: Smoke = False,
 ) -> None:
@@ -94,7 +100,7 @@ def plan(path: SpecPath = None, settings: Settings = None, smoke: Smoke = False)
     from bench.sweep.searcher import seeds_of
 
     _check(benchmark)
-    table = Table(title=benchmark.name, title_justify="left")
+    table = Table(title=benchmark.name, title_justify="left", box=box.SIMPLE_HEAD)
     for header in ("method", "kind", "cells", "trials", "refits", "steps at most"):
         table.add_column(header, justify="left" if header in ("method", "kind") else "right")
     chosen = sweep.cells_of(benchmark)

@@ -28,7 +28,8 @@ def check(spec: DatasetSpec) -> None:
     Raises:
         UserError: with the nearest spelling.
     """
-    check_options("dataset", spec.options, options_of(_reader(spec), ("path", "image_size")))
+    options = options_of(_reader(spec))
+    check_options("dataset", spec.options, {*options, *DatasetSpec.model_fields})
 
 
 def load(spec: DatasetSpec) -> Dataset:

@@ -28,7 +28,6 @@ AXIAL_RANGE = (62, 122)  # slices through the cerebrum, in mm from the bottom of
 COARSE = 4  # the deformation is smooth: evaluated every 4 mm, interpolated between
 # Spacing of the control points of the deformation, and its standard deviation, in mm.
 WARPS = ((60.0, 5.0), (14.0, 1.4))
-FIELD_OF_VIEW = slice(6, 222)  # front to back, in mm; the template leaves room beyond the brain
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ class _Look:
 
     def __call__(
         self, points: Float[np.ndarray, "3 x y"], shape: tuple[int, ...]
-    ) -> Float32[np.ndarray, "y x"]:
+    ) -> Float32[np.ndarray, "rows columns"]:
         """Render the plane that lies at these template coordinates, front of the head up."""
         anatomy = _anatomy()
         csf, grey, white, detail = (
@@ -177,9 +176,7 @@ class _Look:
             distance = np.linalg.norm(points - centre[:, None, None], axis=0)
             blob = strength * brain * np.exp(-((distance / radius) ** 4))
             image += blob * (LESION_SIGNAL[self.contrast] - image)
-        return (
-            (image * self._bias(points, shape)).clip(0)[:, FIELD_OF_VIEW].T[::-1].astype(np.float32)
-        )
+        return (image * self._bias(points, shape)).clip(0).T[::-1].astype(np.float32)
 
     def _bias(
         self, points: Float[np.ndarray, "3 x y"], shape: tuple[int, ...]

@@ -103,7 +103,7 @@ def _tune(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=PerCellASHA(searcher.studies, spec.budget),
+                scheduler=PerCellASHA(searcher.validations(), spec.budget),
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -120,7 +120,9 @@ def _tune(
 def _resources(cell: Cell) -> dict[str, float]:
     """One CPU a trial; a GPU too for a network where the cluster has any."""
     gpus = ray.cluster_resources().get("GPU", 0)
-    return {"CPU": 1, "GPU": 1} if gpus and methods.is_learned(cell.method.name) else {"CPU": 1}
+    return (
+        {"CPU": 1.0, "GPU": 1.0} if gpus and methods.is_learned(cell.method.name) else {"CPU": 1.0}
+    )
 
 
 def _write_truth(chosen: list[Cell], split: Split, store: Store, count: int) -> None:

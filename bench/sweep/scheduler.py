@@ -7,7 +7,6 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from bench.spec import Budget
-from bench.sweep.studies import CellStudy
 from bench.training import report_steps
 
 REDUCTION = 3
@@ -17,17 +16,17 @@ class PerCellASHA(FIFOScheduler):
     """Hands each search trial to its own cell's ASHA (Li et al., MLSys 2020).
 
     Args:
-        studies: by cell id; what their journals hold is replayed, so that a sweep that is taken
-            up again prunes as an uninterrupted one does.
+        finished: cell -> trial -> step -> PSNR of earlier trials, replayed so that a sweep that is
+            taken up again prunes as an uninterrupted one does.
         budget: the full length of a trial and its validations.
     """
 
-    def __init__(self, studies: Mapping[str, CellStudy], budget: Budget):
+    def __init__(self, finished: Mapping[str, Mapping[int, Mapping[int, float]]], budget: Budget):
         super().__init__()
         self._budget = budget
         self._brackets: dict[str, ASHAScheduler] = {}
-        for cell, study in studies.items():
-            for index, values in study.validations().items():
+        for cell, trials in finished.items():
+            for index, values in trials.items():
                 self._replay(cell, f"{cell}/{index}", values)
 
     def _replay(self, cell: str, name: str, values: Mapping[int, float]) -> None:

@@ -1,7 +1,7 @@
 """Decides what Tune runs next: refits of finished cells first, then the next cell's trials."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -57,6 +57,10 @@ class SweepSearcher(Searcher):
     def finished(self) -> bool:
         """Whether nothing is left to run or running."""
         return not (self._open or self._refits or self._jobs)
+
+    def validations(self) -> dict[str, dict[int, Mapping[int, float]]]:
+        """Give PSNR by cell, finished trial and step, for a scheduler that starts anew."""
+        return {cell: study.validations() for cell, study in self.studies.items()}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Give Tune the next job, None to wait, or FINISHED."""

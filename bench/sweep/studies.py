@@ -150,7 +150,7 @@ class CellStudy:
         return dict(best.user_attrs["config"])
 
     def validations(self) -> dict[int, Mapping[int, float]]:
-        """Give each finished trial's PSNR by step, for a scheduler that starts anew."""
+        """Give each finished trial's PSNR by step."""
         return {index: trial.intermediate_values for index, trial in self._finished.items()}
 
     def table(self) -> pd.DataFrame:

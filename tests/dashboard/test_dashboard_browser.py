@@ -29,11 +29,13 @@ def page() -> Iterator["playwright.Page"]:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no system browser (looked for {', '.join(BROWSERS)})")
-    with playwright.sync_playwright() as driver:
-        with driver.chromium.launch(executable_path=browser, args=FLAGS) as chromium:
-            opened = chromium.new_page(viewport={"width": 1400, "height": 900})
-            opened.set_default_timeout(1000 * WAIT_SECONDS)
-            yield opened
+    with (
+        playwright.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=browser, args=FLAGS) as chromium,
+    ):
+        opened = chromium.new_page(viewport={"width": 1400, "height": 900})
+        opened.set_default_timeout(1000 * WAIT_SECONDS)
+        yield opened
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_user_walks_through_the_pages(results: Path, serve: str, page: "playwrig
     page.goto("about:blank")
     page.goto(shared)
     see(page, "What do the reconstructions look like?")
-    assert page.get_by_test_id("stMultiSelect").get_by_text("tv", exact=True).count() == 1
+    page.get_by_test_id("stMultiSelect").get_by_text("tv", exact=True).wait_for()
 
     page.get_by_role("link", name="Run", exact=True).click()
     see(page, "How was this run made?")

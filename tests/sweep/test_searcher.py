@@ -1,0 +1,164 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from bench import spec
+from bench.spec import Benchmark
+from bench.store import ROW_KEYS, Store
+from bench.sweep import cells_of
+from bench.sweep.scheduler import PerCellASHA
+from bench.sweep.searcher import SweepSearcher
+from bench.sweep.studies import open_journal
+
+SPEC = spec.parse(
+    {
+        "degradations": [{"name": "gaussian_noise", "levels": [0.1, 0.5]}],
+        "n_train": [4],
+        "methods": ["degraded", "tv", "unet"],
+        "budget": {"trials": 3, "steps": 9, "reports": 3},
+        "seeds": 2,
+    }
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "run")
+    store.begin(SPEC, "data")
+    return store
+
+
+def searcher_of(store: Store, benchmark: Benchmark = SPEC) -> SweepSearcher:
+    return SweepSearcher(benchmark, cells_of(benchmark), store, open_journal(store.journal))
+
+
+class FakeTune:
+    """Plays Tune's part in one process: asks, runs, tells; refits leave their rows."""
+
+    def __init__(self, searcher: SweepSearcher, store: Store):
+        self.searcher, self.store = searcher, store
+        self.running: dict[str, dict] = {}
+        self.done: list[dict] = []
+        self.count = 0
+
+    def start(self) -> dict | str | None:
+        self.count += 1
+        name = f"{id(self)}-{self.count}"
+        job = self.searcher.suggest(name)
+        if isinstance(job, dict):
+            self.running[name] = job
+        return job
+
+    def finish(self, name: str, **result: object) -> None:
+        job = self.running.pop(name)
+        self.done.append(job)
+        if job["seed"] is not None and "failed" not in result:
+            rows = pd.DataFrame([dict.fromkeys(ROW_KEYS, 0)])
+            self.store.write_rows(job["cell"], job["seed"], rows)
+        self.searcher.on_trial_complete(name, {"best": 20.0, "step": 9, **result})
+
+    def run(self, at_once: int = 2) -> None:
+        while True:
+            while len(self.running) < at_once and isinstance(self.start(), dict):
+                pass
+            if not self.running:
+                assert self.start() == Searcher.FINISHED
+                return
+            self.finish(next(iter(self.running)))
+
+
+def test_every_cell_is_searched_once_and_refitted_by_its_seeds(store: Store) -> None:
+    tune = FakeTune(searcher_of(store), store)
+    tune.run()
+    jobs = pd.DataFrame(tune.done).drop(columns="config")
+    trials = jobs[jobs["trial"].notna()].groupby("cell").size()
+    refits = jobs[jobs["seed"].notna()].groupby("cell").size()
+    for cell in cells_of(SPEC):
+        assert trials[cell.id] == (1 if cell.method.name == "degraded" else 3)
+        assert refits[cell.id] == (2 if cell.method.name == "unet" else 1)
+    assert not jobs.duplicated().any()
+    assert tune.searcher.finished
+    assert len(store.trials()) == trials.sum()
+
+
+def test_a_resumed_sweep_repeats_nothing(store: Store) -> None:
+    first = FakeTune(searcher_of(store), store)
+    for _ in range(5):
+        first.start()
+    for name in list(first.running)[:4]:
+        first.finish(name)
+    second = FakeTune(searcher_of(store), store)
+    second.run()
+    together = pd.DataFrame(first.done + second.done).drop(columns="config")
+    assert not together.duplicated().any()
+    assert len(together) == 2 * (1 + 3 + 3) + 2 * (1 + 1 + 2)
+    third = searcher_of(store)
+    assert third.finished
+    assert third.suggest("x") == Searcher.FINISHED
+
+
+def test_there_is_no_barrier_between_cells(store: Store) -> None:
+    tune = FakeTune(searcher_of(store), store)
+    cells = set()
+    while isinstance(job := tune.start(), dict):
+        cells.add(job["cell"])
+    assert job is None
+    assert cells == {cell.id for cell in cells_of(SPEC)}
+
+
+def test_refits_come_before_further_trials(store: Store) -> None:
+    tune = FakeTune(searcher_of(store), store)
+    tune.start()
+    tune.finish(next(iter(tune.running)))
+    job = tune.start()
+    assert isinstance(job, dict)
+    assert job["seed"] == 0
+    assert job["cell"] == tune.done[0]["cell"]
+
+
+def test_a_failed_refit_is_named_and_tried_again_by_the_next_run(store: Store) -> None:
+    tune = FakeTune(searcher_of(store), store)
+    tune.start()
+    tune.finish(next(iter(tune.running)))
+    tune.start()
+    tune.finish(next(iter(tune.running)), failed="OSError: disk on fire")
+    cell = tune.done[0]["cell"]
+    assert "disk on fire" in tune.searcher.failed[cell]
+    again = FakeTune(searcher_of(store), store)
+    job = again.start()
+    assert isinstance(job, dict)
+    assert (job["cell"], job["seed"]) == (cell, 0)
+
+
+def asha_decisions(scheduler: PerCellASHA, jobs: list[tuple[dict, float]]) -> list[str]:
+    decisions = []
+    for number, (config, psnr) in enumerate(jobs):
+        trial = SimpleNamespace(trial_id=str(number), config=config)
+        scheduler.on_trial_add(None, trial)
+        decisions.append(scheduler.on_trial_result(None, trial, {"step": 3, "psnr": psnr}))
+    return decisions
+
+
+def test_only_trials_of_the_same_cell_compete() -> None:
+    def search(cell: str) -> dict:
+        return {"cell": cell, "trial": 0, "seed": None}
+
+    jobs = [(search("a"), 30.0), (search("a"), 31.0), (search("b"), 10.0), (search("a"), 10.0)]
+    stop, go = TrialScheduler.STOP, TrialScheduler.CONTINUE
+    assert asha_decisions(PerCellASHA({}, SPEC.budget), jobs) == [go, go, go, stop]
+
+
+def test_a_refit_is_never_stopped() -> None:
+    refit = {"cell": "a", "trial": None, "seed": 0}
+    jobs = [({"cell": "a", "trial": k, "seed": None}, 30.0) for k in range(4)] + [(refit, 1.0)]
+    assert asha_decisions(PerCellASHA({}, SPEC.budget), jobs)[-1] == TrialScheduler.CONTINUE
+
+
+def test_a_resumed_scheduler_remembers_the_finished_trials() -> None:
+    scheduler = PerCellASHA({"a": {0: {3: 30.0}, 1: {3: 31.0}}}, SPEC.budget)
+    late = [({"cell": "a", "trial": 2, "seed": None}, 10.0)]
+    assert asha_decisions(scheduler, late) == [TrialScheduler.STOP]

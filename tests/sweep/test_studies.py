@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Task
+from bench.sweep.studies import CellStudy, open_journal
+
+BUDGET = Budget(trials=6, steps=10)
+
+
+def cell(method: str = "tv") -> Cell:
+    task = Task("data", DegradationSpec(name="gaussian_noise", levels=[0.1]), 0.1)
+    return Cell(task, 0, MethodSpec.model_validate(method))
+
+
+def study(folder: Path, method: str = "tv") -> CellStudy:
+    return CellStudy(cell(method), BUDGET, open_journal(folder / "journal.log"))
+
+
+def quality(config: dict) -> float:
+    return 20 - (config["weight"] - 1.4) ** 2
+
+
+def run(one: CellStudy, count: int) -> list[tuple[int, dict]]:
+    """Run `count` trials to their end."""
+    seen = []
+    for _ in range(count):
+        candidate = one.ask()
+        assert candidate is not None
+        one.tell(candidate.index, quality(candidate.config), step=10)
+        seen.append((candidate.index, candidate.config))
+    return seen
+
+
+def test_the_first_trial_is_the_defaults_and_the_best_is_found(tmp_path: Path) -> None:
+    one = study(tmp_path)
+    tried = run(one, 6)
+    assert tried[0] == (0, {"weight": 1.0})
+    assert one.done
+    assert one.ask() is None
+    assert one.best == max((config for _, config in tried), key=quality)
+
+
+def test_a_method_without_parameters_has_one_trial(tmp_path: Path) -> None:
+    one = study(tmp_path, "degraded")
+    assert one.ask() is not None
+    assert one.ask() is None
+
+
+def test_what_is_finished_is_not_asked_again(tmp_path: Path) -> None:
+    before = run(study(tmp_path), 4)
+    resumed = study(tmp_path)
+    assert resumed.finished == 4
+    after = run(resumed, 2)
+    assert [index for index, _ in before + after] == list(range(6))
+    assert resumed.done
+
+
+def test_an_interrupted_search_tries_what_an_undisturbed_one_does(tmp_path: Path) -> None:
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+    undisturbed = run(study(tmp_path / "undisturbed"), 6)
+    killed = study(tmp_path / "killed")
+    run(killed, 2)
+    killed.ask()  # under way when the driver dies
+    resumed = study(tmp_path / "killed")
+    assert resumed.finished == 2
+    run(resumed, 4)
+    assert json.loads(resumed.table()["config"].to_json()) == {
+        str(index): json.dumps(config) for index, config in undisturbed
+    }
+
+
+def test_trials_that_fall_behind_are_pruned_and_never_win(tmp_path: Path) -> None:
+    one = study(tmp_path)
+    first, second = one.ask(), one.ask()
+    assert first is not None
+    assert second is not None
+    one.report(second.index, 5, 30.0)
+    one.tell(second.index, 30.0, pruned=True, step=5)
+    one.tell(first.index, 20.0, step=10)
+    assert one.best == first.config
+    assert list(one.table()["state"]) == ["complete", "pruned"]
+    assert one.validations()[second.index] == {5: 30.0}
+
+
+@pytest.mark.parametrize("psnr", [float("nan"), None])
+def test_a_failed_trial_is_kept_with_its_reason(tmp_path: Path, psnr: float | None) -> None:
+    one = study(tmp_path)
+    candidate = one.ask()
+    assert candidate is not None
+    one.tell(candidate.index, psnr, error="DivergedError: the loss was nan at step 3")
+    table = study(tmp_path).table()
+    assert list(table["state"]) == ["failed"]
+    assert "step 3" in table["error"][0]
+
+
+def test_a_cell_without_any_result_is_tried_anew(tmp_path: Path) -> None:
+    one = study(tmp_path)
+    for _ in range(6):
+        candidate = one.ask()
+        assert candidate is not None
+        one.tell(candidate.index, None, error="out of memory")
+    assert one.done
+    assert one.best is None
+    again = study(tmp_path)
+    assert not again.done
+    assert len(run(again, 6)) == 6

@@ -1,0 +1,92 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench import cli
+
+
+@pytest.fixture
+def reconbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path):
+    """Run the command line in an empty folder; give exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reconbench", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return command
+
+
+def corrupt_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    (folder / "2.jpg").write_bytes((folder / "2.jpg").read_bytes()[:150])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["none.yaml"], "none.yaml: no such benchmark file"),
+        (["--set", "methods=[tv, unte]"], "unknown method 'unte'; did you mean 'unet'"),
+        (["--set", "methds=[tv]"], "unknown key 'methds'; did you mean 'methods'"),
+        (["--set", "seeds"], "write it as key=value"),
+        (["--set", "dataset.imagesize=32"], "did you mean 'image_size'"),
+        (["--set", "dataset.source=images"], "dataset.path"),
+        (["--set", "dataset.source=images", "--set", "dataset.path=nowhere"], "nowhere: no such"),
+        (["--set", "degradations=[{name: gaussian_noise, levels: [-1]}]"], "level -1 is out of"),
+        (["--set", "degradations=[{name: gaussian_nois, levels: [1]}]"], "'gaussian_noise'"),
+        (["--set", "methods=[{name: tv, fixed: {wieght: 1}}]"], "did you mean 'weight'"),
+        (["--set", "methods=['my_models:Net']"], "my_models:Net: cannot be imported"),
+        (["--set", "n_train=[9999]"], "n_train=9999"),
+        (["--out", "s3://bucket/run"], "s3://bucket/run: the run folder must be"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_status_2(reconbench, words, says) -> None:
+    status, _, errors = reconbench("run", *words)
+    assert status == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert says in errors
+    assert not (Path.cwd() / "results").exists()
+
+
+def test_a_corrupt_file_among_few_is_named(reconbench, tmp_path: Path) -> None:
+    folder = corrupt_folder(tmp_path / "scans")
+    words = ["--set", "dataset.source=images", "--set", f"dataset.path={folder}"]
+    status, _, errors = reconbench("run", *words)
+    assert status == 2
+    assert errors.count("\n") == 1
+    assert f"{folder}/2.jpg: cannot be read" in errors
+
+
+def test_plan_counts_cells_trials_and_steps(reconbench) -> None:
+    status, out, _ = reconbench("plan")
+    assert status == 0
+    assert "18 cells" in out
+    unet = next(line.split() for line in out.splitlines() if line.split()[:1] == ["unet"])
+    cells, trials, refits, steps = (int(word.replace(",", "")) for word in unet[2:])
+    assert (cells, trials, refits) == (4, 4 * 8, 4 * 3)
+    assert steps == (trials + refits) * 120
+
+
+@pytest.mark.parametrize("command", ["report", "replay"])
+def test_commands_on_a_folder_without_a_run(reconbench, tmp_path: Path, command: str) -> None:
+    more = ["cell"] if command == "replay" else []
+    status, _, errors = reconbench(command, str(tmp_path), *more)
+    assert status == 2
+    assert "holds no run" in errors
+
+
+def test_help_names_every_command(reconbench) -> None:
+    _, out, _ = reconbench("--help")
+    for command in ("run", "plan", "report", "replay"):
+        assert command in out

@@ -1,0 +1,209 @@
+"""The real command on a real Ray, in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.spec import cells
+from bench.store import Store
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+SPEC = """
+name: tiny
+dataset: {image_size: 32, subjects: 24, n_val: 6, n_test: 10}
+degradations:
+  - {name: gaussian_noise, levels: [0.1, 0.5]}
+n_train: [4, 12]
+methods: [degraded, constant, tv, wavelet, nlm, unet, attention_residual_unet, "mine:Half"]
+budget: {trials: 3, steps: 30, batch_size: 4, reports: 3}
+seeds: 2
+pictures: 2
+"""
+OWN_METHOD = """
+from bench.methods.base import Classical
+
+class Half(Classical):
+    search_space = {"factor": {"low": 0.1, "high": 1.0, "default": 0.5}}
+
+    def __init__(self, factor: float = 0.5):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, y, physics):
+        return self.factor * physics.A_dagger(y)
+"""
+
+
+def command(folder: Path) -> list[str]:
+    return [sys.executable, str(ROOT / "bench/run.py"), "spec.yaml", "--out", str(folder / "run")]
+
+
+def run(folder: Path) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        command(folder), cwd=folder, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark")
+    (folder / "spec.yaml").write_text(SPEC)
+    (folder / "mine.py").write_text(OWN_METHOD)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(folder: Path) -> Iterator[int]:
+    """Start the benchmark, kill its driver half-way, and give the number of finished trials."""
+    with (folder / "killed.log").open("w") as log:
+        driver = subprocess.Popen(command(folder), cwd=folder, stdout=log, stderr=log)
+        deadline = time.monotonic() + 300
+        while len(list((folder / "run/rows").glob("*/*"))) < 8:
+            assert driver.poll() is None, (folder / "killed.log").read_text()
+            assert time.monotonic() < deadline, "the benchmark never got half-way"
+            time.sleep(0.2)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    yield len(Store(folder / "run").trials())
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, killed: int) -> tuple[Store, str]:
+    """The same command again, to the end."""
+    return Store(folder / "run"), run(folder).stdout
+
+
+def sizes_of(name: str, sizes: list[int]) -> list[int]:
+    return sizes if "unet" in name else [max(sizes)] if name == "constant" else [0]
+
+
+def test_after_a_kill_every_cell_is_there_once(finished: tuple[Store, str], killed: int) -> None:
+    store, _ = finished
+    rows, trials = store.rows(), store.trials()
+    expected = {cell.id for cell in cells(store.spec(), sizes_of)}
+    assert len(expected) == 2 * (6 + 2 * 2)
+    assert set(rows["cell"]) == expected
+    assert not rows.duplicated(["cell", "seed", "image"]).any()
+    assert (rows.groupby(["cell", "seed"]).size() == 10).all()
+    assert not trials.duplicated(["cell", "trial"]).any()
+    assert 0 < killed < len(trials)
+    searched = trials.groupby("cell").size()
+    for cell in expected:
+        assert searched[cell] == (1 if cell.endswith(("degraded", "constant")) else 3)
+
+
+def test_the_same_command_again_repeats_nothing(finished: tuple[Store, str], folder: Path) -> None:
+    before = {
+        path: path.stat().st_mtime_ns
+        for part in ("rows", "trials", "models", "images", "studies")
+        for path in (folder / "run" / part).rglob("*")
+        if path.is_file()
+    }
+    again = run(folder).stdout
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    assert "Ray" not in again
+    assert "PSNR" in again
+
+
+def test_progress_is_readable_in_a_log(finished: tuple[Store, str]) -> None:
+    lines = [line for line in finished[1].splitlines() if line.startswith("cells ")]
+    assert lines
+    assert lines[-1].startswith("cells 20/20")
+    assert "\x1b" not in finished[1]
+
+
+def test_all_methods_got_the_same_measurements(finished: tuple[Store, str]) -> None:
+    rows = finished[0].rows()
+    hashes = rows.groupby(["degradation", "level", "image"])["measurement_hash"].nunique()
+    assert (hashes == 1).all()
+    assert rows["measurement_hash"].nunique() == 2 * 10
+
+
+def test_noise_has_the_asked_for_power(finished: tuple[Store, str]) -> None:
+    rows = finished[0].rows()
+    for level, part in rows[rows["method"] == "degraded"].groupby("level"):
+        mse = (10 ** (-part["psnr"] / 10)).mean()
+        assert -10 * np.log10(mse) == pytest.approx(-10 * np.log10(level), abs=0.1)
+
+
+def test_no_search_saw_a_test_image(finished: tuple[Store, str]) -> None:
+    """Rows, the only place of test scores, come from refits of the best complete trial alone."""
+    store = finished[0]
+    trials = store.trials()
+    for cell in trials["cell"].unique():
+        done = trials[(trials["cell"] == cell) & (trials["state"] == "complete")]
+        best = done.sort_values(["psnr", "trial"], ascending=[False, True]).iloc[0]
+        recipe, _ = store.read_model(cell, 0)
+        assert recipe["config"] == pd.io.json.ujson_loads(best["config"])
+
+
+def test_the_run_folder_is_laid_out_as_the_design_says(finished: tuple[Store, str]) -> None:
+    store = finished[0]
+    for name in ("spec.yaml", "manifest.json", "studies/journal.log"):
+        assert (store.folder / name).is_file()
+    for kind in ("csv", "md", "html"):
+        assert (store.folder / f"report/leaderboard.{kind}").stat().st_size > 500
+    manifest = store.manifest()
+    assert manifest["finished"] >= manifest["started"]
+    assert manifest["versions"]["ray"]
+    learned = "template-gaussian_noise-0.1-n4-unet"
+    assert (store.folder / "models" / learned / "0" / "weights.safetensors").is_file()
+    with np.load(store.folder / "images" / learned / "pictures.npz") as pictures:
+        assert pictures["x_hat"].shape == (2, 1, 32, 32)
+        with np.load(store.folder / "images/template-gaussian_noise-0.1/truth.npz") as truth:
+            error = np.abs(truth["x"] - pictures["x_hat"])
+        np.testing.assert_allclose(error, pictures["error"], atol=1e-6)
+
+
+def test_the_leaderboard_agrees_with_the_rows(finished: tuple[Store, str]) -> None:
+    store = finished[0]
+    board = pd.read_csv(store.folder / "report/leaderboard.csv")
+    rows = store.rows()
+    assert len(board) == 20
+    keys = ["method", "level", "n_train"]
+    means = rows.groupby(keys)["psnr"].mean()
+    for _, line in board.iterrows():
+        assert line["psnr"] == pytest.approx(means[tuple(line[key] for key in keys)])
+        assert line["rank_low"] <= line["rank"] <= line["rank_high"]
+    assert set(board["badges"]) == {"template-derived"}
+    text = (store.folder / "report/leaderboard.md").read_text()
+    assert "no scans of patients" in text
+
+
+def test_replay_gives_the_line_again(finished: tuple[Store, str], folder: Path) -> None:
+    board = pd.read_csv(finished[0].folder / "report/leaderboard.csv")
+    line = board[(board["method"] == "unet") & (board["n_train"] == 4)].iloc[0]
+    program, *words = line["replay"].split()
+    assert program == "reconbench"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *words],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    replayed = [float(text.split()[2]) for text in done.stdout.splitlines()]
+    assert len(replayed) == 2
+    assert np.mean(replayed) == pytest.approx(line["psnr"], abs=0.1)
+
+
+def test_another_benchmark_file_is_refused_and_nothing_is_lost(
+    finished: tuple[Store, str], folder: Path
+) -> None:
+    before = sorted(finished[0].folder.rglob("*"))
+    done = subprocess.run(
+        [*command(folder), "--set", "seeds=1"],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "another benchmark file (it differs in seeds)" in done.stderr
+    assert sorted(finished[0].folder.rglob("*")) == before
