@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from bench import data, training
 from bench.errors import UserError
 from bench.store import Store
@@ -27,12 +29,14 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
     split = data.split(
         data.load(spec.dataset), max(spec.n_train), spec.dataset.n_val, spec.dataset.n_test
     )
-    for seed, before in rows.groupby("seed")["psnr"].mean().items():
-        recipe, _ = store.read_model(cell_id, int(seed))
+    for seed in sorted(int(seed) for seed in rows["seed"].unique()):
+        before = rows.loc[rows["seed"] == seed, "psnr"].mean()
+        recipe, _ = store.read_model(cell_id, seed)
+        torch.set_num_threads(recipe["threads"])  # another number sums in another order
         operator = physics_of(cell, spec)
         fit = training.fit(
             cell.method.name, recipe["config"], split.train.take(range(cell.n_train)), split.val,
-            operator, spec.budget, training_seed(cell, int(seed)), precision=spec.precision,
+            operator, spec.budget, training_seed(cell, seed), precision=spec.precision,
         )  # fmt: skip
-        now, _ = score(cell, int(seed), fit, operator, split.test)
-        yield int(seed), float(before), float(now["psnr"].mean())
+        now, _ = score(cell, seed, fit, operator, split.test)
+        yield seed, float(before), float(now["psnr"].mean())

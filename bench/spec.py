@@ -280,7 +280,6 @@ def _explain(error: ValidationError) -> str:
 
 
 def _fields_at(parents: list[str]) -> Iterator[str]:
-    model: type[BaseModel] = {"budget": Budget, "methods": MethodSpec}.get(
-        parents[0] if parents else "", Benchmark
-    )
+    nested: dict[str, type[BaseModel]] = {"budget": Budget, "methods": MethodSpec}
+    model = nested.get(parents[0] if parents else "", Benchmark)
     yield from model.model_fields

@@ -152,7 +152,10 @@ class Store:
     def write_pictures(self, owner: str, **arrays: np.ndarray) -> None:
         """Write pictures of a cell (y, x_hat, error, ids) or, for a task, its truth (x, ids)."""
         name = "truth" if set(arrays) == {"x", "ids"} else "pictures"
-        self._write(f"images/{owner}/{name}.npz", lambda file: np.savez_compressed(file, **arrays))
+        self._write(
+            f"images/{owner}/{name}.npz",
+            lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
+        )
 
     def write_model(
         self, cell: str, seed: int, recipe: Mapping[str, Any], weights: Mapping[str, Tensor]

@@ -148,11 +148,11 @@ def steps(
     model = methods.create(method, **options).to(device)
     physics = physics.to(device)
     judge = _Judge(val, physics, device)
-    if methods.is_learned(method):
-        training = _train(model, recipe, train, physics, budget, seed, workers, device, precision)
-    else:
+    if isinstance(model, methods.Classical):
         model.prepare(_tensor(train, device))
         training = iter([0])
+    else:
+        training = _train(model, recipe, train, physics, budget, seed, workers, device, precision)
 
     history: list[Progress] = []
     best: dict[str, Tensor] | None = None

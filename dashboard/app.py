@@ -30,7 +30,7 @@ PAGES = {
 
 def main() -> None:
     """Show the page."""
-    st.set_page_config("ReconBench", ":material/biotech:", layout="wide")
+    st.set_page_config("ReconBench", "🩻", layout="wide")
     given = argument()
     found = candidates(given)
     if not found:

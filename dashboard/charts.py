@@ -24,10 +24,9 @@ GRID = "#e8edef"
 
 @dataclass(frozen=True)
 class Picture:
-    """A column of the viewer: an image, its error against the truth, and what to call them."""
+    """A column of the viewer: its heading, an image, and its error against the truth."""
 
-    title: str
-    note: str
+    heading: tuple[str, ...]
     image: np.ndarray | None
     error: np.ndarray | None = None
 
@@ -78,15 +77,17 @@ def tradeoff(
             hovertemplate="<b>%{customdata}</b><br>PSNR %{y:.2f} dB<br>SSIM %{x:.3f}"
             "<extra></extra>",
         )  # fmt: skip
-    for label, x, y in zip(front.label, front[ssim], front[psnr], strict=True):
+    # Above and right of the front is empty; labels of neighbours stand in steps, lest they meet.
+    steps = range(len(front) - 1, -1, -1)
+    for step, label, x, y in zip(steps, front.label, front[ssim], front[psnr], strict=True):
         figure.add_annotation(
-            x=x, y=y, showarrow=False, xanchor="right",
-            yanchor="bottom", xshift=-8, yshift=6, font={"color": theme.INK, "size": 14},
+            x=x, y=y, ax=18, ay=-20 - 22 * step, xanchor="left", arrowwidth=1, arrowhead=0,
+            arrowcolor=theme.FRONT, standoff=8, font={"color": theme.INK, "size": 14},
             text=f"<b>{theme.plotly(label)}</b>",
         )  # fmt: skip
     figure.update_xaxes(title="SSIM", range=low, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(title="PSNR (dB)", range=high, gridcolor=GRID, zeroline=False)
-    return _finish(figure, height=560)
+    return _finish(figure, height=560).update_layout(margin={"t": 40, "r": 150})
 
 
 def staircase(
@@ -160,6 +161,7 @@ def pictures(shown: Sequence[Picture], width: int, worst: float) -> go.Figure:
         rows=2, cols=len(shown), horizontal_spacing=0.012, vertical_spacing=0.035,
         shared_xaxes="all", shared_yaxes="all",
     )  # fmt: skip
+    size = 14 if len(shown) < 6 else 12
     for place, picture in enumerate(shown, 1):
         for row, pixels in ((1, picture.image), (2, picture.error)):
             if pixels is not None:
@@ -168,10 +170,11 @@ def pictures(shown: Sequence[Picture], width: int, worst: float) -> go.Figure:
                     hovertemplate="x %{x}, y %{y}: %{z:.3f}<extra></extra>", row=row, col=place,
                 )  # fmt: skip
         axis = figure.get_subplot(1, place).xaxis
+        lines = [theme.plotly(line) for line in picture.heading]
         figure.add_annotation(
             x=sum(axis.domain) / 2, y=1.0, xref="paper", yref="paper", showarrow=False,
-            xanchor="center", yanchor="bottom", yshift=4, font={"size": 14},
-            text=f"<b>{theme.plotly(picture.title)}</b><br>{theme.plotly(picture.note) or ' '}",
+            xanchor="center", yanchor="bottom", yshift=4, font={"size": size},
+            text="<br>".join([f"<b>{lines[0]}</b>", *lines[1:]]),
         )  # fmt: skip
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
@@ -183,8 +186,8 @@ def pictures(shown: Sequence[Picture], width: int, worst: float) -> go.Figure:
                     "colorbar": {**bar, "y": 0.24, "title": {"text": "|error|"}}},
     )  # fmt: skip
     panel = min(360, width // len(shown))
-    return _finish(figure, height=2 * panel + 80).update_layout(
-        margin={"t": 60, "l": 0, "b": 0, "r": 70}, dragmode="zoom", font=FONT
+    return _finish(figure, height=2 * panel + 96).update_layout(
+        margin={"t": 76, "l": 0, "b": 0, "r": 70}, dragmode="zoom", font=FONT
     )
 
 

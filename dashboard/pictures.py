@@ -46,9 +46,10 @@ def as_image(y: np.ndarray, like: np.ndarray) -> np.ndarray | None:
 
 
 def _arrays(folder: Path, owner: str, name: str) -> dict[str, np.ndarray]:
-    path = folder / "images" / owner / name
-    # A cell's id comes from a file: it must not lead out of the run folder.
-    if Path(owner).name != owner or not path.is_file():
+    images = folder / "images"
+    path = images / owner / name
+    # A cell's id comes from a file: it must not lead to another folder.
+    if path.parent.resolve().parent != images.resolve() or not path.is_file():
         return {}
     try:
         with np.load(path, allow_pickle=False) as arrays:

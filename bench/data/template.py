@@ -98,7 +98,8 @@ def _anatomy() -> Anatomy:
     sharp *= np.minimum(1, csf + grey + white) / np.maximum(sharp.sum(0), 1e-6)
     means = np.linalg.lstsq(sharp[:, brain].T, t1[brain], rcond=None)[0]
     detail = np.where(brain, t1 - np.tensordot(means, sharp, 1), 0).astype(np.float32)
-    return Anatomy(*sharp.astype(np.float32), detail)
+    csf, grey, white = sharp.astype(np.float32)
+    return Anatomy(csf, grey, white, detail)
 
 
 def _subject(name: str, size: int, count: int) -> dict[int, Float32[np.ndarray, "size size"]]:

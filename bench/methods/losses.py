@@ -1,5 +1,7 @@
 """Training losses, by name; each maps (x_hat, x) to a scalar in float32."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +17,11 @@ def charbonnier(x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]) ->
     return torch.sqrt((x_hat - x).square() + CHARBONNIER_EPSILON**2).mean()
 
 
-LOSSES = {"mse": mse_loss, "l1": l1_loss, "charbonnier": charbonnier}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": mse_loss,
+    "l1": l1_loss,
+    "charbonnier": charbonnier,
+}
 
 
 def loss(

@@ -32,6 +32,14 @@ def open_journal(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path)))
 
 
+def _open_study(name: str, storage: JournalStorage) -> optuna.Study:
+    """Load a study or begin it; unlike `load_if_exists`, loading writes nothing."""
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return optuna.create_study(study_name=name, storage=storage, direction="maximize")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A configuration to try: the `index`-th of its cell."""
@@ -57,9 +65,7 @@ class CellStudy:
         self.cell = cell
         self.space = methods.space_of(cell.method.name, cell.method.fixed)
         self.trials = budget.trials if self.space else 1
-        self._study = optuna.create_study(
-            study_name=cell.id, storage=storage, direction="maximize", load_if_exists=True
-        )
+        self._study = _open_study(cell.id, storage)
         self._running: dict[int, optuna.Trial] = {}
         self._finished: dict[int, FrozenTrial] = {}
         self._lost: dict[int, FrozenTrial] = {}

@@ -207,6 +207,7 @@ def _keep(shared: Shared, cell: Cell, job: Job, operator: Physics, fit: training
         "n_train": cell.n_train,
         "validation_psnr": fit.psnr,
         "best_step": fit.step,
+        "threads": torch.get_num_threads(),
     }
     store.write_model(cell.id, job.seed, recipe, fit.reconstructor.state_dict())
     count = shared.spec.pictures

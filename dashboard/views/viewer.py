@@ -11,7 +11,7 @@ from dashboard.charts import Picture
 from dashboard.pictures import Kept
 from dashboard.state import Choice
 
-MOST, WIDTH = 5, 880
+MOST, WIDTH = 4, 880
 
 
 def show(choice: Choice) -> None:
@@ -42,18 +42,20 @@ def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
     kept = {label: pictures.of_cell(choice.run.folder, labels[label], image) for label in chosen}
     where = str(choice.run.folder), choice.stamp
     scores = state.image_scores(*where, tuple(labels[label] for label in chosen), image)
-    shown = [Picture("Ground truth x", "", truth[image])]
+    shown = [Picture(("Ground truth x",), truth[image])]
     shown += measurement(truth[image], next((one for one in kept.values() if one), None))
+    named = cells.set_index("label")
     for label, one in kept.items():
-        note = _note(scores, labels[label], choice)
-        shown.append(
-            Picture(label, note, one.x_hat, one.error)
-            if one
-            else Picture(label, "no picture yet", None)
-        )
+        method, n_train = named.method[label], named.n_train[label]
+        heading = (method, *([f"{n_train} images"] if n_train else []))
+        if one is None:
+            shown.append(Picture((*heading, "no picture yet"), None))
+        else:
+            heading += score(scores, labels[label], choice)
+            shown.append(Picture(heading, one.x_hat, one.error))
     figure = charts.pictures(shown, WIDTH, worst_of(kept.values()))
     # Streamlit's own theme would replace the colour scales.
-    st.plotly_chart(figure, config=charts.CONFIG, theme=None, key="pictures")
+    st.plotly_chart(figure, config={"displayModeBar": False}, theme=None, key="pictures")
     st.caption(
         "Top: images on one grey scale, 0 to 1. Bottom: absolute error on one scale, which ends "
         "at the reconstructions' worst; the measurement may exceed it. Scores are of this image. "
@@ -62,10 +64,7 @@ def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
 
 
 def usual(choice: Choice) -> list[str]:
-    """Choose the best classical and the best learned method within reach.
-
-    What no method can do without, the measurement, is always shown.
-    """
+    """Choose the best classical and the best learned method within reach."""
     psnr = choice.column("psnr")
     reach = choice.within_reach.dropna(subset=[psnr]).sort_values(psnr, ascending=False)
     return reach.drop_duplicates("kind").sort_values("kind").label.tolist()
@@ -80,7 +79,7 @@ def measurement(x: np.ndarray, kept: Kept | None) -> list[Picture]:
         shape = " x ".join(map(str, kept.y.shape))
         st.caption(f"The measurement is no image ({shape}, {kept.y.dtype}) and is not shown.")
         return []
-    return [Picture("Measurement y", "", y, np.abs(y - x))]
+    return [Picture(("Measurement y",), y, np.abs(y - x))]
 
 
 def worst_of(kept: Iterable[Kept | None]) -> float:
@@ -88,13 +87,14 @@ def worst_of(kept: Iterable[Kept | None]) -> float:
     return max((float(np.nanmax(one.error)) for one in kept if one), default=0.0) or 1.0
 
 
-def _note(scores: pd.DataFrame, cell: str, choice: Choice) -> str:
+def score(scores: pd.DataFrame, cell: str, choice: Choice) -> tuple[str, ...]:
+    """Put a picture's metrics in words, under the chosen convention."""
     if cell not in scores.index:
-        return ""
+        return ()
     psnr, ssim = (
         theme.number(scores[choice.column(metric)][cell], metric) for metric in ("psnr", "ssim")
     )
-    return f"{psnr}, SSIM {ssim}"
+    return (f"{psnr}, SSIM {ssim}",)
 
 
 show(state.current())
