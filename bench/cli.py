@@ -18,6 +18,7 @@ from rich.table import Table
 
 from bench import __version__, spec
 from bench.errors import UserError
+from bench.plugins import defaults_of
 from bench.spec import Benchmark
 
 DEFAULT_SPEC = Path(__file__).parent / "specs" / "small_data.yaml"
@@ -55,12 +56,11 @@ def run(
     smoke: Smoke = False,
 ) -> None:
     """Run a benchmark, or finish one that was interrupted; then print its leaderboard."""
-    benchmark = _load(path, settings, smoke)
+    benchmark = _checked(_load(path, settings, smoke))
     # Imported late: naming a wrong key should not wait for PyTorch and Ray.
     from bench import data, report, sweep
     from bench.store import Store
 
-    _check(benchmark)
     store = Store(out or Path("results") / benchmark.name)
     dataset = data.load(benchmark.dataset)
     split = data.split(
@@ -71,6 +71,7 @@ def run(
     store.write_manifest(
         started=store.manifest().get("started", _now()),
         cells=len(chosen),
+        trials=sum(sweep.trials_of(cell, benchmark.budget) for cell in chosen),
         audit=vars(dataset.audit),
         **_surroundings(),
     )
@@ -95,11 +96,9 @@ def run(
 @app.command()
 def plan(path: SpecPath = None, settings: Settings = None, smoke: Smoke = False) -> None:
     """Show what a run would do: its cells, trials, refits and optimiser steps."""
-    benchmark = _load(path, settings, smoke)
+    benchmark = _checked(_load(path, settings, smoke))
     from bench import methods, sweep
-    from bench.sweep.searcher import seeds_of
 
-    _check(benchmark)
     table = Table(title=benchmark.name, title_justify="left", box=box.SIMPLE_HEAD)
     for header in ("method", "kind", "cells", "trials", "refits", "steps at most"):
         table.add_column(header, justify="left" if header in ("method", "kind") else "right")
@@ -108,9 +107,8 @@ def plan(path: SpecPath = None, settings: Settings = None, smoke: Smoke = False)
     for method in benchmark.methods:
         cell = next(cell for cell in chosen if cell.method == method)
         learned = methods.is_learned(method.name)
-        tuned = methods.space_of(method.name, method.fixed)
-        count, trials = counts[method.label], benchmark.budget.trials if tuned else 1
-        refits = count * seeds_of(cell, benchmark)
+        count, trials = counts[method.label], sweep.trials_of(cell, benchmark.budget)
+        refits = count * sweep.seeds_of(cell, benchmark)
         steps = (count * trials + refits) * benchmark.budget.steps if learned else 0
         table.add_row(
             method.label, "learned" if learned else "classical",
@@ -188,8 +186,8 @@ def _setting(text: str) -> tuple[str, Any]:
         raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
 
 
-def _check(benchmark: Benchmark) -> None:
-    """Refuse what only readers, degradations and methods can judge, before any work is done."""
+def _checked(benchmark: Benchmark) -> Benchmark:
+    """Refuse what only readers, degradations and methods can judge; write out their defaults."""
     from bench import data, methods, physics, training
 
     data.check(benchmark.dataset)
@@ -201,6 +199,13 @@ def _check(benchmark: Benchmark) -> None:
     for method in benchmark.methods:
         training.check(method.name, method.fixed)
         methods.space_of(method.name)
+    return benchmark.with_options(
+        data.defaults(benchmark.dataset),
+        [
+            defaults_of(physics.find(degradation.name), reserved=("level", "image_size"))
+            for degradation in benchmark.degradations
+        ],
+    )
 
 
 def _digest(split: Any) -> str:

@@ -66,6 +66,15 @@ def options_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, inspect.P
     }
 
 
+def defaults_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, Any]:
+    """Map the named parameters of a callable that have a default to it."""
+    return {
+        name: parameter.default
+        for name, parameter in options_of(target, reserved).items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+
+
 def check_options(what: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
     """Refuse the first option that is not known, with the nearest spelling."""
     known = list(known)

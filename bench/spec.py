@@ -5,7 +5,7 @@ reader, a degradation or a method can judge (its own options) is judged there.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -61,7 +61,17 @@ class DegradationSpec(_WithOptions):
     """A degradation and the levels at which it is run; each level is one task."""
 
     name: str
+    label: str = Field("", description="shown in reports; default: the name and given options")
     levels: list[float] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_label(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("label") or not value.get("name"):
+            return value
+        known = {"name", "label", "levels"}
+        options = [f"{key}_{value[key]}" for key in sorted(value) if key not in known]
+        return {**value, "label": _slug("_".join([str(value["name"]), *options]))}
 
     @field_validator("levels")
     @classmethod
@@ -69,12 +79,6 @@ class DegradationSpec(_WithOptions):
         if len(set(levels)) < len(levels):
             raise ValueError("each level may stand only once")
         return levels
-
-    @property
-    def label(self) -> str:
-        """The name with the options that differ from a bare mention of the degradation."""
-        parts = [f"{key}_{value}" for key, value in sorted(self.options.items()) if value]
-        return _slug("_".join([self.name, *parts]))
 
 
 class MethodSpec(_Strict):
@@ -158,6 +162,21 @@ class Benchmark(_Strict):
             "pictures": 2,
         }
         return self.model_copy(update=small)
+
+    def with_options(
+        self, dataset: Mapping[str, Any], degradations: Sequence[Mapping[str, Any]]
+    ) -> "Benchmark":
+        """Write out the options that a reader and each degradation would take by default.
+
+        Args:
+            dataset: the reader's defaults.
+            degradations: the defaults of each degradation, in the order of the file.
+        """
+        content = self.model_dump()
+        content["dataset"] = {**dataset, **content["dataset"]}
+        pairs = zip(degradations, content["degradations"], strict=True)
+        content["degradations"] = [{**defaults, **given} for defaults, given in pairs]
+        return Benchmark.model_validate(content)
 
     def dump(self) -> str:
         """Render the resolved benchmark, every default written out, as YAML."""

@@ -9,7 +9,7 @@ from bench import plugins
 from bench.data.base import Audit, Dataset, ImageSet
 from bench.data.splits import Split, split
 from bench.errors import UserError, unknown
-from bench.plugins import check_options, options_of
+from bench.plugins import check_options, defaults_of, options_of
 from bench.spec import DatasetSpec
 
 __all__ = ["Audit", "Dataset", "ImageSet", "Split", "check", "load", "sources", "split"]
@@ -30,6 +30,11 @@ def check(spec: DatasetSpec) -> None:
     """
     options = options_of(_reader(spec))
     check_options("dataset", spec.options, {*options, *DatasetSpec.model_fields})
+
+
+def defaults(spec: DatasetSpec) -> dict[str, Any]:
+    """Give the options of the spec's reader that have a default."""
+    return defaults_of(_reader(spec))
 
 
 def load(spec: DatasetSpec) -> Dataset:

@@ -61,7 +61,7 @@ def _lines(rows: pd.DataFrame, psnr: Estimate, ssim: Estimate) -> pd.DataFrame:
             values.mean, values.low, values.high,
         )  # fmt: skip
     lines["rank"] = lines["psnr"].rank(ascending=False, method="min").astype(int)
-    lines["rank_low"], lines["rank_high"] = psnr.rank_interval().astype(int)
+    lines["rank_low"], lines["rank_high"] = psnr.rank_interval()
     best = psnr.cells[int(np.argmax(psnr.mean))]
     lines["tied_with_best"] = [not psnr.gain(best, cell)[1] > 0 for cell in psnr.cells]
     return lines

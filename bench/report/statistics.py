@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from scipy.stats import bootstrap, rankdata
 
 RESAMPLES = 2000
@@ -41,10 +41,10 @@ class Estimate:
         """Upper bounds of the 95 % intervals."""
         return np.percentile(self.resampled, TAILS[1], axis=1)
 
-    def rank_interval(self) -> Float64[np.ndarray, "2 cells"]:
+    def rank_interval(self) -> Int64[np.ndarray, "2 cells"]:
         """Bound each cell's rank, 1 for the greatest mean, with 95 % confidence."""
         if np.isnan(self.resampled).any():
-            return np.array([np.ones(len(self.cells)), np.full(len(self.cells), len(self.cells))])
+            return np.array([[1] * len(self.cells), [len(self.cells)] * len(self.cells)])
         ranks = rankdata(-self.resampled, axis=0, method="min")
         return np.percentile(ranks, TAILS, axis=1, method="nearest")
 

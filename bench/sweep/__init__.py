@@ -16,16 +16,14 @@ from bench.spec import Benchmark, Cell, cells
 from bench.store import Store
 from bench.sweep.progress import SweepProgress
 from bench.sweep.scheduler import PerCellASHA
-from bench.sweep.searcher import SweepSearcher
-from bench.sweep.studies import open_journal
+from bench.sweep.searcher import SweepSearcher, seeds_of
+from bench.sweep.studies import open_journal, trials_of
 from bench.sweep.trial import CellTrial, Shared
 
-__all__ = ["Outcome", "cells_of", "run"]
+__all__ = ["Outcome", "cells_of", "run", "seeds_of", "trials_of"]
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # The run folder holds every result: Tune's own per-trial files would only cost time.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Tune saves its experiment state for a resume of its own kind; ours is the journal.

@@ -48,6 +48,11 @@ class Candidate:
     config: dict[str, Any]
 
 
+def trials_of(cell: Cell, budget: Budget) -> int:
+    """Give the number of a cell's trials: one for a method that leaves nothing to tune."""
+    return budget.trials if methods.space_of(cell.method.name, cell.method.fixed) else 1
+
+
 class CellStudy:
     """The search of one cell: asks Optuna, keeps count, survives a restart.
 
@@ -57,14 +62,14 @@ class CellStudy:
 
     Args:
         cell: the cell.
-        budget: its number of trials; a method without parameters has one.
+        budget: its number of trials.
         storage: the run's journal.
     """
 
     def __init__(self, cell: Cell, budget: Budget, storage: JournalStorage):
         self.cell = cell
         self.space = methods.space_of(cell.method.name, cell.method.fixed)
-        self.trials = budget.trials if self.space else 1
+        self.trials = trials_of(cell, budget)
         self._study = _open_study(cell.id, storage)
         self._running: dict[int, optuna.Trial] = {}
         self._finished: dict[int, FrozenTrial] = {}
