@@ -236,7 +236,7 @@ def _train(
     parallel = _share(model, workers, budget)
     rank = dist.get_rank() if workers > 1 else 0
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _rate(step, budget.steps, recipe.warmup)

@@ -74,7 +74,7 @@ def test_plan_counts_cells_trials_and_steps(reconbench) -> None:
     assert "18 cells" in out
     unet = next(line.split() for line in out.splitlines() if line.split()[:1] == ["unet"])
     cells, trials, refits, steps = (int(word.replace(",", "")) for word in unet[2:])
-    assert (cells, trials, refits) == (4, 4 * 8, 4 * 3)
+    assert (cells, trials, refits) == (4, 4 * 6, 4 * 3)
     assert steps == (trials + refits) * 120
 
 
