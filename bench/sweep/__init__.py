@@ -24,6 +24,8 @@ __all__ = ["Outcome", "cells_of", "run", "seeds_of", "trials_of"]
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Tune's own tables, which it prints whatever its verbosity.
+    "RAY_AIR_NEW_OUTPUT": "0",
     # The run folder holds every result: Tune's own per-trial files would only cost time.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Tune saves its experiment state for a resume of its own kind; ours is the journal.

@@ -6,6 +6,7 @@ TIP 9, 2000 (BayesShrink). Cycle spinning: Coifman and Donoho, 1995. By scikit-i
 
 import numpy as np
 from jaxtyping import Float
+from pywt import dwtn_max_level
 from skimage.restoration import cycle_spin, denoise_wavelet
 
 from bench.methods.base import Denoiser
@@ -16,6 +17,8 @@ class Wavelet(Denoiser):
 
     Args:
         wavelet: name known to PyWavelets.
+        levels: depth of the decomposition, or as deep as the image allows. Noise as strong as
+            here reaches into coarse scales, which a shallow one would leave untouched.
         rule: "BayesShrink" (a threshold per subband) or "VisuShrink" (universal).
         mode: "soft" or "hard" thresholding.
         scale: multiplies the noise's standard deviation in the rule.
@@ -24,14 +27,15 @@ class Wavelet(Denoiser):
 
     def __init__(
         self,
-        wavelet: str = "db2",
+        wavelet: str = "haar",
+        levels: int = 3,
         rule: str = "BayesShrink",
         mode: str = "soft",
         scale: float = 1.0,
-        shifts: int = 2,
+        shifts: int = 3,
     ):
         super().__init__()
-        self.wavelet, self.rule, self.mode = wavelet, rule, mode
+        self.wavelet, self.levels, self.rule, self.mode = wavelet, levels, rule, mode
         self.scale, self.shifts = scale, shifts
 
     def denoise(
@@ -41,6 +45,7 @@ class Wavelet(Denoiser):
         options = {
             "sigma": self.scale * noise_std,
             "wavelet": self.wavelet,
+            "wavelet_levels": min(self.levels, dwtn_max_level(image.shape, self.wavelet)),
             "method": self.rule,
             "mode": self.mode,
             # sigma is known on the image's own scale, and noisy images leave [0, 1]
