@@ -39,6 +39,12 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+]+", "_", text).strip("_.") or "x"
 
 
+def _check_label(label: str) -> str:
+    if label and _slug(label) != label:
+        raise ValueError("use letters, digits, '.', '_' and '+' only: it becomes part of a path")
+    return label
+
+
 class DatasetSpec(_WithOptions):
     """Where the images come from, their size, and how many are kept for validation and test."""
 
@@ -76,9 +82,11 @@ class DegradationSpec(_WithOptions):
     @field_validator("levels")
     @classmethod
     def _distinct(cls, levels: list[float]) -> list[float]:
-        if len(set(levels)) < len(levels):
-            raise ValueError("each level may stand only once")
+        if len({f"{level:g}" for level in levels}) < len(levels):
+            raise ValueError("each level may stand only once (six digits tell levels apart)")
         return levels
+
+    _folder_safe = field_validator("label")(_check_label)
 
 
 class MethodSpec(_Strict):
@@ -89,6 +97,8 @@ class MethodSpec(_Strict):
     fixed: dict[str, Any] = Field(
         default_factory=dict, description="configuration held fixed instead of searched"
     )
+
+    _folder_safe = field_validator("label")(_check_label)
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
+from rich.console import Console
 from rich.progress import track
 
 from bench.data.base import Audit, Dataset
@@ -82,15 +82,17 @@ def _read_all(files: list[Path], size: int) -> Iterator[Float32[np.ndarray, "h w
     """Read in parallel, in order; a string in place of an image says why it is unusable."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         images = pool.map(lambda file: _read_one(file, size), files)
-        yield from track(images, "reading images", total=len(files), transient=True)
+        console = Console(stderr=True)
+        yield from track(
+            images, "reading images", total=len(files), console=console, transient=True,
+            disable=not console.is_terminal,
+        )  # fmt: skip
 
 
 def _read_one(file: Path, size: int) -> Float32[np.ndarray, "h w"] | str:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
-                grey = _grey(opened)
+        with Image.open(file) as opened:
+            grey = _grey(opened)
     except Exception as error:  # Pillow's plug-ins raise whatever a broken file provokes
         return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
     if not np.isfinite(grey).all():

@@ -148,12 +148,13 @@ def _strips(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
     for (degradation, level), part in rows.groupby(["degradation", "level"], sort=False):
         scores = part.groupby(["cell", "method", "n_train"], sort=False)["psnr"].mean()
         pictures = []
+        task = ""
         for cell, method, n_train in scores.sort_values(ascending=False).index:
+            task = cell.removesuffix(f"-n{n_train}-{method}")
             path = store.folder / "images" / cell / "pictures.npz"
             if path.exists():
                 name = f"{method}, {n_train} images" if n_train else method
                 pictures.append({"name": name, "png": _png(path, "x_hat")})
-        task = str(part["cell"].iloc[0]).rpartition("-n")[0]
         truth = store.folder / "images" / task / "truth.npz"
         if truth.exists():
             pictures.insert(0, {"name": "ground truth", "png": _png(truth, "x")})

@@ -114,7 +114,7 @@ def run_job(shared: Shared, job: Job) -> Iterator[dict[str, Any]]:
     if job.is_refit:
         _keep(shared, cell, job, operator, fit)
     yield {
-        "step": spec.budget.steps,
+        "step": fit.history[-1].step,
         "psnr": fit.psnr,
         "best": fit.psnr,
         "seconds": time.perf_counter() - start,
