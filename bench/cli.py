@@ -80,6 +80,9 @@ def run(
     )
     outcome = sweep.run(benchmark, split, store, console)
     board = report.write(store)
+    if not outcome.complete:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130)
     if not outcome.failed and "finished" not in store.manifest():
         store.write_manifest(finished=_now())
     report.show(board, benchmark, console)
@@ -166,9 +169,6 @@ def _guarded(application: typer.Typer) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 def _load(path: Path | None, settings: list[str] | None, smoke: bool) -> Benchmark:

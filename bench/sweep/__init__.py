@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import ray
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bench import methods
 from bench.data import Split
+from bench.errors import UserError
 from bench.spec import Benchmark, Cell, cells
 from bench.store import Store
 from bench.sweep.progress import SweepProgress
@@ -37,9 +38,15 @@ RETRIES = 1
 
 @dataclass
 class Outcome:
-    """What a sweep leaves to say: cells that failed, and why."""
+    """What a sweep leaves to say.
 
-    failed: dict[str, str] = field(default_factory=dict)
+    Attributes:
+        complete: whether nothing was left to run; not so after Ctrl-C, on which Tune stops.
+        failed: cells without a result, and why.
+    """
+
+    complete: bool
+    failed: dict[str, str]
 
 
 def cells_of(spec: Benchmark) -> list[Cell]:
@@ -64,7 +71,7 @@ def run(spec: Benchmark, split: Split, store: Store, console: Console) -> Outcom
         with SweepProgress(spec, searcher, console) as progress:
             searcher.observe = progress
             _tune(spec, chosen, split, store, searcher)
-    return Outcome(searcher.failed)
+    return Outcome(searcher.finished, searcher.failed)
 
 
 def _connect(console: Console) -> None:
@@ -73,7 +80,13 @@ def _connect(console: Console) -> None:
         os.environ.setdefault(name, value)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise UserError(
+                f"Ray: {error}; is RAY_ADDRESS right, and does a cluster with tokens find its own "
+                "(RAY_AUTH_MODE=token)?"
+            ) from None
     total = ray.cluster_resources()
     nodes = len(ray.nodes())
     console.print(
