@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bench import methods, metrics
 from bench.data import ImageSet
+from bench.data.augment import augment
 from bench.errors import DivergedError, UserError
 from bench.methods.losses import loss
 from bench.physics import Physics
@@ -40,7 +41,7 @@ class Recipe:
         warmup: fraction of the steps over which the rate rises; it then falls along a cosine.
         clip_norm: greatest norm of the gradient.
         loss: a name of `bench.methods.losses`.
-        flips: mirror training images left-right at random.
+        augment: a name of `bench.data.augment.PRESETS`.
     """
 
     lr: float = 4e-3
@@ -48,7 +49,7 @@ class Recipe:
     warmup: float = 0.1
     clip_norm: float = 1.0
     loss: str = "mse"
-    flips: bool = True
+    augment: str = "flips"
 
 
 @dataclass(frozen=True)
@@ -250,11 +251,10 @@ def _train(
         model.train()
         mine = slice(rank, None, workers)
         # Fresh noise at each step: a simulated degradation can be drawn as often as wanted.
-        ids = [f"{train.ids[i]}@{seed}.{step}.{place}" for place, i in enumerate(batch)][mine]
-        x = images[batch[mine]]
-        if recipe.flips:
-            x = _flip(x, _coins(len(batch), derive_seed("flip", seed, step))[mine])
-        y = physics.measure(x, ids)
+        ids = [f"{train.ids[i]}@{seed}.{step}.{place}" for place, i in enumerate(batch)]
+        # Drawn for the whole batch, so that several workers see what one would.
+        x = augment(images[batch], recipe.augment, derive_seed("augment", seed, step))[mine]
+        y = physics.measure(x, ids[mine])
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             x_hat = parallel(y, physics)
         value = loss(recipe.loss, x_hat, x)
@@ -306,14 +306,6 @@ def _batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
             epoch += 1
         yield waiting[:size]
         waiting = waiting[size:]
-
-
-def _coins(count: int, seed: int) -> Bool[Tensor, " count"]:
-    return torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
-
-
-def _flip(x: Float[Tensor, "b 1 h w"], chosen: Bool[Tensor, " b"]) -> Float[Tensor, "b 1 h w"]:
-    return torch.where(chosen.to(x.device).view(-1, 1, 1, 1), x.flip(-1), x)
 
 
 def _tensor(images: ImageSet, device: torch.device) -> Float[Tensor, "n 1 h w"]:

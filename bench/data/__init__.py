@@ -14,7 +14,7 @@ from bench.spec import DatasetSpec
 
 __all__ = ["Audit", "Dataset", "ImageSet", "Split", "check", "load", "sources", "split"]
 
-PARTS = {"prepare", "splits"}
+PARTS = {"augment", "prepare", "splits"}
 
 
 def sources() -> list[str]:

@@ -63,7 +63,7 @@ def test_overfits_a_single_batch(name: str) -> None:
     smooth = torch.nn.functional.avg_pool2d(images(2, 40, 40), 9, stride=1).numpy()
     few = ImageSet(smooth, ["a", "b"], ["a", "b"])
     quiet = physics.create("gaussian_noise", 1e-6, 32)
-    config = {"width": 16, "lr": 5e-3, "flips": False, "weight_decay": 0.0}
+    config = {"width": 16, "lr": 5e-3, "augment": "none", "weight_decay": 0.0}
     budget = Budget(steps=400, batch_size=2, reports=4)
     fit = training.fit(name, config, few, few, quiet, budget, seed=0, precision="fp32")
     assert fit.psnr > 35
