@@ -7,6 +7,7 @@ from pydantic import ValidationError, validate_call
 
 from bench import plugins
 from bench.data.base import Audit, Dataset, ImageSet
+from bench.data.cache import cached
 from bench.data.splits import Split, split
 from bench.errors import UserError, unknown
 from bench.plugins import check_options, defaults_of, options_of
@@ -14,7 +15,7 @@ from bench.spec import DatasetSpec
 
 __all__ = ["Audit", "Dataset", "ImageSet", "Split", "check", "load", "sources", "split"]
 
-PARTS = {"augment", "prepare", "splits"}
+PARTS = {"augment", "cache", "prepare", "splits"}
 
 
 def sources() -> list[str]:
@@ -48,6 +49,10 @@ def load(spec: DatasetSpec) -> Dataset:
         UserError: unknown source or option, or nothing usable at the path.
     """
     check(spec)
+    return cached(spec, lambda: _build(spec))
+
+
+def _build(spec: DatasetSpec) -> Dataset:
     read = validate_call(_reader(spec))
     try:
         return read(path=spec.path, image_size=spec.image_size, **spec.options)
