@@ -90,6 +90,18 @@ class Physics(nn.Module, ABC):
         return self.add_noise(self.A(x), generators)
 
 
+class Denoising(Physics):
+    """Degradation by noise alone: the forward operator is the identity."""
+
+    def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Return x."""
+        return x
+
+    def A_adjoint(self, y: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Return y."""
+        return y
+
+
 def standard_normal(
     like: Float[Tensor, "b ..."], noise: Sequence[torch.Generator]
 ) -> Float[Tensor, "b ..."]:

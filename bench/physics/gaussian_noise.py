@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.physics.base import Physics, standard_normal
+from bench.physics.base import Denoising, standard_normal
 
 
-class GaussianNoise(Physics):
-    """Denoising: the forward operator is the identity.
+class GaussianNoise(Denoising):
+    """White Gaussian noise.
 
     Args:
         level: noise variance, for images in [0, 1].
@@ -31,14 +31,6 @@ class GaussianNoise(Physics):
     def noise_std(self) -> float:
         """Standard deviation of the noise before any clipping."""
         return self.level**0.5
-
-    def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Return x."""
-        return x
-
-    def A_adjoint(self, y: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Return y."""
-        return y
 
     def add_noise(
         self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]

@@ -4,11 +4,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rice
 
 from bench import physics
 from bench.errors import UserError
 
-LEVELS = {"gaussian_noise": 0.1}
+LEVELS = {
+    "gaussian_noise": 0.1,
+    "rician_noise": 0.01,
+    "poisson_noise": 50.0,
+    "salt_pepper_noise": 0.1,
+}
 SIZES = [(16, 16), (15, 15), (16, 21), (33, 20)]
 
 
@@ -78,6 +84,46 @@ def test_misspelt() -> None:
         physics.create("gausian_noise", 0.1, 24)
     with pytest.raises(UserError, match="did you mean 'clip'"):
         physics.create("gaussian_noise", 0.1, 24, clp=True)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_are_stated_and_kept(name: str) -> None:
+    kind = physics.find(name)
+    low, high = kind.levels
+    assert all(low <= preset <= high for preset in kind.presets)
+    with pytest.raises(UserError, match=kind.unit.split()[0]):
+        physics.create(name, high * 1.01, 24)
+
+
+def test_rician_noise_has_the_moments_of_the_rice_distribution() -> None:
+    variance, signal = 0.04, 0.3
+    x = torch.full((4, 1, 128, 128), signal)
+    y = physics.create("rician_noise", variance, 128).measure(x, list("abcd")).double()
+    expected = rice(signal / variance**0.5, scale=variance**0.5)
+    assert y.mean().item() == pytest.approx(expected.mean(), rel=0.01)
+    assert y.var().item() == pytest.approx(expected.var(), rel=0.03)
+
+
+def test_photons_are_counted() -> None:
+    photons, signal = 40.0, 0.6
+    x = torch.full((4, 1, 128, 128), signal)
+    y = physics.create("poisson_noise", photons, 128).measure(x, list("abcd")).double()
+    counts = y * photons
+    torch.testing.assert_close(counts, counts.round(), atol=1e-3, rtol=0)
+    assert counts.mean().item() == pytest.approx(photons * signal, rel=0.01)
+    assert counts.var().item() == pytest.approx(photons * signal, rel=0.03)
+    black = torch.zeros(1, 1, 8, 8)
+    assert torch.equal(physics.create("poisson_noise", photons, 8).measure(black, ["a"]), black)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.3])
+def test_salt_and_pepper_replace_the_asked_for_fraction(fraction: float) -> None:
+    x = torch.full((4, 1, 128, 128), 0.5)
+    y = physics.create("salt_pepper_noise", fraction, 128).measure(x, list("abcd"))
+    tolerance = 5 * math.sqrt(fraction / x.numel())
+    for value in (0.0, 1.0):
+        assert (y == value).double().mean().item() == pytest.approx(fraction / 2, abs=tolerance)
+    assert set(y.unique().tolist()) == {0.0, 0.5, 1.0}
 
 
 def test_as_many_ids_as_images() -> None:

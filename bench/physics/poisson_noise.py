@@ -1,0 +1,39 @@
+"""Photon noise: y = k / level with k ~ Poisson(level x), where level photons make white."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.physics.base import Denoising
+
+MID_GREY = 0.5
+
+
+class PoissonNoise(Denoising):
+    """Counting noise: its variance grows with the signal, x / level.
+
+    Args:
+        level: expected photons at a pixel of value 1; fewer are harder.
+        image_size: pixels along each side; any is accepted.
+    """
+
+    unit = "number of photons at a pixel of value 1"
+    levels = (0.1, 1e7)
+    presets = (1000.0, 100.0, 10.0)
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation at mid-grey; it is 0 in black."""
+        return (MID_GREY / self.level) ** 0.5
+
+    def add_noise(
+        self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Count photons, on the CPU, and divide by the expectation of white."""
+        rates = self.level * y.clamp(min=0).cpu()
+        counts = [
+            torch.poisson(rate, generator) for rate, generator in zip(rates, noise, strict=True)
+        ]
+        return torch.stack(counts).to(y) / self.level

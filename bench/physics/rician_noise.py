@@ -1,0 +1,39 @@
+"""Rician noise of magnitude images: y = |x + n_1 + i n_2|, n_1, n_2 ~ N(0, level).
+
+The magnitude of a complex MR image with Gaussian noise in both channels: Gudbjartsson and Patz,
+Magn. Reson. Med. 34, 1995. In the background its mean is sqrt(pi level / 2), not 0.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.physics.base import Denoising, standard_normal
+
+
+class RicianNoise(Denoising):
+    """Magnitude of an image with complex Gaussian noise.
+
+    Args:
+        level: noise variance of the real and of the imaginary part, for images in [0, 1].
+        image_size: pixels along each side; any is accepted.
+    """
+
+    unit = "noise variance of each complex channel (images in [0, 1])"
+    levels = (1e-6, 10.0)
+    presets = (0.001, 0.01, 0.1)
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of each channel; that of the magnitude where the signal is strong."""
+        return self.level**0.5
+
+    def add_noise(
+        self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Add complex noise and take the magnitude."""
+        real = y + self.noise_std * standard_normal(y, noise)
+        imaginary = self.noise_std * standard_normal(y, noise)
+        return torch.hypot(real, imaginary)

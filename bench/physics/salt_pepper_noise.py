@@ -1,0 +1,39 @@
+"""Salt and pepper: a fraction of the pixels, chosen at random, becomes white or black."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.physics.base import Denoising
+
+# Variance of (s - x) for s in {0, 1} and x uniform in [0, 1].
+SPREAD = 1 / 3
+
+
+class SaltPepperNoise(Denoising):
+    """Replace pixels by 1 (salt) or 0 (pepper), each half of the level.
+
+    Args:
+        level: fraction of replaced pixels.
+        image_size: pixels along each side; any is accepted.
+    """
+
+    unit = "fraction of replaced pixels"
+    levels = (1e-4, 0.95)
+    presets = (0.02, 0.05, 0.2)
+
+    @property
+    def noise_std(self) -> float:
+        """Root mean square error for an image of evenly spread grey values."""
+        return (self.level * SPREAD) ** 0.5
+
+    def add_noise(
+        self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Replace pixels."""
+        draws = [torch.rand(y.shape[1:], generator=generator) for generator in noise]
+        chance = torch.stack(draws).to(y.device)
+        salted = torch.where(chance < self.level / 2, torch.ones_like(y), y)
+        return torch.where(chance > 1 - self.level / 2, torch.zeros_like(y), salted)
