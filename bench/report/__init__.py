@@ -145,7 +145,7 @@ def _same_measurements(rows: pd.DataFrame) -> bool:
 def _strips(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """For each task: the first kept test image as truth, as measured and from every method."""
     strips = []
-    for (degradation, level), part in rows.groupby(["degradation", "level"], sort=False):
+    for (degradation, level), part in rows.groupby(["degradation", "level"]):
         scores = part.groupby(["cell", "method", "n_train"], sort=False)["psnr"].mean()
         pictures = []
         task = ""

@@ -34,7 +34,7 @@ def build(rows: pd.DataFrame, trials: pd.DataFrame, badges: list[str], run: str)
         run: the run folder, as the replay commands name it.
     """
     tables, findings = [], []
-    for (degradation, level), part in rows.groupby(TASK, sort=False):
+    for (degradation, level), part in rows.groupby(TASK):
         psnr = estimate(part, "psnr")
         lines = _lines(part, psnr, estimate(part, "ssim"))
         tables.append(lines.sort_values("rank", kind="stable"))
