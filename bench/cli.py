@@ -129,7 +129,7 @@ def audit(
     if path.suffix.lower() in (".yaml", ".yml"):
         chosen = spec.load(path, overrides)
     else:
-        place = {"source": "auto", "path": str(path), "image_size": AUDIT_SIZE}
+        place = {"path": str(path), "image_size": AUDIT_SIZE}
         chosen = spec.load(DEFAULT_SPEC, {"dataset": place, **overrides})
     from bench import data
     from bench import report as reports

@@ -10,6 +10,7 @@ from pydantic import ValidationError, validate_call
 
 from bench import plugins
 from bench.data.base import Audit, Dataset, ImageSet
+from bench.data.cache import cached
 from bench.data.splits import Split, split
 from bench.errors import UserError, unknown
 from bench.plugins import check_options, defaults_of, options_of
@@ -28,7 +29,7 @@ __all__ = [
     "split",
 ]
 
-HELPERS = {"arrays", "duplicates", "kspace", "parts", "prepare", "reading", "splits"}
+HELPERS = {"arrays", "cache", "duplicates", "kspace", "parts", "prepare", "reading", "splits"}
 
 
 def sources() -> list[str]:
@@ -100,14 +101,19 @@ def load(spec: DatasetSpec) -> Dataset:
         UserError: unknown source or option, or nothing usable at the path.
     """
     check(spec)
+    spec = resolve(spec)
+    dataset = cached(spec, lambda: _read(spec))
+    return dataset if spec.official_split else replace(dataset, parts=[])
+
+
+def _read(spec: DatasetSpec) -> Dataset:
     read = validate_call(_reader(spec))
     try:
-        dataset = read(path=spec.path, image_size=spec.image_size, **spec.options)
+        return read(path=spec.path, image_size=spec.image_size, **spec.options)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"dataset.{key}: {first['msg']} (given: {first['input']!r})") from None
-    return dataset if spec.official_split else replace(dataset, parts=[])
 
 
 def _reader(spec: DatasetSpec) -> Any:
