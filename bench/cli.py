@@ -1,4 +1,4 @@
-"""The command line: run, plan, report, replay."""
+"""The command line: run, plan, audit, report, replay."""
 
 import os
 import platform
@@ -27,6 +27,7 @@ RECORDED = ("ray", "torch", "optuna", "numpy", "scikit-image", "nilearn", "scipy
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
 )
+AUDIT_SIZE = 128  # pixels a side at which images are compared
 LOG_WIDTH = 160  # a log file has no width of its own
 console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
@@ -122,6 +123,27 @@ def plan(path: SpecPath = None, settings: Settings = None, smoke: Smoke = False)
 
 
 @app.command()
+def audit(
+    path: Annotated[Path, typer.Argument(help="images (a file or folder) or a benchmark file")],
+    settings: Settings = None,
+) -> None:
+    """Read images and say what a benchmark on them should know: copies, subjects, bad files."""
+    overrides = dict(_setting(text) for text in settings or [])
+    if path.suffix.lower() in (".yaml", ".yml"):
+        chosen = spec.load(path, overrides)
+    else:
+        place = {"path": str(path), "image_size": AUDIT_SIZE}
+        chosen = spec.load(DEFAULT_SPEC, {"dataset": place, **overrides})
+    from bench import data
+    from bench import report as reports
+
+    console.print(
+        reports.audit_page(vars(data.load(chosen.dataset).audit)),
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@app.command()
 def report(folder: Run) -> None:
     """Write the report of a run, finished or not, and print its leaderboard."""
     from bench import report as reports
@@ -190,6 +212,7 @@ def _checked(benchmark: Benchmark) -> Benchmark:
     """Refuse what only readers, degradations and methods can judge; write out their defaults."""
     from bench import data, methods, physics, training
 
+    benchmark = benchmark.model_copy(update={"dataset": data.resolve(benchmark.dataset)})
     data.check(benchmark.dataset)
     for task in spec.tasks(benchmark):
         degradation = task.degradation

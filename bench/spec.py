@@ -48,12 +48,22 @@ def _check_label(label: str) -> str:
 class DatasetSpec(_WithOptions):
     """Where the images come from, their size, and how many are kept for validation and test."""
 
-    source: str = "template"
+    source: str = Field("auto", description="a reader; default: by the files at the path")
     path: str | None = None
     name: str | None = Field(None, description="shown in reports; default: the source or folder")
     image_size: int = Field(64, ge=16, le=1024, description="pixels along each side")
     n_val: int = Field(24, ge=1)
     n_test: int = Field(60, ge=2)
+    official_split: bool = Field(
+        True, description="respect the parts that the folders name (train, val, test)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_source(cls, value: Any) -> Any:
+        if isinstance(value, dict) and not value.get("source") and not value.get("path"):
+            return {**value, "source": "template"}
+        return value
 
     @property
     def label(self) -> str:
@@ -123,7 +133,7 @@ class Benchmark(_Strict):
 
     name: str = "benchmark"
     description: str = ""
-    dataset: DatasetSpec = DatasetSpec()
+    dataset: DatasetSpec = Field(default_factory=DatasetSpec)
     degradations: list[DegradationSpec] = Field(min_length=1)
     n_train: list[int] = Field(min_length=1)
     methods: list[MethodSpec] = Field(min_length=1)

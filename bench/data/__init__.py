@@ -1,6 +1,9 @@
 """Readers, one file each; `load` chooses by `dataset.source`; `split` parts by subject."""
 
 import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, validate_call
@@ -13,14 +16,73 @@ from bench.errors import UserError, unknown
 from bench.plugins import check_options, defaults_of, options_of
 from bench.spec import DatasetSpec
 
-__all__ = ["Audit", "Dataset", "ImageSet", "Split", "check", "load", "sources", "split"]
+__all__ = [
+    "Audit",
+    "Dataset",
+    "ImageSet",
+    "Split",
+    "check",
+    "defaults",
+    "load",
+    "resolve",
+    "sources",
+    "split",
+]
 
-PARTS = {"augment", "cache", "prepare", "splits"}
+HELPERS = {
+    "arrays",
+    "augment",
+    "cache",
+    "duplicates",
+    "kspace",
+    "parts",
+    "prepare",
+    "reading",
+    "splits",
+}
 
 
 def sources() -> list[str]:
     """List the readers."""
-    return [name for name in plugins.modules(sys.modules[__name__]) if name not in PARTS]
+    return [name for name in plugins.modules(sys.modules[__name__]) if name not in HELPERS]
+
+
+def resolve(spec: DatasetSpec) -> DatasetSpec:
+    """Write out the source of a spec that leaves it to its path.
+
+    Raises:
+        UserError: nothing at the path, or nothing there that a reader knows.
+    """
+    if spec.source != "auto":
+        return spec
+    return spec.model_copy(update={"source": guess(Path(str(spec.path)))})
+
+
+def guess(path: Path) -> str:
+    """Find the reader of most of the files at a path, by their endings.
+
+    Raises:
+        UserError: nothing at the path, or nothing there that a reader knows.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such folder or file (dataset.path)")
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    endings = {
+        source: tuple(getattr(plugins.load_module(f"{__name__}.{source}"), "SUFFIXES", ()))
+        for source in sources()
+    }
+    counts = Counter(
+        source
+        for file in files
+        for source, known in endings.items()
+        if file.name.lower().endswith(known)
+    )
+    if not counts:
+        raise UserError(
+            f"{path}: no file there has an ending that a reader knows; name it with "
+            f"dataset.source ({', '.join(sources())})"
+        )
+    return counts.most_common(1)[0][0]
 
 
 def check(spec: DatasetSpec) -> None:
@@ -42,17 +104,19 @@ def load(spec: DatasetSpec) -> Dataset:
     """Read a dataset.
 
     Returns:
-        images, float32 of shape (n, 1, size, size) in [0, 1], their ids and subjects, and the
-        audit of the reading.
+        images, float32 of shape (n, 1, size, size) in [0, 1], their ids and subjects, the
+        official parts if there are any, and the audit of the reading.
 
     Raises:
         UserError: unknown source or option, or nothing usable at the path.
     """
     check(spec)
-    return cached(spec, lambda: _build(spec))
+    spec = resolve(spec)
+    dataset = cached(spec, lambda: _read(spec))
+    return dataset if spec.official_split else replace(dataset, parts=[])
 
 
-def _build(spec: DatasetSpec) -> Dataset:
+def _read(spec: DatasetSpec) -> Dataset:
     read = validate_call(_reader(spec))
     try:
         return read(path=spec.path, image_size=spec.image_size, **spec.options)
@@ -63,6 +127,7 @@ def _build(spec: DatasetSpec) -> Dataset:
 
 
 def _reader(spec: DatasetSpec) -> Any:
-    if spec.source not in sources():
-        raise unknown("dataset.source", spec.source, sources())
-    return plugins.load_module(f"{__name__}.{spec.source}").read
+    source = resolve(spec).source
+    if source not in sources():
+        raise unknown("dataset.source", source, sources())
+    return plugins.load_module(f"{__name__}.{source}").read

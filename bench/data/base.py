@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32
 
+SUBJECTS_UNKNOWN = "subjects unknown"  # the badge of data whose subjects are only guessed
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -32,6 +34,10 @@ class ImageSet:
             self.images[chosen], [self.ids[i] for i in chosen], [self.subjects[i] for i in chosen]
         )
 
+    def pixel_digests(self) -> list[str]:
+        """Hash the pixels of each image; identical images have the same hash."""
+        return [hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for x in self.images]
+
     def digest(self) -> str:
         """Hash pixels, ids and subjects, to tell whether two runs saw the same data."""
         state = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
@@ -47,15 +53,26 @@ class Audit:
         notes: sentences on the nature of the data.
         skipped: file -> why it was left out.
         badges: short marks carried by every leaderboard line.
+        findings: what was counted or measured, by name.
+        crossing: groups of copies that stand in more than one official part, by image id.
     """
 
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     badges: list[str] = field(default_factory=list)
+    findings: dict[str, int | float] = field(default_factory=dict)
+    crossing: list[list[str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Dataset(ImageSet):
-    """An ImageSet with the audit of its reading."""
+    """An ImageSet with the audit of its reading.
+
+    Attributes:
+        audit: what was noticed.
+        parts: the official part of each image, "train", "val" or "test"; empty where the data
+            has none.
+    """
 
     audit: Audit = field(default_factory=Audit)
+    parts: list[str] = field(default_factory=list)

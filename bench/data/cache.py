@@ -1,107 +1,122 @@
-"""Datasets prepared once: packed images with their ids, under a name that says what they are.
+"""Prepared datasets, kept so that the next run starts at once.
 
-An entry's name hashes all that the images depend on: the dataset's resolved options, the files at
-its path (names, sizes, times of change) and the code of this package. An entry is either absent or
-whole, since it is made beside its place and renamed; of several processes that make the same one,
-the first wins and the others use its. An entry that does not match its own hash is made again.
+One file a dataset, named by a hash of everything that it depends on: the dataset's options, the
+name, size and time of every file at its path, and the code of the readers. It is written beside
+its place and renamed, so that processes that build it at once do no harm; a damaged file (the
+archive carries checksums) is built anew. `RECONBENCH_CACHE` names the folder, `~/.cache/reconbench`
+by default; empty, nothing is kept.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.data.base import Audit, Dataset
 from bench.spec import DatasetSpec
 
-FOLDER = "RECONBENCH_CACHE"
-
-
-def folder() -> Path:
-    """Give where entries are kept: $RECONBENCH_CACHE, or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(FOLDER) or Path(home) / "reconbench")
+# Keys of a dataset that do not change its images.
+IRRELEVANT = {"name", "n_val", "n_test", "official_split"}
 
 
 def cached(spec: DatasetSpec, build: Callable[[], Dataset]) -> Dataset:
     """Take a dataset from the cache, or build it and keep it there.
 
-    The images of a dataset from the cache are mapped from its file, read-only. A cache that cannot
-    be written is no error: the dataset is then built each time.
+    Only datasets with a path are kept. A cache that cannot be written is no failure.
 
     Args:
-        spec: the dataset, resolved.
-        build: reads and prepares it.
+        spec: what to read, its source resolved.
+        build: reads it.
     """
-    entry = folder() / _key(spec)
-    if (found := _read(entry)) is not None:
-        return found
-    dataset = build()
-    with contextlib.suppress(OSError):
-        _write(entry, dataset)
-    return dataset
+    folder = _folder()
+    if folder is None or spec.path is None or not Path(spec.path).exists():
+        return build()
+    place = folder / f"{_key(spec)}.npz"
+    found = _read(place)
+    if found is None:
+        found = build()
+        with contextlib.suppress(OSError):
+            _write(place, found)
+    return found
+
+
+def _folder() -> Path | None:
+    given = os.environ.get("RECONBENCH_CACHE")
+    if given is not None:
+        return Path(given) if given else None
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "reconbench"
 
 
 def _key(spec: DatasetSpec) -> str:
-    state = hashlib.sha256(spec.model_dump_json().encode())
+    """Hash what a dataset depends on."""
+    options = {k: v for k, v in spec.model_dump().items() if k not in IRRELEVANT}
+    state = hashlib.sha256(repr((sorted(options.items(), key=str), _code())).encode())
+    roots = [spec.path, *(value for value in spec.options.values() if isinstance(value, str))]
+    for root in roots:
+        for line in _listing(Path(str(root))):
+            state.update(repr(line).encode())
+    return state.hexdigest()[:32]
+
+
+def _listing(root: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield path, size in bytes and time of change in ns of each file at a place."""
+    try:
+        files = sorted(root.rglob("*")) if root.is_dir() else [root]
+        for file in files:
+            if file.is_file():
+                facts = file.stat()
+                yield str(file.resolve()), facts.st_size, facts.st_mtime_ns
+    except OSError:  # an option that is no path at all
+        return
+
+
+@cache
+def _code() -> str:
+    """Hash the code of the readers."""
+    state = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         state.update(file.read_bytes())
-    for line in _listing(spec.path):
-        state.update(line.encode())
-    return f"{spec.label}-{state.hexdigest()[:24]}"
+    return state.hexdigest()
 
 
-def _listing(path: str | None) -> Iterator[str]:
-    """Name each file at a path with its size and time of change."""
-    if path is None:
-        return
-    root = Path(path).resolve()
-    yield str(root)
-    files = [root] if root.is_file() else (Path(d) / f for d, _, fs in os.walk(root) for f in fs)
-    for file in sorted(files):
-        with contextlib.suppress(OSError):
-            status = file.stat()
-            yield f"{file}|{status.st_size}|{status.st_mtime_ns}"
-
-
-def _read(entry: Path) -> Dataset | None:
-    """Read an entry; None where there is none or it is damaged."""
+def _read(place: Path) -> Dataset | None:
+    """Read a kept dataset; None where there is none, or a damaged one."""
     try:
-        about = json.loads((entry / "about.json").read_text(encoding="utf-8"))
-        images = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
-        if about.pop("digest") != _digest(images):
-            return None
-        return Dataset(images=images, **{**about, "audit": Audit(**about["audit"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        with np.load(place, allow_pickle=False) as archive:
+            facts: dict[str, Any] = json.loads(bytes(archive["facts"]))
+            images = archive["images"]
+        audit = Audit(**facts.pop("audit"))
+        dataset = Dataset(images, audit=audit, **facts)
+    except Exception:  # a damaged archive fails in many ways; it is built anew
         return None
+    return dataset if len(images) == len(dataset.ids) == len(dataset.subjects) else None
 
 
-def _write(entry: Path, dataset: Dataset) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+def _write(place: Path, dataset: Dataset) -> None:
+    facts = {
+        "ids": dataset.ids,
+        "subjects": dataset.subjects,
+        "parts": dataset.parts,
+        "audit": vars(dataset.audit),
+    }
+    # Images of patients: for the owner's eyes only.
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
     try:
-        np.save(place / "images.npy", dataset.images, allow_pickle=False)
-        about = {
-            field.name: getattr(dataset, field.name)
-            for field in dataclasses.fields(dataset)
-            if field.name != "images"
-        }
-        about |= {"audit": dataclasses.asdict(dataset.audit), "digest": _digest(dataset.images)}
-        (place / "about.json").write_text(json.dumps(about), encoding="utf-8")
-        if entry.exists() and _read(entry) is None:  # damaged
-            shutil.rmtree(entry)
-        with contextlib.suppress(OSError):  # another process was first
-            place.rename(entry)
+        with os.fdopen(handle, "wb") as file:
+            np.savez(
+                file,
+                images=dataset.images,
+                facts=np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
+            )
+        Path(name).replace(place)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _digest(images: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+        Path(name).unlink(missing_ok=True)

@@ -1,29 +1,39 @@
-"""A folder of PNG, JPEG or TIFF files, of any sizes, grey or colour."""
+"""A folder of PNG, JPEG or TIFF files, of any sizes, grey or colour, 8 or 16 bits."""
 
+import csv
 import hashlib
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
-from bench.data.base import Audit, Dataset
-from bench.data.prepare import to_square
+from bench.data.base import Dataset
+from bench.data.prepare import Fit, check, to_square
+from bench.data.reading import Slice, assemble, find, read_files
 from bench.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
-# A few bad files among many are skipped and named; more than this and the folder is at fault.
-TOLERATED = 0.05
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
 FULL_SCALE = {"I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I": 65535.0}
 
+SubjectOf = Callable[[str], str | None]
 
-def read(path: str | None, image_size: int) -> Dataset:
+
+def read(
+    path: str | None,
+    image_size: int,
+    *,
+    subject_regex: str | None = None,
+    subject_csv: str | None = None,
+    fit: Fit = "pad",
+) -> Dataset:
     """Read every image below a folder.
 
     Colour becomes grey (BT.601 luma), transparency is dropped. Grey values are divided by the
@@ -32,74 +42,90 @@ def read(path: str | None, image_size: int) -> Dataset:
     Args:
         path: the folder; its sub-folders are read too.
         image_size: side of the prepared images, in pixels.
+        subject_regex: finds the subject in a file's path below the folder: its first group, or
+            the whole match; `^([^/]+)/` takes the first folder.
+        subject_csv: a table, inside the folder or elsewhere, with columns `file` (path below the
+            folder) and `subject`.
+        fit: `pad` to a square or centre-`crop`.
 
     Raises:
-        UserError: no such folder, no image in it, or too many of them unusable.
+        UserError: no such folder, no image in it, too many of them unusable, or a file without
+            subject where subjects are given.
     """
-    folder = _folder(path)
-    files = sorted(
-        file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
-    )
-    if not files:
-        raise UserError(f"{folder}: no image below it ({', '.join(sorted(SUFFIXES))})")
-    ids = [file.relative_to(folder).as_posix() for file in files]
-    images, subjects, names, skipped = [], [], [], {}
-    for name, image in zip(ids, _read_all(files, image_size), strict=True):
-        if isinstance(image, str):
-            skipped[name] = image
-            continue
-        images.append(image)
-        names.append(name)
-        subjects.append(hashlib.sha256(image.tobytes()).hexdigest()[:16])
-    if len(skipped) > TOLERATED * len(files):
-        first, reason = next(iter(skipped.items()))
-        raise UserError(
-            f"{folder / first}: {reason} ({len(skipped)} of {len(files)} files are unusable, "
-            f"more than {TOLERATED:.0%}); mend or remove them"
-        )
-    copies = len(names) - len(set(subjects))
-    notes = [
-        f"{len(names)} images of the folder {folder.name}; subjects are unknown: each distinct "
-        "image counts as one, so slices of one patient may stand on both sides of the split.",
-        f"{copies} exact copies share the subject of their original." if copies else "",
-    ]
-    audit = Audit([note for note in notes if note], skipped, ["subjects unknown"])
-    return Dataset(np.stack(images)[:, None], names, subjects, audit)
+    root, files = find(path, "images", SUFFIXES)
+    if files == [Path(str(path))]:
+        raise UserError(f"{path}: is a file; dataset.path names a folder of images")
+    subject_of = _subjects(root, subject_regex, subject_csv)
+    one = partial(_read_one, size=image_size, fit=fit, subject_of=subject_of)
+    slices, skipped = read_files(root, files, one)
+    lossy = sum(piece.name.lower().endswith((".jpg", ".jpeg")) for piece in slices)
+    notes = [f"{len(slices)} images of the folder {root.name}."]
+    if lossy:
+        notes.append(f"{lossy} of them are JPEG: 8 bits, and lossy before any degradation here.")
+    return assemble(slices, skipped, notes)
 
 
-def _folder(path: str | None) -> Path:
-    if path is None:
-        raise UserError("dataset.path: the source 'images' needs a folder")
-    folder = Path(path)
-    if not folder.exists():
-        raise UserError(f"{folder}: no such folder (dataset.path)")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file; dataset.path names a folder of images")
-    return folder
+def _subjects(root: Path, regex: str | None, table: str | None) -> SubjectOf:
+    """Give the function that finds a file's subject from its name; None where unknown."""
+    if regex is not None and table is not None:
+        raise UserError("dataset.subject_regex and dataset.subject_csv: give one of them")
+    if regex is not None:
+        return _by_regex(regex)
+    if table is not None:
+        inside = root / table
+        return _by_table(inside if inside.exists() else Path(table))
+    return lambda name: None
 
 
-def _read_all(files: list[Path], size: int) -> Iterator[Float32[np.ndarray, "h w"] | str]:
-    """Read in parallel, in order; a string in place of an image says why it is unusable."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = pool.map(lambda file: _read_one(file, size), files)
-        console = Console(stderr=True)
-        yield from track(
-            images, "reading images", total=len(files), console=console, transient=True,
-            disable=not console.is_terminal,
-        )  # fmt: skip
-
-
-def _read_one(file: Path, size: int) -> Float32[np.ndarray, "h w"] | str:
+def _by_regex(regex: str) -> SubjectOf:
     try:
-        with Image.open(file) as opened:
+        pattern = re.compile(regex)
+    except re.error as error:
+        raise UserError(f"dataset.subject_regex: {regex!r} is no pattern ({error})") from None
+
+    def subject(name: str) -> str:
+        match = pattern.search(name)
+        if match is None:
+            raise UserError(f"{name}: dataset.subject_regex {regex!r} finds no subject in it")
+        return match[1] if pattern.groups else match[0]
+
+    return subject
+
+
+def _by_table(table: Path) -> SubjectOf:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines))
+        known = {row["file"].strip(): row["subject"].strip() for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: cannot be read ({error}); see dataset.subject_csv") from None
+    except (KeyError, AttributeError):
+        raise UserError(
+            f"{table}: dataset.subject_csv needs the columns 'file' and 'subject'"
+        ) from None
+    twice = [
+        name for name, count in Counter(row["file"].strip() for row in rows).items() if count > 1
+    ]
+    if twice:
+        raise UserError(f"{table}: lists {twice[0]!r} twice")
+
+    def subject(name: str) -> str:
+        if not known.get(name):
+            raise UserError(f"{table}: gives no subject for {name!r} (dataset.subject_csv)")
+        return known[name]
+
+    return subject
+
+
+def _read_one(file: Path, name: str, size: int, fit: Fit, subject_of: SubjectOf) -> list[Slice]:
+    content = file.read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(content)) as opened:
             grey = _grey(opened)
-    except Exception as error:  # Pillow's plug-ins raise whatever a broken file provokes
-        return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
-    if not np.isfinite(grey).all():
-        return "holds NaN or infinite values"
-    if grey.min() == grey.max():
-        return "is constant"
-    return to_square(grey, size)
+    check(grey)
+    digest = hashlib.sha256(content).hexdigest()
+    return [Slice(name, to_square(grey, size, fit=fit), subject_of(name), digest)]
 
 
 def _grey(image: Image.Image) -> Float32[np.ndarray, "h w"]:

@@ -1,15 +1,22 @@
 """Training, validation and test images: parted by subject, the training sets nested."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
-from bench.data.base import ImageSet
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from bench.data.base import SUBJECTS_UNKNOWN, Dataset, ImageSet
 from bench.errors import UserError
 from bench.seeds import derive_seed
+
+Group = list[int]  # positions of images that must stand together
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three sets that share no subject.
+    """Three sets that share no subject and no image.
 
     Attributes:
         train: the largest training set; the first n images are the training set of size n.
@@ -23,41 +30,93 @@ class Split:
 
 
 def split(images: ImageSet, n_train: int, n_val: int, n_test: int) -> Split:
-    """Part images by subject.
+    """Part images by subject; subjects that share an identical image count as one.
 
     Subjects are ordered by a hash of their name; test, validation and training are filled in
     this order, each to its exact size. The surplus of a subject that overfills a set is left
     out. Hence test and validation never depend on n_train, and training sets are nested.
 
+    Official parts, where a Dataset has them, are respected: test images are taken from the test
+    part, training images from the training part, and so are validation images unless there is a
+    validation part (which also serves as the test part where that is missing). Pseudo-subjects
+    that cross the parts are left out of training.
+
     Raises:
-        UserError: too few images.
+        UserError: too few images, or a known subject stands in two official parts.
     """
-    by_subject: dict[str, list[int]] = {}
-    for position, subject in enumerate(images.subjects):
-        by_subject.setdefault(subject, []).append(position)
-    queue = sorted(by_subject, key=lambda name: (derive_seed("split", name), name))
     sizes = {"test": n_test, "val": n_val, "train": n_train}
+    queues = _queues(images)
     parts: dict[str, list[int]] = {}
     for part, size in sizes.items():
         parts[part] = []
         while len(parts[part]) < size:
-            if not queue:
-                raise UserError(
-                    f"{len(images)} images of {len(by_subject)} subjects cannot fill "
-                    f"dataset.n_test={n_test}, dataset.n_val={n_val} and n_train={n_train} "
-                    "without sharing a subject: lower one of these, or bring more images"
-                )
-            parts[part] += by_subject[queue.pop(0)]
+            if not queues[part]:
+                raise UserError(_too_few(images, sizes))
+            parts[part] += queues[part].pop(0)
         del parts[part][size:]
     chosen = Split(**{part: images.take(index) for part, index in parts.items()})
     _refuse_shared(chosen)
     return chosen
 
 
+def _queues(images: ImageSet) -> dict[str, list[Group]]:
+    """Give, for each set, the groups that may fill it in their order; sets may share a queue."""
+    groups = _groups(images)
+    parts = images.parts if isinstance(images, Dataset) else []
+    if not parts:
+        return dict.fromkeys(("test", "val", "train"), groups)
+    assert isinstance(images, Dataset)
+    official: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        present = {parts[i] for i in group}
+        if len(present) > 1 and SUBJECTS_UNKNOWN not in images.audit.badges:
+            raise UserError(
+                f"subject {images.subjects[group[0]]!r} stands in the official parts "
+                f"{' and '.join(sorted(present))}; mend the folders, or set "
+                "dataset.official_split: false to part by subject alone"
+            )
+        home = next(part for part in ("test", "val", "train") if part in present)
+        official[home].append([i for i in group if parts[i] == home])
+    train = official["train"]
+    val = official["val"] if "val" in parts else train
+    return {"test": official["test"] if "test" in parts else val, "val": val, "train": train}
+
+
+def _groups(images: ImageSet) -> list[Group]:
+    """Gather images of one subject, and subjects that share an image, in the order of a hash."""
+    count = len(images)
+    subject = np.unique(images.subjects, return_inverse=True)[1]
+    pixels = np.unique(images.pixel_digests(), return_inverse=True)[1] + subject.max(initial=0) + 1
+    nodes = int(pixels.max(initial=0)) + 1
+    graph = coo_matrix((np.ones(count, dtype=bool), (subject, pixels)), shape=(nodes, nodes))
+    labels = connected_components(graph, directed=False)[1][subject]
+    groups: dict[int, Group] = defaultdict(list)
+    for position, label in enumerate(labels.tolist()):
+        groups[label].append(position)
+
+    def order(group: Group) -> tuple[int, str]:
+        name = min(images.subjects[i] for i in group)
+        return derive_seed("split", name), name
+
+    return sorted(groups.values(), key=order)
+
+
+def _too_few(images: ImageSet, sizes: dict[str, int]) -> str:
+    parts = images.parts if isinstance(images, Dataset) else []
+    official = {part: parts.count(part) for part in sorted(set(parts))}
+    return (
+        f"{len(images)} images of {len(set(images.subjects))} subjects "
+        f"{f'(official parts: {official}) ' if official else ''}cannot fill "
+        f"dataset.n_test={sizes['test']}, dataset.n_val={sizes['val']} and "
+        f"n_train={sizes['train']} without sharing a subject: lower one of these, or bring more "
+        "images"
+    )
+
+
 def _refuse_shared(parts: Split) -> None:
     seen: dict[str, str] = {}
     for name, part in vars(parts).items():
-        for subject in set(part.subjects):
-            if subject in seen:
-                raise UserError(f"subject {subject!r} stands in {seen[subject]} and in {name}")
-            seen[subject] = name
+        for mark in {*part.subjects, *part.pixel_digests()}:
+            if mark in seen:
+                raise UserError(f"subject or image {mark!r} stands in {seen[mark]} and in {name}")
+            seen[mark] = name

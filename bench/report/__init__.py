@@ -18,7 +18,7 @@ from bench.report.leaderboard import Leaderboard, build
 from bench.spec import Benchmark
 from bench.store import Store
 
-__all__ = ["Leaderboard", "show", "write"]
+__all__ = ["Leaderboard", "audit_page", "show", "write"]
 
 TEMPLATES = Environment(
     loader=PackageLoader("bench.report"),
@@ -64,8 +64,13 @@ def write(store: Store) -> Leaderboard:
         text = TEMPLATES.get_template(f"leaderboard.{kind}").render(**page, strips=strips)
         store.write_report(f"leaderboard.{kind}", text)
     store.write_report("audit.json", json.dumps(audit, indent=1))
-    store.write_report("audit.md", TEMPLATES.get_template("audit.md").render(**page))
+    store.write_report("audit.md", audit_page(audit))
     return board
+
+
+def audit_page(audit: dict[str, Any]) -> str:
+    """Render the audit of a dataset as Markdown."""
+    return TEMPLATES.get_template("audit.md").render(audit=audit)
 
 
 def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:

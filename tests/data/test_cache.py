@@ -1,6 +1,5 @@
 import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,110 +7,84 @@ import pytest
 from PIL import Image
 
 from bench import data
-from bench.data import cache
+from bench.data import images as reader
 from bench.spec import DatasetSpec
 
 
 @pytest.fixture
-def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DatasetSpec:
-    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "cache"))
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RECONBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "scans"
     folder.mkdir()
     for number in range(6):
         save(folder / f"{number}.png", number)
-    return DatasetSpec(source="images", path=str(folder), image_size=16)
+    return folder
 
 
 def save(path: Path, seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (20, 20), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 24), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
 
 
-@pytest.fixture
-def builds(monkeypatch: pytest.MonkeyPatch) -> list[DatasetSpec]:
-    """Record each time that a dataset is really read."""
-    seen: list[DatasetSpec] = []
-    build = data._build
+def load(folder: Path, **options: object) -> data.Dataset:
+    return data.load(DatasetSpec(path=str(folder), image_size=24, **options))
 
-    def counting(spec: DatasetSpec) -> data.Dataset:
-        seen.append(spec)
-        return build(spec)
 
-    monkeypatch.setattr(data, "_build", counting)
-    return seen
+def unreadable(*_: object, **__: object) -> None:
+    raise AssertionError("read again")
 
 
 def same(a: data.Dataset, b: data.Dataset) -> bool:
-    told = (a.ids, a.subjects, a.audit) == (b.ids, b.subjects, b.audit)
-    return told and np.array_equal(a.images, b.images)
+    return a.digest() == b.digest() and vars(a.audit) == vars(b.audit) and a.parts == b.parts
 
 
-def entry(tmp_path: Path) -> Path:
-    (found,) = (tmp_path / "cache").iterdir()
-    return found
+def test_a_second_load_reads_no_file(kept, folder, monkeypatch) -> None:
+    first = load(folder)
+    monkeypatch.setattr(reader, "_read_one", unreadable)
+    assert same(first, load(folder))
+    assert same(first, load(folder, n_test=3, name="other"))
+    with pytest.raises(Exception, match="read again"):
+        load(folder, fit="crop")
 
 
-def test_a_dataset_is_read_once(spec: DatasetSpec, builds: list, tmp_path: Path) -> None:
-    first, second = data.load(spec), data.load(spec)
-    assert len(builds) == 1
-    assert same(first, second)
-    assert not second.images.flags.writeable
-    assert entry(tmp_path).name.startswith("scans-")
+def test_changed_files_are_read_again(kept, folder) -> None:
+    load(folder)
+    save(folder / "6.png", 6)
+    assert len(load(folder)) == 7
+    (folder / "6.png").unlink()
+    assert len(load(folder)) == 6
+    before = load(folder)
+    save(folder / "0.png", 99)
+    os.utime(folder / "0.png", ns=(1, 1))
+    assert before.digest() != load(folder).digest()
 
 
-def test_other_options_and_changed_files_are_read_anew(
-    spec: DatasetSpec, builds: list, tmp_path: Path
-) -> None:
-    data.load(spec)
-    data.load(spec.model_copy(update={"image_size": 24}))
-    assert len(builds) == 2
-    save(tmp_path / "scans" / "3.png", 99)
-    os.utime(tmp_path / "scans" / "3.png", (1, 1))
-    changed = data.load(spec)
-    assert len(builds) == 3
-    save(tmp_path / "scans" / "6.png", 6)
-    assert len(data.load(spec)) == len(changed) + 1
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "empty"])
+def test_a_damaged_cache_is_built_anew(kept, folder, harm) -> None:
+    first = load(folder)
+    (place,) = kept.glob("*.npz")
+    content = bytearray(place.read_bytes())
+    if harm == "flipped":
+        content[2000] ^= 0xFF
+    place.write_bytes(bytes(content[: {"truncated": 3000, "empty": 0}.get(harm, len(content))]))
+    assert same(first, load(folder))
+    assert len(place.read_bytes()) == len(content)
 
 
-@pytest.mark.parametrize("name", ["images.npy", "about.json"])
-@pytest.mark.parametrize("harm", ["truncate", "flip", "delete"])
-def test_a_damaged_entry_is_made_again(
-    spec: DatasetSpec, builds: list, tmp_path: Path, name: str, harm: str
-) -> None:
-    whole = data.load(spec)
-    file = entry(tmp_path) / name
-    content = bytearray(file.read_bytes())
-    if harm == "delete":
-        file.unlink()
-    else:
-        content[-20] ^= 0xFF
-        file.write_bytes(content[:-9] if harm == "truncate" else content)
-    assert same(data.load(spec), whole)
-    assert len(builds) == 2
-    assert same(data.load(spec), whole)
-    assert len(builds) == 2
+def test_several_at_once_and_nothing_left_behind(kept, folder) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: load(folder), range(6)))
+    assert all(same(found[0], other) for other in found)
+    assert len(list(kept.iterdir())) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(
-    spec: DatasetSpec, builds: list, tmp_path: Path
-) -> None:
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    assert same(data.load(spec), data.load(spec))
-    assert len(builds) == 2
-
-
-def test_several_processes_at_once_agree(spec: DatasetSpec, tmp_path: Path) -> None:
-    program = (
-        "from bench import data; from bench.spec import DatasetSpec; import sys;"
-        "print(data.load(DatasetSpec(source='images', path=sys.argv[1], image_size=16)).digest())"
-    )
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, str(spec.path)], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(3)
-    ]
-    digests = {worker.communicate()[0] for worker in workers}
-    assert [worker.returncode for worker in workers] == [0, 0, 0]
-    assert digests == {data.load(spec).digest() + "\n"}
-    assert list((tmp_path / "cache").iterdir()) == [entry(tmp_path)]
+def test_no_cache_where_none_can_be(folder, tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for place in ("", str(tmp_path / "file" / "cache")):
+        monkeypatch.setenv("RECONBENCH_CACHE", place)
+        assert len(load(folder)) == 6
