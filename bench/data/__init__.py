@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError, validate_call
@@ -67,15 +68,9 @@ def guess(path: Path) -> str:
     if not path.exists():
         raise UserError(f"{path}: no such folder or file (dataset.path)")
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    endings = {
-        source: tuple(getattr(plugins.load_module(f"{__name__}.{source}"), "SUFFIXES", ()))
-        for source in sources()
-    }
+    readers = {source: plugins.load_module(f"{__name__}.{source}") for source in sources()}
     counts = Counter(
-        source
-        for file in files
-        for source, known in endings.items()
-        if file.name.lower().endswith(known)
+        source for file in files for source, reader in readers.items() if _takes(reader, file)
     )
     if not counts:
         raise UserError(
@@ -83,6 +78,13 @@ def guess(path: Path) -> str:
             f"dataset.source ({', '.join(sources())})"
         )
     return counts.most_common(1)[0][0]
+
+
+def _takes(reader: ModuleType, file: Path) -> bool:
+    """Tell whether a reader knows a file by its ending, or by a look inside."""
+    if file.name.lower().endswith(tuple(getattr(reader, "SUFFIXES", ()))):
+        return True
+    return bool(getattr(reader, "recognises", lambda file: False)(file))
 
 
 def check(spec: DatasetSpec) -> None:

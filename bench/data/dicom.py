@@ -4,6 +4,7 @@ Nothing that identifies a patient leaves this file: subjects and ids are hashes.
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from bench.data.reading import Slice, assemble, cut, find, name_of, refuse_many,
 from bench.errors import UserError
 
 SUFFIXES = {".dcm", ".dicom", ".ima"}
+LONG_ID = 5  # characters from which a PatientID is hidden inside words, too
+MAGIC = (128, b"DICM")  # where a DICOM file says what it is
 SOFT_TISSUE = (40.0, 400.0)  # HU; the window of the AAPM low-dose CT challenge
 
 
@@ -78,7 +81,7 @@ def read(
     prepare = Preparation(
         image_size, percentile=percentile, fit=fit, min_foreground=min_foreground, step=step
     )
-    root, files = find(path, "dicom", SUFFIXES)
+    root, files = find(path, "dicom", SUFFIXES, recognises)
     headers, skipped, others = _survey(root, files)
     series = _series(headers)
     one = partial(_read_series, prepare=prepare, normalisation=normalisation, window=window)
@@ -94,6 +97,18 @@ def read(
     if not slices:
         raise UserError(f"{root}: holds no DICOM images, only localizers or reports")
     return assemble(slices, skipped, _notes(slices, series, normalisation, window, others))
+
+
+def recognises(file: Path) -> bool:
+    """Tell whether a file without a usual ending (`IM0001`, `1.2.840.113619`) is DICOM."""
+    if file.suffix and not file.suffix[1:].isdigit():
+        return False
+    try:
+        with file.open("rb") as opened:
+            opened.seek(MAGIC[0])
+            return opened.read(len(MAGIC[1])) == MAGIC[1]
+    except OSError:
+        return False
 
 
 def _pydicom() -> Any:
@@ -229,15 +244,17 @@ def _window(data: Any) -> tuple[float, float] | None:
 
 def _unnamed(skipped: dict[str, str], series: Sequence[Series]) -> dict[str, str]:
     """Put a subject's hash where a path or a reason holds a PatientID."""
-    hidden = {}
-    for file, reason in skipped.items():
-        for group in series:
-            patient = group.headers[0].patient
-            if patient:
-                file = file.replace(patient, group.subject)
-                reason = reason.replace(patient, group.subject)
-        hidden[file] = reason
-    return hidden
+    patients = {group.headers[0].patient: group.subject for group in series}
+
+    def hide(text: str) -> str:
+        for patient, subject in patients.items():
+            # A short one is a word of its own, or every digit would be replaced.
+            edge = "" if len(patient) >= LONG_ID else r"(?<![A-Za-z0-9])"
+            end = "" if len(patient) >= LONG_ID else r"(?![A-Za-z0-9])"
+            text = re.sub(edge + re.escape(patient) + end, subject, text) if patient else text
+        return text
+
+    return {hide(file): hide(reason) for file, reason in skipped.items()}
 
 
 def _notes(

@@ -78,8 +78,19 @@ def cut(
     ]
 
 
-def find(path: str | None, source: str, suffixes: Iterable[str]) -> tuple[Path, list[Path]]:
+def find(
+    path: str | None,
+    source: str,
+    suffixes: Iterable[str],
+    recognises: Callable[[Path], bool] = lambda file: False,
+) -> tuple[Path, list[Path]]:
     """List the files of a kind at a path: the file itself, or those below a folder.
+
+    Args:
+        path: the file or folder.
+        source: the reader's name, for errors.
+        suffixes: endings of its files, in lower case.
+        recognises: tells of a file without such an ending whether it is one nevertheless.
 
     Returns:
         the folder below which ids are counted, and the files in order of their names.
@@ -98,7 +109,9 @@ def find(path: str | None, source: str, suffixes: Iterable[str]) -> tuple[Path, 
     files = [
         file
         for file in root.rglob("*")
-        if file.name.lower().endswith(endings) and file.is_file() and not _hidden(file, root)
+        if file.is_file()
+        and not _hidden(file, root)
+        and (file.name.lower().endswith(endings) or recognises(file))
     ]
     if not files:
         kind = "image" if source == "images" else f"{source} file"

@@ -1,5 +1,7 @@
 """Training, validation and test images: parted by subject, the training sets nested."""
 
+import itertools
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from bench.data.base import SUBJECTS_UNKNOWN, Dataset, ImageSet
 from bench.errors import UserError
 from bench.seeds import derive_seed
 
+LEAST_SHARE = {"test": 0.2, "val": 0.1}  # of the subjects, where other sets need them too
 Group = list[int]  # positions of images that must stand together
 
 
@@ -32,9 +35,12 @@ class Split:
 def split(images: ImageSet, n_train: int, n_val: int, n_test: int) -> Split:
     """Part images by subject; subjects that share an identical image count as one.
 
-    Subjects are ordered by a hash of their name; test, validation and training are filled in
-    this order, each to its exact size. The surplus of a subject that overfills a set is left
-    out. Hence test and validation never depend on n_train, and training sets are nested.
+    Subjects are ordered by a hash of their name. Test images come from the first of them, as many
+    as it takes to fill the set and at least a fifth (or one for each image), validation images
+    from the next, at least a tenth, training images from all others. Within a set the subjects
+    take turns, so that a few volumes of many slices do not leave a set with one subject; which
+    slice stands first is a hash of its id. Hence test and validation never depend on n_train, and
+    training sets are nested.
 
     Official parts, where a Dataset has them, are respected: test images are taken from the test
     part, training images from the training part, and so are validation images unless there is a
@@ -46,17 +52,28 @@ def split(images: ImageSet, n_train: int, n_val: int, n_test: int) -> Split:
     """
     sizes = {"test": n_test, "val": n_val, "train": n_train}
     queues = _queues(images)
+    subjects = {part: len(queue) for part, queue in queues.items()}
     parts: dict[str, list[int]] = {}
     for part, size in sizes.items():
-        parts[part] = []
-        while len(parts[part]) < size:
-            if not queues[part]:
-                raise UserError(_too_few(images, sizes))
-            parts[part] += queues[part].pop(0)
-        del parts[part][size:]
+        queue = queues[part]
+        shared = any(queues[other] is queue for other in sizes if other not in (part, *parts))
+        wanted = math.ceil(LEAST_SHARE[part] * subjects[part]) if shared else subjects[part]
+        groups: list[Group] = []
+        while queue and (len(groups) < min(size, wanted) or sum(map(len, groups)) < size):
+            groups.append(queue.pop(0))
+        parts[part] = _in_turns(groups, images.ids)[:size]
+        if len(parts[part]) < size:
+            raise UserError(_too_few(images, sizes))
     chosen = Split(**{part: images.take(index) for part, index in parts.items()})
     _refuse_shared(chosen)
     return chosen
+
+
+def _in_turns(groups: list[Group], ids: list[str]) -> list[int]:
+    """Order images so that each group gives one in turn."""
+    mixed = [sorted(group, key=lambda i: derive_seed("slice", ids[i])) for group in groups]
+    rounds = itertools.zip_longest(*mixed)
+    return [position for turn in rounds for position in turn if position is not None]
 
 
 def _queues(images: ImageSet) -> dict[str, list[Group]]:

@@ -95,7 +95,9 @@ def test_no_trace_of_the_patient_is_written(tmp_path: Path) -> None:
     for number in range(30):
         write(folder / f"{PATIENT}_{number}.dcm", ramp(number), InstanceNumber=number)
     (folder / f"{PATIENT}_broken.dcm").write_bytes(b"nothing")
+    write(tmp_path / "7" / "b.dcm", ramp(31), PatientID="7", SeriesInstanceUID="1.7")
     found = load(tmp_path)
+    assert next(iter(found.audit.skipped)).endswith("_broken.dcm")
     assert len(found.audit.skipped) == 1
     written = json.dumps([found.ids, found.subjects, vars(found.audit)])
     assert PATIENT not in written
@@ -119,6 +121,14 @@ def test_series_without_patient_are_subjects(tmp_path: Path) -> None:
     found = load(tmp_path)
     assert len(set(found.subjects)) == 3
     assert any("without PatientID" in note for note in found.audit.notes)
+
+
+def test_files_without_ending_are_known_by_their_content(tmp_path: Path) -> None:
+    for number, name in enumerate(["IM0001", "1.2.840.17", "c.dcm"]):
+        write(tmp_path / name, ramp(number), InstanceNumber=number)
+    (tmp_path / "README").write_text("x" * 200)
+    assert data.resolve(DatasetSpec(path=str(tmp_path))).source == "dicom"
+    assert len(load(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])

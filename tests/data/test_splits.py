@@ -66,3 +66,21 @@ def test_the_order_of_the_images_does_not_choose_the_subjects() -> None:
 def test_too_few_images() -> None:
     with pytest.raises(UserError, match=r"4 images of 2 subjects .*dataset\.n_test=3"):
         split(images_of(["a", "a", "b", "b"]), 5, 2, 3)
+
+
+def test_few_subjects_of_many_slices_take_turns() -> None:
+    subjects = [f"s{i // 100}" for i in range(1000)]
+    parts = split(images_of(subjects), 40, 10, 20)
+    counts = {
+        name: sorted(part.subjects.count(subject) for subject in set(part.subjects))
+        for name, part in vars(parts).items()
+    }
+    assert counts == {"test": [10, 10], "val": [10], "train": [5, 5, 6, 6, 6, 6, 6]}
+    # Slices come from all over a volume, not from one end of it.
+    heights = [int(name.removeprefix("image-")) % 100 for name in parts.train.ids]
+    assert np.ptp(heights) > 50
+
+
+def test_single_images_are_used_to_the_last() -> None:
+    parts = split(images_of([f"s{i}" for i in range(100)]), 75, 10, 15)
+    assert len(parts.train) == 75
