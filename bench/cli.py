@@ -64,6 +64,8 @@ def run(
 
     store = Store(out or Path("results") / benchmark.name)
     dataset = data.load(benchmark.dataset)
+    if path is None:
+        benchmark = _fitted(benchmark, dataset, settings)
     split = data.split(
         dataset, max(benchmark.n_train), benchmark.dataset.n_val, benchmark.dataset.n_test
     )
@@ -206,6 +208,24 @@ def _setting(text: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError:
         raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
+
+
+def _fitted(benchmark: Benchmark, dataset: Any, settings: list[str] | None) -> Benchmark:
+    """Shrink the default benchmark to a small dataset, unless the user has named a size."""
+    from bench import data
+
+    keys = {_setting(text)[0] for text in settings or []}
+    if keys & {"n_train", "dataset.n_val", "dataset.n_test"}:
+        return benchmark
+    spec_of = benchmark.dataset
+    sizes = data.fitting(dataset, benchmark.n_train, spec_of.n_val, spec_of.n_test)
+    if sizes != (benchmark.n_train, spec_of.n_val, spec_of.n_test):
+        console.print(
+            f"{len(dataset)} images are few: {sizes[2]} for testing, {sizes[1]} for validation, "
+            f"{' and '.join(map(str, sizes[0]))} for training",
+            highlight=False,
+        )
+    return benchmark.with_sizes(*sizes)
 
 
 def _checked(benchmark: Benchmark) -> Benchmark:

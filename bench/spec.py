@@ -183,6 +183,11 @@ class Benchmark(_Strict):
         }
         return self.model_copy(update=small)
 
+    def with_sizes(self, n_train: list[int], n_val: int, n_test: int) -> "Benchmark":
+        """Replace the sizes of the three sets."""
+        dataset = self.dataset.model_copy(update={"n_val": n_val, "n_test": n_test})
+        return self.model_copy(update={"n_train": n_train, "dataset": dataset})
+
     def with_options(
         self, dataset: Mapping[str, Any], degradations: Sequence[Mapping[str, Any]]
     ) -> "Benchmark":

@@ -12,7 +12,7 @@ from pydantic import ValidationError, validate_call
 from bench import plugins
 from bench.data.base import Audit, Dataset, ImageSet
 from bench.data.cache import cached
-from bench.data.splits import Split, split
+from bench.data.splits import Split, fitting, split
 from bench.errors import UserError, unknown
 from bench.plugins import check_options, defaults_of, options_of
 from bench.spec import DatasetSpec
@@ -24,6 +24,7 @@ __all__ = [
     "Split",
     "check",
     "defaults",
+    "fitting",
     "load",
     "resolve",
     "sources",

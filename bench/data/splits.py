@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from bisect import bisect
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -74,6 +75,39 @@ def _in_turns(groups: list[Group], ids: list[str]) -> list[int]:
     mixed = [sorted(group, key=lambda i: derive_seed("slice", ids[i])) for group in groups]
     rounds = itertools.zip_longest(*mixed)
     return [position for turn in rounds for position in turn if position is not None]
+
+
+def fitting(
+    images: ImageSet, n_train: list[int], n_val: int, n_test: int
+) -> tuple[list[int], int, int]:
+    """Shrink sizes that nobody insisted on to what the images can fill.
+
+    At most a quarter of the images goes to the test set and an eighth to the validation set, fewer
+    where subjects demand it; training sizes beyond the rest become the rest.
+
+    Returns:
+        n_train, n_val and n_test.
+
+    Raises:
+        UserError: not even the smallest sets can be filled.
+    """
+    n_test = min(n_test, max(2, len(images) // 4))
+    n_val = min(n_val, max(1, len(images) // 8))
+    while (n_test, n_val) != (2, 1) and not _fits(images, 1, n_val, n_test):
+        n_test, n_val = max(2, n_test // 2), max(1, n_val // 2)
+    split(images, 1, n_val, n_test)
+    most = bisect(
+        range(1, max(n_train) + 1), False, key=lambda n: not _fits(images, n, n_val, n_test)
+    )
+    return sorted({min(size, most) for size in n_train}), n_val, n_test
+
+
+def _fits(images: ImageSet, n_train: int, n_val: int, n_test: int) -> bool:
+    try:
+        split(images, n_train, n_val, n_test)
+    except UserError:
+        return False
+    return True
 
 
 def _queues(images: ImageSet) -> dict[str, list[Group]]:

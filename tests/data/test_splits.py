@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bench.data import ImageSet, split
+from bench.data import ImageSet, fitting, split
 from bench.errors import UserError
 
 
@@ -84,3 +84,24 @@ def test_few_subjects_of_many_slices_take_turns() -> None:
 def test_single_images_are_used_to_the_last() -> None:
     parts = split(images_of([f"s{i}" for i in range(100)]), 75, 10, 15)
     assert len(parts.train) == 75
+
+
+@settings(max_examples=60, deadline=None)
+@given(SUBJECTS)
+def test_fitting_sizes_can_be_filled_and_no_larger_training_set_can(numbers: list[int]) -> None:
+    images = images_of([f"s{number}" for number in numbers])
+    assume(len(set(numbers)) >= 3)
+    try:
+        sizes, n_val, n_test = fitting(images, [5, 1000], 24, 60)
+    except UserError:
+        assume(False)
+    assert n_val <= 24
+    assert n_test <= 60
+    split(images, max(sizes), n_val, n_test)
+    with pytest.raises(UserError):
+        split(images, max(sizes) + 1, n_val, n_test)
+
+
+def test_fitting_leaves_what_fits_alone() -> None:
+    images = images_of([f"s{i}" for i in range(400)])
+    assert fitting(images, [25, 100], 24, 60) == ([25, 100], 24, 60)
