@@ -17,6 +17,7 @@ Kind = Literal["auto", "image", "kspace"]
 PREFERRED = ("reconstruction_rss", "reconstruction_esc", "kspace", "ksp", "image", "vol", "data")
 KSPACE_NAME = re.compile(r"k.?sp|kdata|k.?data", re.IGNORECASE)
 MIN_SIDE = 16  # pixels; smaller arrays are no images
+COLOURS = (3, 4)  # length of an axis of red, green, blue and perhaps transparency
 FEW = 2  # an axis this many times shorter than the others counts coils or slices
 
 
@@ -78,8 +79,8 @@ def interpret(array: np.ndarray, name: str, kind: Kind = "auto", axes: str = "au
     Raises:
         Unusable: a wrong rank or kind, NaN, or undersampled k-space.
     """
-    if array.dtype.kind not in "buifc":
-        raise Unusable(f"holds {array.dtype} in {name!r}, not numbers")
+    if array.dtype.kind not in "uifc":
+        raise Unusable(f"holds {array.dtype} in {name!r}: no images")
     in_kspace = kind == "kspace" or (kind == "auto" and bool(KSPACE_NAME.search(name)))
     if in_kspace and not np.iscomplexobj(array) and array.ndim > 2 and array.shape[-1] == 2:
         array = array[..., 0] + 1j * array[..., 1]
@@ -97,7 +98,8 @@ def interpret(array: np.ndarray, name: str, kind: Kind = "auto", axes: str = "au
     images = _ordered(np.abs(array) if np.iscomplexobj(array) else array, axes, False)
     if images.shape[1] > 1:
         raise Unusable("has several coils; k-space needs dataset.kind: kspace")
-    values = np.ascontiguousarray(images[:, 0], dtype=np.float32)
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused
+        values = np.ascontiguousarray(images[:, 0], dtype=np.float32)
     check(values)
     return Stack(values, "processed")
 
@@ -114,11 +116,22 @@ def _ordered(array: np.ndarray, axes: str, in_kspace: bool) -> np.ndarray:
         raise Unusable(f"needs an h and a w in dataset.axes: {letters!r}")
     for missing in set("sc") - set(letters):
         array, letters = array[None], missing + letters
-    return array.transpose([letters.index(letter) for letter in "schw"])
+    ordered = array.transpose([letters.index(letter) for letter in "schw"])
+    if min(ordered.shape[2:]) < MIN_SIDE:
+        raise Unusable(
+            f"has shape {array.shape}: images of {ordered.shape[2]}x{ordered.shape[3]} pixels, "
+            f"smaller than {MIN_SIDE}; see dataset.axes"
+        )
+    return ordered
 
 
 def _guess(shape: tuple[int, ...], in_kspace: bool) -> str:
     """Name the axes of an array; the shortest counts coils or slices."""
+    if len(shape) > 2 and shape[-1] in COLOURS and not in_kspace:
+        raise Unusable(
+            f"has shape {shape}, as colour pictures do; store grey images, or name the axes with "
+            "dataset.axes"
+        )
     last_is_short = FEW * shape[-1] < min(shape[-3:-1], default=0)
     if len(shape) == 2:
         return "hw"

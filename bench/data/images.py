@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bench.data.base import Dataset
-from bench.data.prepare import Fit, check, to_square
+from bench.data.prepare import Fit, Unusable, check, to_square
 from bench.data.reading import Slice, assemble, find, read_files
 from bench.errors import UserError
 
@@ -121,8 +121,11 @@ def _read_one(file: Path, name: str, size: int, fit: Fit, subject_of: SubjectOf)
     content = file.read_bytes()
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(content)) as opened:
-            grey = _grey(opened)
+        try:
+            with Image.open(io.BytesIO(content)) as opened:
+                grey = _grey(opened)
+        except UnidentifiedImageError:  # its message names a buffer, not the file
+            raise Unusable("cannot be read (no image, or its beginning is damaged)") from None
     check(grey)
     digest = hashlib.sha256(content).hexdigest()
     return [Slice(name, to_square(grey, size, fit=fit), subject_of(name), digest)]

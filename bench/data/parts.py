@@ -1,7 +1,8 @@
 """Official parts of a dataset, as its folders name them."""
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 WORDS = {
@@ -25,6 +26,21 @@ def parts_of(names: Sequence[str]) -> list[str]:
     if "" in parts or len(set(parts)) < 2 or "train" not in parts:
         return []
     return parts
+
+
+def home(present: Iterable[str]) -> str:
+    """Give the one part that a subject standing in several is kept in: the most protected."""
+    return min(present, key=("test", "val", "train").index)
+
+
+def left_out(subjects: Sequence[str], parts: Sequence[str]) -> int:
+    """Count the images that a split leaves out because their subject has its home elsewhere."""
+    present: dict[str, set[str]] = defaultdict(set)
+    for subject, part in zip(subjects, parts, strict=True):
+        present[subject].add(part)
+    return sum(
+        part != home(present[subject]) for subject, part in zip(subjects, parts, strict=True)
+    )
 
 
 def _part(name: str) -> str:

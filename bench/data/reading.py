@@ -16,7 +16,7 @@ from rich.progress import track
 
 from bench.data import duplicates
 from bench.data.base import SUBJECTS_UNKNOWN, Audit, Dataset
-from bench.data.parts import parts_of
+from bench.data.parts import left_out, parts_of
 from bench.data.prepare import Preparation, Unusable
 from bench.errors import UserError
 
@@ -216,6 +216,12 @@ def assemble(
             "Subjects are unknown: near-copies count as one pseudo-subject "
             f"({len(set(subjects))} of them), but slices of one patient that differ more may "
             "stand on both sides of the split."
+        )
+    if parts and not known:
+        copies.findings["left_out_of_training"] = left_out(subjects, parts)
+        notes.append(
+            f"{copies.findings['left_out_of_training']} training or validation images are left "
+            "out: their pseudo-subject stands in a more protected part."
         )
     badges = sorted({piece.badge for piece in slices})
     reasons = Counter((piece.badge, piece.reason) for piece in slices if piece.reason)

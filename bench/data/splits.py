@@ -11,6 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bench.data.base import SUBJECTS_UNKNOWN, Dataset, ImageSet
+from bench.data.parts import home
 from bench.errors import UserError
 from bench.seeds import derive_seed
 
@@ -126,8 +127,8 @@ def _queues(images: ImageSet) -> dict[str, list[Group]]:
                 f"{' and '.join(sorted(present))}; mend the folders, or set "
                 "dataset.official_split: false to part by subject alone"
             )
-        home = next(part for part in ("test", "val", "train") if part in present)
-        official[home].append([i for i in group if parts[i] == home])
+        part = home(present)
+        official[part].append([i for i in group if parts[i] == part])
     train = official["train"]
     val = official["val"] if "val" in parts else train
     return {"test": official["test"] if "test" in parts else val, "val": val, "train": train}

@@ -99,13 +99,13 @@ def test_numpy_arrays_of_every_layout(tmp_path: Path) -> None:
     images = phantom()
     kspace = kspace_of(images)
     np.save(tmp_path / "stack.npy", images)
-    np.save(tmp_path / "slices_last.npy", images.transpose(1, 2, 0))
+    np.save(tmp_path / "slices_last.npy", phantom(5).transpose(1, 2, 0))
     np.save(tmp_path / "single.npy", images[2])
     np.save(tmp_path / "ksp_coils_first.npy", kspace[2])
     np.save(tmp_path / "ksp_coils_last.npy", kspace[2].transpose(1, 2, 0))
     np.savez(tmp_path / "several.npz", mask=np.ones((48, 48)), vol=images)
     for name, count in {
-        "stack.npy": 3, "slices_last.npy": 3, "single.npy": 1, "ksp_coils_first.npy": 1,
+        "stack.npy": 3, "slices_last.npy": 5, "single.npy": 1, "ksp_coils_first.npy": 1,
         "ksp_coils_last.npy": 1, "several.npz": 3,
     }.items():  # fmt: skip
         found = load(tmp_path / name)
@@ -177,6 +177,10 @@ def test_bad_files_end_in_one_line(tmp_path: Path) -> None:
     np.save(tmp_path / "constant.npy", np.ones((3, 48, 48)))
     np.save(tmp_path / "line.npy", np.ones(48))
     np.save(tmp_path / "rank4.npy", np.random.default_rng(0).random((3, 4, 48, 48)))
+    np.save(tmp_path / "colour.npy", np.random.default_rng(0).random((48, 48, 3)))
+    np.save(tmp_path / "mask.npy", images > 0.5)
+    np.save(tmp_path / "tiny.npy", images[:, :9, :9])
+    np.save(tmp_path / "huge.npy", images.astype(np.float64) * 1e300)
     np.save(tmp_path / "complex.npy", images.astype(np.complex64))
     np.save(tmp_path / "real_ksp.npy", images)
     sparse = kspace_of(images)
@@ -192,6 +196,10 @@ def test_bad_files_end_in_one_line(tmp_path: Path) -> None:
         "constant.npy": "is constant",
         "line.npy": "rank 1",
         "rank4.npy": r"rank 4.*dataset\.axes",
+        "colour.npy": "colour",
+        "mask.npy": "bool",
+        "tiny.npy": "9x9 pixels",
+        "huge.npy": "NaN or infinite",
         "complex.npy": r"complex.*dataset\.kind",
         "real_ksp.npy": r"real.*dataset\.kind",
         "ksp_sparse.npy": "undersampled",

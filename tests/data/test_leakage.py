@@ -173,6 +173,7 @@ def test_the_audit_of_a_folder_with_official_parts(tmp_path: Path) -> None:
     found = load(spec)
     assert len(found) == 16
     assert found.audit.findings["exact_groups_across_parts"] == 1
+    assert found.audit.findings["left_out_of_training"] == 1
     assert found.audit.crossing == [["Testing/3.png", "Training/3.png"]]
     chosen = split(found, 9, 2, 4)
     assert {name.split("/")[0] for name in chosen.test.ids} == {"Testing"}
