@@ -64,6 +64,7 @@ def run(
 
     store = Store(out or Path("results") / benchmark.name)
     dataset = data.load(benchmark.dataset)
+    data.refuse_mixed(dataset)
     if path is None:
         benchmark = _fitted(benchmark, dataset, settings)
     split = data.split(

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError, validate_call
 
 from bench import plugins
-from bench.data.base import Audit, Dataset, ImageSet
+from bench.data.base import ORIGINS, Audit, Dataset, ImageSet
 from bench.data.cache import cached
 from bench.data.splits import Split, fitting, split
 from bench.errors import UserError, unknown
@@ -26,27 +26,17 @@ __all__ = [
     "defaults",
     "fitting",
     "load",
+    "refuse_mixed",
     "resolve",
     "sources",
     "split",
 ]
 
-HELPERS = {
-    "arrays",
-    "augment",
-    "cache",
-    "duplicates",
-    "kspace",
-    "parts",
-    "prepare",
-    "reading",
-    "splits",
-}
-
 
 def sources() -> list[str]:
-    """List the readers."""
-    return [name for name in plugins.modules(sys.modules[__name__]) if name not in HELPERS]
+    """List the readers: the files of this folder that define `read`."""
+    names = plugins.modules(sys.modules[__name__])
+    return [name for name in names if hasattr(plugins.load_module(f"{__name__}.{name}"), "read")]
 
 
 def resolve(spec: DatasetSpec) -> DatasetSpec:
@@ -117,6 +107,23 @@ def load(spec: DatasetSpec) -> Dataset:
     spec = resolve(spec)
     dataset = cached(spec, lambda: _read(spec))
     return dataset if spec.official_split else replace(dataset, parts=[])
+
+
+def refuse_mixed(dataset: Dataset) -> None:
+    """Refuse images of several origins, whose scores would not mean the same.
+
+    Simulating a scan from images that somebody processed, or from magnitudes, makes reconstruction
+    easier than it is (Shimron et al., PNAS 2022); a leaderboard holds one kind.
+
+    Raises:
+        UserError: with the origins found.
+    """
+    origins = [badge for badge in dataset.audit.badges if badge in ORIGINS]
+    if len(origins) > 1:
+        raise UserError(
+            f"dataset.path: images of several origins are mixed ({', '.join(origins)}); part them "
+            "into folders of one kind each (`reconbench audit` says which are which)"
+        )
 
 
 def _read(spec: DatasetSpec) -> Dataset:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32
 
+# Badges: made here from k-space as acquired; made by somebody else; simulated from magnitudes.
+ORIGINS = ("raw", "processed", "magnitude-sim")
 SUBJECTS_UNKNOWN = "subjects unknown"  # the badge of data whose subjects are only guessed
 
 

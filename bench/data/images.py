@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -15,12 +14,16 @@ from jaxtyping import Float32
 from PIL import Image, UnidentifiedImageError
 
 from bench.data.base import Dataset
+from bench.data.compression import VISIBLE, block_edges
 from bench.data.prepare import Fit, Unusable, check, to_square
 from bench.data.reading import Slice, assemble, find, read_files
 from bench.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
+# More would be a decompression bomb, or no slice at all.
+MOST_PIXELS = 100_000_000
+EIGHT_BIT, BLOCKY = "eight_bit", "jpeg_block_edges"
 FULL_SCALE = {"I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I": 65535.0}
 
 SubjectOf = Callable[[str], str | None]
@@ -58,10 +61,13 @@ def read(
     subject_of = _subjects(root, subject_regex, subject_csv)
     one = partial(_read_one, size=image_size, fit=fit, subject_of=subject_of)
     slices, skipped = read_files(root, files, one)
-    lossy = sum(piece.name.lower().endswith((".jpg", ".jpeg")) for piece in slices)
+    blocky = sum(BLOCKY in piece.marks for piece in slices)
     notes = [f"{len(slices)} images of the folder {root.name}."]
-    if lossy:
-        notes.append(f"{lossy} of them are JPEG: 8 bits, and lossy before any degradation here.")
+    if blocky:
+        notes.append(
+            f"{blocky} of them show the block edges of JPEG: they were compressed with loss before "
+            "any degradation here, and a method is scored against that."
+        )
     return assemble(slices, skipped, notes)
 
 
@@ -119,16 +125,19 @@ def _by_table(table: Path) -> SubjectOf:
 
 def _read_one(file: Path, name: str, size: int, fit: Fit, subject_of: SubjectOf) -> list[Slice]:
     content = file.read_bytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(io.BytesIO(content)) as opened:
-                grey = _grey(opened)
-        except UnidentifiedImageError:  # its message names a buffer, not the file
-            raise Unusable("cannot be read (no image, or its beginning is damaged)") from None
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise Unusable(f"has more than {MOST_PIXELS:,} pixels")
+            eight_bit = opened.mode not in FULL_SCALE and opened.mode != "F"
+            grey = _grey(opened)
+    except UnidentifiedImageError:  # its message names a buffer, not the file
+        raise Unusable("cannot be read (no image, or its beginning is damaged)") from None
     check(grey)
     digest = hashlib.sha256(content).hexdigest()
-    return [Slice(name, to_square(grey, size, fit=fit), subject_of(name), digest)]
+    seen = {EIGHT_BIT: eight_bit, BLOCKY: block_edges(grey) > VISIBLE}
+    marks = tuple(mark for mark, found in seen.items() if found)
+    return [Slice(name, to_square(grey, size, fit=fit), subject_of(name), digest, marks=marks)]
 
 
 def _grey(image: Image.Image) -> Float32[np.ndarray, "h w"]:

@@ -39,6 +39,7 @@ class Slice:
         badge: `raw` if made here from k-space as it was acquired, `processed` if somebody else
             made the magnitudes, `magnitude-sim` if its k-space was computed from magnitudes.
         reason: why the badge is not better, where that is known.
+        marks: what else a reader noticed, counted in the audit.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Slice:
     digest: str
     badge: str = "processed"
     reason: str = ""
+    marks: tuple[str, ...] = ()
 
 
 def cut(
@@ -229,5 +231,7 @@ def assemble(
     if len(badges) > 1:
         notes.append(f"Images of several origins are mixed: {', '.join(badges)}.")
     marks = [*badges, *([] if known else [SUBJECTS_UNKNOWN])]
-    audit = Audit(notes, skipped, marks, copies.findings, copies.crossing(names))
+    noticed = Counter(mark for piece in slices for mark in piece.marks)
+    findings = {**copies.findings, **noticed}
+    audit = Audit(notes, skipped, marks, findings, copies.crossing(names))
     return Dataset(images, names, subjects, audit, parts)

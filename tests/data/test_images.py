@@ -1,8 +1,10 @@
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from bench import data
 from bench.errors import UserError
@@ -112,3 +114,19 @@ def test_exact_copies_are_one_subject(tmp_path: Path) -> None:
     assert found.subjects[0] == found.subjects[2] != found.subjects[1]
     assert "subjects unknown" in found.audit.badges
     assert any("1 exact cop" in note for note in found.audit.notes)
+
+
+def test_jpeg_shows_by_its_blocks_whatever_the_ending(tmp_path: Path) -> None:
+    smooth = gaussian_filter(np.random.default_rng(0).normal(size=(8, 128, 128)), (0, 2, 2))
+    grey = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    for number, image in enumerate(grey):
+        packed = io.BytesIO()
+        Image.fromarray(image).save(packed, "JPEG", quality=60)
+        for name, content in (("clean", Image.fromarray(image)), ("lossy", Image.open(packed))):
+            (tmp_path / name).mkdir(exist_ok=True)
+            content.save(tmp_path / name / f"{number}.png")
+    clean, lossy = (load(tmp_path / name).audit for name in ("clean", "lossy"))
+    assert "jpeg_block_edges" not in clean.findings
+    assert lossy.findings["jpeg_block_edges"] == 8
+    assert any("block edges of JPEG" in note for note in lossy.notes)
+    assert clean.findings["eight_bit"] == lossy.findings["eight_bit"] == 8

@@ -164,3 +164,14 @@ def test_audit_command(tmp_path: Path, monkeypatch, capsys) -> None:
         else:
             assert "test/copy.png, train/1.png" in out
             assert "exact copies | 1" in out
+
+
+def test_images_of_several_origins_are_refused() -> None:
+    pixels = np.zeros((2, 1, 8, 8), dtype=np.float32)
+    one, two = (
+        data.Dataset(pixels, ["a", "b"], ["a", "b"], data.Audit(badges=badges))
+        for badges in (["raw", "subjects unknown"], ["processed", "raw"])
+    )
+    data.refuse_mixed(one)
+    with pytest.raises(UserError, match=r"several origins are mixed \(processed, raw\)"):
+        data.refuse_mixed(two)
