@@ -29,14 +29,14 @@ IRRELEVANT = {"name", "n_val", "n_test", "official_split"}
 def cached(spec: DatasetSpec, build: Callable[[], Dataset]) -> Dataset:
     """Take a dataset from the cache, or build it and keep it there.
 
-    Only datasets with a path are kept. A cache that cannot be written is no failure.
+    A cache that cannot be written is no failure.
 
     Args:
         spec: what to read, its source resolved.
         build: reads it.
     """
     folder = _folder()
-    if folder is None or spec.path is None or not Path(spec.path).exists():
+    if folder is None or (spec.path is not None and not Path(spec.path).exists()):
         return build()
     place = folder / f"{_key(spec)}.npz"
     found = _read(place)
@@ -59,9 +59,9 @@ def _key(spec: DatasetSpec) -> str:
     """Hash what a dataset depends on."""
     options = {k: v for k, v in spec.model_dump().items() if k not in IRRELEVANT}
     state = hashlib.sha256(repr((sorted(options.items(), key=str), _code())).encode())
-    roots = [spec.path, *(value for value in spec.options.values() if isinstance(value, str))]
+    roots = [v for v in (spec.path, *spec.options.values()) if isinstance(v, str)]
     for root in roots:
-        for line in _listing(Path(str(root))):
+        for line in _listing(Path(root)):
             state.update(repr(line).encode())
     return state.hexdigest()[:32]
 

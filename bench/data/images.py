@@ -146,7 +146,7 @@ def _grey(image: Image.Image) -> Float32[np.ndarray, "h w"]:
         return (np.asarray(image, dtype=np.float32) / FULL_SCALE[image.mode]).clip(0, 1)
     if image.mode == "F":
         values = np.asarray(image, dtype=np.float32)
-        return values / max(1.0, float(np.nanmax(values)))
+        return (values / max(1.0, float(np.nanmax(values)))).clip(0, 1)
     if image.mode == "L":
         return np.asarray(image, dtype=np.float32) / 255
     return np.asarray(image.convert("RGB"), dtype=np.float32) @ LUMA / 255

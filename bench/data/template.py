@@ -49,15 +49,21 @@ def read(
         path: not used; must be None.
         image_size: side of the prepared images, in pixels.
         subjects: number of synthetic subjects.
-        slices_per_subject: slices of each, evenly spaced through the cerebrum.
+        slices_per_subject: slices of each, evenly spaced through the cerebrum; at most one a mm.
 
     Raises:
-        UserError: a path is given, or numbers below 1.
+        UserError: a path is given, numbers below 1, or more slices than the cerebrum has.
     """
     if path is not None:
         raise UserError("dataset.path: the source 'template' reads no files; drop the path")
     if subjects < 1 or slices_per_subject < 1:
         raise UserError("dataset.subjects and dataset.slices_per_subject are at least 1")
+    most = AXIAL_RANGE[1] - AXIAL_RANGE[0]
+    if slices_per_subject > most:
+        raise UserError(
+            f"dataset.slices_per_subject: {slices_per_subject} is more than the {most} distinct "
+            "slices of a subject; raise dataset.subjects instead"
+        )
     names = [f"template-{number:04d}" for number in range(subjects)]
     _anatomy()
     with ThreadPoolExecutor() as pool:

@@ -31,6 +31,11 @@ def test_a_subject_is_the_same_however_many_are_made(few: data.Dataset) -> None:
     assert again.ids == few.ids[:6]
 
 
+def test_as_many_slices_as_asked_for() -> None:
+    many = load(subjects=1, slices_per_subject=60)
+    assert len(set(many.ids)) == len(many) == 60
+
+
 def test_subjects_differ_clearly_and_slices_of_one_are_alike(few: data.Dataset) -> None:
     flat = few.images.reshape(24, -1)
     distance = np.linalg.norm(flat[:, None] - flat[None], axis=2) / np.linalg.norm(flat[0])
@@ -57,6 +62,7 @@ def test_the_report_is_told_that_these_are_no_patients(few: data.Dataset) -> Non
         ({"subjets": 3}, "did you mean 'subjects'"),
         ({"subjects": "many"}, "dataset.subjects"),
         ({"subjects": 0}, "dataset.subjects"),
+        ({"subjects": 1, "slices_per_subject": 61}, "raise dataset.subjects"),
         ({"path": "somewhere"}, "dataset.path"),
         ({"source": "tempalte"}, "did you mean 'template'"),
     ],
