@@ -24,6 +24,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import yaml
+from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -135,6 +136,11 @@ class Store:
         the configuration as JSON.
         """
         self._write(f"trials/{cell}.parquet", lambda file: trials.to_parquet(file, index=False))
+
+    def count_trials(self, cell: str) -> int:
+        """Count the trials in a cell's table."""
+        path = self.folder / "trials" / f"{cell}.parquet"
+        return parquet.read_metadata(path).num_rows if path.exists() else 0
 
     def trials(self) -> pd.DataFrame:
         """Read the trials of all cells; an empty table before the first."""

@@ -62,6 +62,9 @@ def run(spec: Benchmark, split: Split, store: Store, console: Console) -> Outcom
         split: its images.
         store: the run folder, claimed by `Store.begin`.
         console: for progress.
+
+    Raises:
+        UserError: no cluster answers, or the run folder cannot be written any more.
     """
     chosen = cells_of(spec)
     searcher = SweepSearcher(spec, chosen, store, open_journal(store.journal))
@@ -71,6 +74,8 @@ def run(spec: Benchmark, split: Split, store: Store, console: Console) -> Outcom
         with SweepProgress(spec, searcher, console) as progress:
             searcher.observe = progress
             _tune(spec, chosen, split, store, searcher)
+        if searcher.fatal:
+            raise searcher.fatal
     return Outcome(searcher.finished, searcher.failed)
 
 

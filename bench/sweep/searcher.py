@@ -1,7 +1,8 @@
 """Decides what Tune runs next: refits of finished cells first, then the next cell's trials."""
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,7 @@ from optuna.storages import JournalStorage
 from ray.tune.search import Searcher
 
 from bench import methods
+from bench.errors import UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep.studies import CellStudy
@@ -25,6 +27,7 @@ class SweepSearcher(Searcher):
     Attributes:
         observe: called with (job, result) at the end of each job.
         failed: cell -> why it has no result.
+        fatal: why the run folder cannot be written any more; nothing is begun from then on.
 
     Args:
         spec: the benchmark.
@@ -45,11 +48,14 @@ class SweepSearcher(Searcher):
         self.store = store
         self.studies = {cell.id: CellStudy(cell, spec.budget, storage) for cell in cells}
         self.failed: dict[str, str] = {}
+        self.fatal: UserError | None = None
         self.observe: Callable[[Job, dict[str, Any]], None] = lambda job, result: None
         self._jobs: dict[str, Job] = {}
         self._refits: list[Job] = []
         self._open = [study for study in self.studies.values() if not study.done]
-        for study in self.studies.values():
+        for cell, study in self.studies.items():
+            if study.finished != store.count_trials(cell):  # a crash came between the two
+                store.write_trials(cell, study.table())
             if study.done:
                 self._issue_refits(study)
 
@@ -64,7 +70,11 @@ class SweepSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Give Tune the next job, None to wait, or FINISHED."""
-        job = self._next()
+        job = None
+        with self._writing():
+            job = self._next()
+        if self.fatal:
+            return Searcher.FINISHED
         if job is None:
             return Searcher.FINISHED if self.finished else None
         self._jobs[trial_id] = job
@@ -82,7 +92,8 @@ class SweepSearcher(Searcher):
         """Record a validation."""
         job = self._jobs[trial_id]
         if job.trial is not None and "psnr" in result and not result.get("done"):
-            self.studies[job.cell].report(job.trial, result["step"], result["psnr"])
+            with self._writing():
+                self.studies[job.cell].report(job.trial, result["step"], result["psnr"])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -96,8 +107,20 @@ class SweepSearcher(Searcher):
             if "failed" in result:
                 self.failed[job.cell] = f"refit {job.seed}: {result['failed']}"
         else:
-            self._end_trial(job, result)
+            with self._writing():
+                self._end_trial(job, result)
         self.observe(job, result)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep a full disk from ending in the middle of Tune's loop."""
+        try:
+            yield
+        except UserError as error:
+            self.fatal = error
+        except OSError as error:
+            folder = self.store.folder
+            self.fatal = UserError(f"{folder}: cannot be written ({error.strerror or error})")
 
     def _end_trial(self, job: Job, result: dict[str, Any]) -> None:
         assert job.trial is not None

@@ -7,6 +7,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from bench import spec
+from bench.errors import UserError
 from bench.spec import Benchmark
 from bench.store import ROW_KEYS, Store
 from bench.sweep import cells_of
@@ -162,3 +163,25 @@ def test_a_resumed_scheduler_remembers_the_finished_trials() -> None:
     scheduler = PerCellASHA({"a": {0: {3: 30.0}, 1: {3: 31.0}}}, SPEC.budget)
     late = [({"cell": "a", "trial": 2, "seed": None}, 10.0)]
     assert asha_decisions(scheduler, late) == [TrialScheduler.STOP]
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), UserError("disk full")])
+def test_a_full_disk_ends_the_sweep_and_loses_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    tune = FakeTune(searcher_of(store), store)
+    tune.start()
+    tune.start()
+
+    def fail(*args: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_trials", fail)
+        tune.finish(next(iter(tune.running)))
+    assert tune.searcher.fatal is not None
+    assert tune.start() == Searcher.FINISHED
+    again = FakeTune(searcher_of(store), store)
+    again.run()
+    assert again.searcher.fatal is None
+    assert len(store.trials()) == 2 * (1 + 3 + 3)
