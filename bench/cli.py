@@ -19,7 +19,7 @@ from rich.table import Table
 from bench import __version__, spec
 from bench.errors import UserError
 from bench.plugins import defaults_of
-from bench.spec import Benchmark
+from bench.spec import Benchmark, MethodSpec
 
 DEFAULT_SPEC = Path(__file__).parent / "specs" / "small_data.yaml"
 RECORDED = ("ray", "torch", "optuna", "numpy", "scikit-image", "nilearn", "scipy")
@@ -243,6 +243,7 @@ def _checked(benchmark: Benchmark) -> Benchmark:
     for method in benchmark.methods:
         training.check(method.name, method.fixed)
         methods.space_of(method.name)
+        _check_service(method, benchmark)
     return benchmark.with_options(
         data.defaults(benchmark.dataset),
         [
@@ -250,6 +251,28 @@ def _checked(benchmark: Benchmark) -> Benchmark:
             for degradation in benchmark.degradations
         ],
     )
+
+
+def _check_service(method: MethodSpec, benchmark: Benchmark) -> None:
+    """Say which degradations a method does not serve; refuse it if it serves none."""
+    from bench import methods
+
+    missed = [
+        degradation.label
+        for degradation in benchmark.degradations
+        if not methods.serves(method.name, degradation.name)
+    ]
+    kind = getattr(methods.find(method.name), "serves", object).__name__
+    if len(missed) == len(benchmark.degradations):
+        raise UserError(
+            f"methods: {method.label} serves {kind} only, which no degradation of this benchmark "
+            f"is ({', '.join(missed)}); leave it out"
+        )
+    if missed:
+        console.print(
+            f"{method.label} serves {kind} only: no cells for {', '.join(missed)}",
+            highlight=False,
+        )
 
 
 def _digest(split: Any) -> str:

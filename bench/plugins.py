@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import UserError, unknown
 
@@ -81,3 +83,24 @@ def check_options(what: str, given: Mapping[str, Any], known: Iterable[str]) -> 
     for name in given:
         if name not in known:
             raise unknown(f"option of {what}:", name, known)
+
+
+def checked_options(
+    what: str, target: Any, given: Mapping[str, Any], reserved: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Check the names and types of options for a class or function; convert them to these types.
+
+    Raises:
+        UserError: an unknown option, or a value that its annotation does not allow.
+    """
+    check_options(what, given, options_of(target, reserved))
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = get_type_hints(function, include_extras=True)
+    options = {}
+    for name, value in given.items():
+        try:
+            options[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UserError(f"{what}: {name}: {reason} (given: {value!r})") from None
+    return options

@@ -3,7 +3,7 @@
     spec.yaml  manifest.json          resolved benchmark; versions, hashes, hardware
     rows/<cell>/<seed>.parquet        one row per test image
     trials/<cell>.parquet  studies/   every configuration tried; the Optuna journal
-    images/<cell>/pictures.npz        y, x_hat, error of the same few test images, ids
+    images/<cell>/pictures.npz        y, A_dagger(y), x_hat, error of the same few test images, ids
     images/<task>/truth.npz           x of these images
     models/<cell>/<seed>/             weights and what rebuilds the reconstructor
     report/                           leaderboard, audit
@@ -156,7 +156,7 @@ class Store:
     # --- pictures, models, reports ---------------------------------------------------------
 
     def write_pictures(self, owner: str, **arrays: np.ndarray) -> None:
-        """Write pictures of a cell (y, x_hat, error, ids) or, for a task, its truth (x, ids)."""
+        """Write a cell's pictures (y, start, x_hat, error, ids), or a task's truth (x, ids)."""
         name = "truth" if set(arrays) == {"x", "ids"} else "pictures"
         self._write(
             f"images/{owner}/{name}.npz",

@@ -9,9 +9,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Kept:
-    """The kept pictures of one cell and one test image."""
+    """The kept pictures of one cell and one test image.
+
+    Attributes:
+        y: the measurement, of any shape.
+        start: what it shows without a prior, an image of the truth's size.
+        x_hat: the reconstruction.
+        error: its absolute error.
+    """
 
     y: np.ndarray
+    start: np.ndarray | None
     x_hat: np.ndarray
     error: np.ndarray
 
@@ -31,7 +39,8 @@ def of_cell(folder: Path, cell: str, image: str) -> Kept | None:
     if image not in ids:
         return None
     place = ids.index(image)
-    return Kept(arrays["y"][place], arrays["x_hat"][place, 0], arrays["error"][place, 0])
+    start = arrays["start"][place, 0] if "start" in arrays else None
+    return Kept(arrays["y"][place], start, arrays["x_hat"][place, 0], arrays["error"][place, 0])
 
 
 def as_image(y: np.ndarray, like: np.ndarray) -> np.ndarray | None:

@@ -7,12 +7,22 @@ from typing import Any
 from torch import nn
 
 import search_spaces
-from bench import plugins
+from bench import physics, plugins
 from bench.errors import unknown
 from bench.methods import classical, learned
 from bench.methods.base import Classical, Reconstructor
+from bench.physics import Physics
 
-__all__ = ["Classical", "Reconstructor", "create", "find", "names", "sizes_of", "space_of"]
+__all__ = [
+    "Classical",
+    "Reconstructor",
+    "create",
+    "find",
+    "names",
+    "serves",
+    "sizes_of",
+    "space_of",
+]
 
 ENTRY_POINTS = "reconbench.methods"
 
@@ -83,6 +93,11 @@ def sizes_of(name: str, sizes: list[int]) -> list[int]:
     if is_learned(name):
         return sizes
     return [max(sizes)] if getattr(find(name), "uses_training_images", True) else [0]
+
+
+def serves(name: str, degradation: str) -> bool:
+    """Tell whether a method reconstructs measurements of a degradation."""
+    return issubclass(physics.find(degradation), getattr(find(name), "serves", Physics))
 
 
 def space_of(name: str, fixed: Mapping[str, Any] | None = None) -> search_spaces.Space:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from bench.physics import Physics
+from bench.physics import Denoising, Physics
 
 
 class Reconstructor(nn.Module, ABC):
@@ -19,6 +19,7 @@ class Reconstructor(nn.Module, ABC):
         kind: "classical" or "learned".
         uses_training_images: whether it is run once per training-set size.
         deterministic: whether every seed gives the same images, so that one refit says all.
+        serves: the kind of physics whose measurements it reconstructs.
         search_space: what the sweep may vary, for a method of a user's own package; a built-in
             method has its file in `search_spaces/` instead.
     """
@@ -26,6 +27,7 @@ class Reconstructor(nn.Module, ABC):
     kind: ClassVar[str]
     uses_training_images: ClassVar[bool] = True
     deterministic: ClassVar[bool] = False
+    serves: ClassVar[type[Physics]] = Physics  # type: ignore[type-abstract]
     search_space: ClassVar[Mapping[str, Mapping[str, Any]] | None] = None
 
     @abstractmethod
@@ -45,10 +47,12 @@ class Classical(Reconstructor):
 
 
 class Denoiser(Classical):
-    """A classical denoiser of one image at a time, applied to `A_dagger(y)`.
+    """A classical denoiser of one image at a time, for tasks that add noise and nothing else.
 
     Its result is clipped to [0, 1], the known range of the images.
     """
+
+    serves = Denoising
 
     @abstractmethod
     def denoise(
@@ -58,7 +62,6 @@ class Denoiser(Classical):
 
     def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 1 h w"]:
         """Denoise image by image."""
-        noisy = physics.A_dagger(y)
-        images = noisy[:, 0].cpu().double().numpy()
+        images = y[:, 0].cpu().double().numpy()
         clean = np.stack([self.denoise(image, physics.noise_std) for image in images])
-        return torch.from_numpy(clean)[:, None].to(noisy).clamp(0, 1)
+        return torch.from_numpy(clean)[:, None].to(y).clamp(0, 1)

@@ -5,10 +5,12 @@ from typing import Any
 
 from bench import plugins
 from bench.errors import unknown
-from bench.physics.base import Physics
-from bench.plugins import check_options, class_in, options_of
+from bench.physics.base import Denoising, Physics, Size
+from bench.plugins import checked_options, class_in
 
-__all__ = ["Physics", "create", "find", "names"]
+__all__ = ["Denoising", "Physics", "create", "find", "names"]
+
+RESERVED = ("level", "image_size")
 
 
 def names() -> list[str]:
@@ -27,18 +29,17 @@ def find(name: str) -> type[Physics]:
     return class_in(f"{__name__}.{name}", Physics)
 
 
-def create(name: str, level: float, image_size: int, **options: Any) -> Physics:
+def create(name: str, level: float | int, image_size: Size, **options: Any) -> Physics:
     """Build the physics of a degradation at one level.
 
     Args:
         name: the degradation's name, such as "gaussian_noise".
         level: its strength, in the unit that its class states.
-        image_size: pixels along each side of the images.
+        image_size: pixels along each side of the images, or (height, width).
         options: keywords of its class.
 
     Raises:
-        UserError: unknown name or option, or a level out of range.
+        UserError: unknown name or option, an option of the wrong type, or a level out of range.
     """
     kind = find(name)
-    check_options(name, options, options_of(kind, reserved=("level", "image_size")))
-    return kind(level, image_size, **options)
+    return kind(float(level), image_size, **checked_options(name, kind, options, RESERVED))

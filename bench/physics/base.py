@@ -1,14 +1,24 @@
 """What every degradation is: a forward operator, its adjoint, a pseudo-inverse, and noise."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from types import SimpleNamespace
+from typing import ClassVar, ParamSpec, TypeVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from bench.errors import UserError
 from bench.seeds import derive_seed
+
+Size = int | tuple[int, int]
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+PROX_STEPS = 50
+PROX_TOLERANCE = 1e-6
 
 
 class Physics(nn.Module, ABC):
@@ -16,32 +26,47 @@ class Physics(nn.Module, ABC):
 
     A newcomer's degradation is one file in this folder with one subclass: its constructor takes
     `level`, `image_size` and keyword options; it supplies `A`, `A_adjoint` and, where the
-    adjoint is no usable starting point, `A_dagger`; and `add_noise`. The three names and the
-    batch-first layout are DeepInverse's, so that its models run here as `model(y, physics)`.
+    adjoint is no usable starting point, `A_dagger`; and `add_noise`, where the noise is not white
+    and Gaussian. The three names and the batch-first layout are DeepInverse's, so that its models
+    run here as `model(y, physics)`; `A_vjp`, `prox_l2` and `noise_model` are there for them too.
 
     Class attributes:
         unit: what `level` counts.
         levels: the least and greatest level accepted.
         presets: three typical levels, easy to hard.
+        whole: whether the level is a whole number.
+
+    Args:
+        level: strength of the degradation, see `unit`.
+        image_size: pixels along each side, or (height, width).
+        noise_variance: of white Gaussian noise in the measurement; in each of the real and the
+            imaginary part of a complex one. Images lie in [0, 1].
 
     Raises:
-        UserError: the level lies outside `levels`.
+        UserError: the level lies outside `levels`, or the noise variance is negative.
     """
 
-    unit: str
-    levels: tuple[float, float]
-    presets: tuple[float, float, float]
+    unit: ClassVar[str]
+    levels: ClassVar[tuple[float, float]]
+    presets: ClassVar[tuple[float, float, float]]
+    whole: ClassVar[bool] = False
 
-    def __init__(self, level: float, image_size: int):
+    def __init__(self, level: float, image_size: Size, noise_variance: float = 0.0):
         super().__init__()
         low, high = self.levels
-        if not low <= level <= high:
+        if not low <= level <= high or (self.whole and level != int(level)):
             raise UserError(
-                f"{self.name}: level {level:g} is out of range; "
-                f"it is the {self.unit}, from {low:g} to {high:g}"
+                f"{self.name}: level {level:g} is out of range; it is the {self.unit}, "
+                f"{'a whole number ' if self.whole else ''}from {low:g} to {high:g}"
             )
+        if not 0 <= noise_variance < float("inf"):
+            raise UserError(f"{self.name}: noise_variance {noise_variance:g} is not 0 or more")
         self.level = float(level)
-        self.image_size = image_size
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.shape = (height, width)
+        self.noise_variance = float(noise_variance)
+        # What y carries when it comes back to `A_dagger`; a chain adds the noise of later steps.
+        self.total_noise_variance = self.noise_variance
 
     @property
     def name(self) -> str:
@@ -49,27 +74,34 @@ class Physics(nn.Module, ABC):
         return type(self).__module__.rpartition(".")[2]
 
     @property
-    @abstractmethod
     def noise_std(self) -> float:
         """Standard deviation of the noise in the measurement; 0 where there is none."""
+        return self.noise_variance**0.5
+
+    @property
+    def noise_model(self) -> SimpleNamespace:
+        """What DeepInverse's models ask of the noise: its standard deviation `sigma`."""
+        return SimpleNamespace(sigma=self.noise_std)
 
     @abstractmethod
-    def A(self, x: Float[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b ..."]:
+    def A(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b ..."]:
         """Apply the forward operator, without noise."""
 
     @abstractmethod
-    def A_adjoint(self, y: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b 1 h w"]:
-        """Apply the adjoint: <A x, y> = <x, A_adjoint y>."""
+    def A_adjoint(self, y: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b 1 h w"]:
+        """Apply the adjoint: Re <A x, y> = <x, A_adjoint y>."""
 
     def A_dagger(self, y: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b 1 h w"]:
         """Estimate the image as the field would without a prior; the adjoint unless overridden."""
         return self.A_adjoint(y)
 
-    @abstractmethod
     def add_noise(
         self, y: Shaped[Tensor, "b ..."], noise: Sequence[torch.Generator]
     ) -> Shaped[Tensor, "b ..."]:
         """Add noise to noiseless measurements, image i drawn from `noise[i]` on the CPU."""
+        if not self.noise_variance:
+            return y
+        return y + self.noise_std * standard_normal(y, noise)
 
     def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Shaped[Tensor, "b ..."]:
         """Measure images: `A(x)` plus noise.
@@ -89,9 +121,33 @@ class Physics(nn.Module, ABC):
         ]
         return self.add_noise(self.A(x), generators)
 
+    @property
+    def mask(self) -> Bool[Tensor, "1 1 h w"] | None:
+        """True where k-space is measured, DC in the middle; None of what measures no k-space."""
+        return None
+
+    def A_vjp(
+        self, x: Shaped[Tensor, "b 1 h w"], v: Shaped[Tensor, "b ..."]
+    ) -> Shaped[Tensor, "b 1 h w"]:
+        """Apply the transposed Jacobian at x to v: of a linear operator, the adjoint."""
+        return self.A_adjoint(v)
+
+    def prox_l2(
+        self, z: Shaped[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], gamma: float
+    ) -> Shaped[Tensor, "b 1 h w"]:
+        """Solve argmin_x gamma/2 |A x - y|^2 + 1/2 |x - z|^2 by conjugate gradients."""
+
+        def normal(x: Tensor) -> Tensor:
+            return x + gamma * self.A_adjoint(self.A(x))
+
+        return conjugate_gradients(normal, z + gamma * self.A_adjoint(y), z)
+
 
 class Denoising(Physics):
-    """Degradation by noise alone: the forward operator is the identity."""
+    """Degradation by noise alone: the forward operator is the identity, the level the noise."""
+
+    def __init__(self, level: float, image_size: Size):
+        super().__init__(level, image_size)
 
     def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Return x."""
@@ -103,8 +159,65 @@ class Denoising(Physics):
 
 
 def standard_normal(
-    like: Float[Tensor, "b ..."], noise: Sequence[torch.Generator]
-) -> Float[Tensor, "b ..."]:
-    """Draw N(0, 1) for each image from its own generator, on the CPU, and move it to `like`."""
-    draws = [torch.randn(like.shape[1:], generator=generator) for generator in noise]
-    return torch.stack(draws).to(like)
+    like: Shaped[Tensor, "b ..."], noise: Sequence[torch.Generator]
+) -> Shaped[Tensor, "b ..."]:
+    """Draw N(0, 1) for each image from its own generator, on the CPU, and move it to `like`.
+
+    Of a complex measurement the real and the imaginary part have variance 1 each.
+    """
+    shape = (*like.shape[1:], 2) if like.is_complex() else like.shape[1:]
+    draws = torch.stack([torch.randn(shape, generator=generator) for generator in noise])
+    return (torch.view_as_complex(draws) if like.is_complex() else draws).to(like)
+
+
+def full_precision(method: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Keep autocast out of an operator: in bf16 a measurement would carry an error of 2^-9."""
+
+    @wraps(method)
+    def guarded(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return method(*args, **kwargs)
+
+    return guarded
+
+
+def conjugate_gradients(
+    operator: Callable[[Tensor], Tensor],
+    right: Shaped[Tensor, "b ..."],
+    start: Shaped[Tensor, "b ..."],
+    steps: int = PROX_STEPS,
+    tolerance: float = PROX_TOLERANCE,
+) -> Shaped[Tensor, "b ..."]:
+    """Solve `operator(x) = right`, each image of the batch for itself.
+
+    Hestenes and Stiefel, J. Res. NBS 49, 1952.
+
+    Args:
+        operator: Hermitian and positive definite.
+        right: right-hand sides.
+        start: first guesses.
+        steps: most iterations.
+        tolerance: stop when every residual is this fraction of its right-hand side.
+    """
+
+    def inner(a: Tensor, b: Tensor) -> Tensor:
+        product = (a.conj() * b).real if a.is_complex() else a * b
+        return product.flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))
+
+    x = start
+    residual = right - operator(x)
+    direction = residual
+    power = inner(residual, residual)
+    enough = tolerance**2 * inner(right, right)
+    for _ in range(steps):
+        if (power <= enough).all():
+            break
+        image = operator(direction)
+        curvature = inner(direction, image)
+        # A solved image has nothing left to divide by; it stays as it is.
+        length = torch.where(power > enough, power / curvature, torch.zeros_like(power))
+        x = x + length * direction
+        residual = residual - length * image
+        previous, power = power, inner(residual, residual)
+        direction = residual + torch.where(previous > 0, power / previous, 0) * direction
+    return x

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.physics.base import Denoising, standard_normal
+from bench.physics.base import Denoising, Size, standard_normal
 
 
 class GaussianNoise(Denoising):
@@ -14,7 +14,7 @@ class GaussianNoise(Denoising):
 
     Args:
         level: noise variance, for images in [0, 1].
-        image_size: pixels along each side; any is accepted.
+        image_size: pixels along each side, or (height, width); any is accepted.
         clip: clip the noisy image to [0, 1], as 8-bit image files do. Clipping makes the noise
             neither Gaussian nor zero-mean, and its power depends on the image.
     """
@@ -23,7 +23,7 @@ class GaussianNoise(Denoising):
     levels = (1e-6, 10.0)
     presets = (0.01, 0.1, 0.5)
 
-    def __init__(self, level: float, image_size: int, *, clip: bool = False):
+    def __init__(self, level: float, image_size: Size, *, clip: bool = False):
         super().__init__(level, image_size)
         self.clip = clip
 

@@ -16,7 +16,7 @@ class PoissonNoise(Denoising):
 
     Args:
         level: expected photons at a pixel of value 1; fewer are harder.
-        image_size: pixels along each side; any is accepted.
+        image_size: pixels along each side, or (height, width); any is accepted.
     """
 
     unit = "number of photons at a pixel of value 1"

@@ -18,7 +18,7 @@ class RicianNoise(Denoising):
 
     Args:
         level: noise variance of the real and of the imaginary part, for images in [0, 1].
-        image_size: pixels along each side; any is accepted.
+        image_size: pixels along each side, or (height, width); any is accepted.
     """
 
     unit = "noise variance of each complex channel (images in [0, 1])"

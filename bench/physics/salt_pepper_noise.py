@@ -17,7 +17,7 @@ class SaltPepperNoise(Denoising):
 
     Args:
         level: fraction of replaced pixels.
-        image_size: pixels along each side; any is accepted.
+        image_size: pixels along each side, or (height, width); any is accepted.
     """
 
     unit = "fraction of replaced pixels"

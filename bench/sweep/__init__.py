@@ -50,8 +50,15 @@ class Outcome:
 
 
 def cells_of(spec: Benchmark) -> list[Cell]:
-    """List a benchmark's cells in the order in which they are run."""
-    return cells(spec, methods.sizes_of)
+    """List a benchmark's cells in the order in which they are run.
+
+    A method has none for a degradation that it does not serve.
+    """
+    return [
+        cell
+        for cell in cells(spec, methods.sizes_of)
+        if methods.serves(cell.method.name, cell.task.degradation.name)
+    ]
 
 
 def run(spec: Benchmark, split: Split, store: Store, console: Console) -> Outcome:

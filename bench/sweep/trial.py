@@ -214,5 +214,8 @@ def _keep(shared: Shared, cell: Cell, job: Job, operator: Physics, fit: training
     if job.seed == 0 and count:
         y, x_hat = images["y"][:count].numpy(), images["x_hat"][:count].numpy()
         error = np.abs(x_hat - test.images[:count])
-        store.write_pictures(cell.id, y=y, x_hat=x_hat, error=error, ids=np.array(test.ids[:count]))
+        store.write_pictures(
+            cell.id, y=y, x_hat=x_hat, error=error, ids=np.array(test.ids[:count]),
+            start=operator.A_dagger(images["y"][:count]).numpy(),
+        )  # fmt: skip
     store.write_rows(cell.id, job.seed, rows)

@@ -71,15 +71,17 @@ def usual(choice: Choice) -> list[str]:
 
 
 def measurement(x: np.ndarray, kept: Kept | None) -> list[Picture]:
-    """Show the measurement beside the truth where it is an image of the same size."""
+    """Show the measurement beside the truth, or what it shows if it is no image of that size."""
     if kept is None:
         return []
     y = pictures.as_image(kept.y, x)
-    if y is None:
-        shape = " x ".join(map(str, kept.y.shape))
-        st.caption(f"The measurement is no image ({shape}, {kept.y.dtype}) and is not shown.")
+    if y is not None:
+        return [Picture(("Measurement y",), y, np.abs(y - x))]
+    if kept.start is None:
         return []
-    return [Picture(("Measurement y",), y, np.abs(y - x))]
+    shape = " x ".join(map(str, kept.y.shape))
+    st.caption(f"y is no image of this size ({shape}, {kept.y.dtype}): shown is A_dagger(y).")
+    return [Picture(("A_dagger(y)", "from y alone"), kept.start, np.abs(kept.start - x))]
 
 
 def worst_of(kept: Iterable[Kept | None]) -> float:

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,14 +9,55 @@ from scipy.stats import rice
 
 from bench import physics
 from bench.errors import UserError
+from bench.physics import Physics
 
-LEVELS = {
-    "gaussian_noise": 0.1,
-    "rician_noise": 0.01,
-    "poisson_noise": 50.0,
-    "salt_pepper_noise": 0.1,
+# Every degradation, and every option that changes its operator.
+OPERATORS: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "gaussian_noise": ("gaussian_noise", 0.1, {}),
+    "gaussian_noise clipped": ("gaussian_noise", 0.1, {"clip": True}),
+    "rician_noise": ("rician_noise", 0.01, {}),
+    "poisson_noise": ("poisson_noise", 50.0, {}),
+    "salt_pepper_noise": ("salt_pepper_noise", 0.1, {}),
+    "gaussian_blur": ("gaussian_blur", 1.5, {}),
+    "gaussian_blur wide": ("gaussian_blur", 9.0, {}),
+    "gaussian_blur 15x15": ("gaussian_blur", 2.6, {"kernel_size": 15}),
+    "motion_blur": ("motion_blur", 5.0, {}),
+    "motion_blur oblique": ("motion_blur", 7.3, {"angle": 30.0}),
+    "super_resolution bicubic": ("super_resolution", 2, {"noise_variance": 1e-4}),
+    "super_resolution area": ("super_resolution", 4, {"downsampler": "area"}),
+    "super_resolution kspace_crop": ("super_resolution", 4, {"downsampler": "kspace_crop"}),
+    "mri_cartesian equispaced": ("mri_cartesian", 2.0, {"mask": "equispaced"}),
+    "mri_cartesian random": ("mri_cartesian", 3.0, {"mask": "random"}),
+    "mri_cartesian gaussian1d": ("mri_cartesian", 2.0, {"mask": "gaussian1d"}),
+    "mri_cartesian gaussian2d": ("mri_cartesian", 6.667, {"mask": "gaussian2d"}),
+    "mri_cartesian poisson_disc": ("mri_cartesian", 4.0, {"mask": "poisson_disc"}),
+    "mri_cartesian coils": ("mri_cartesian", 4.0, {"coils": 5}),
+    "mri_radial": ("mri_radial", 9, {}),
+    "mri_radial coils": ("mri_radial", 9, {"coils": 3}),
+    "mri_spiral": ("mri_spiral", 2.0, {}),
+    "mri_spiral one": ("mri_spiral", 3.0, {"interleaves": 1, "density_power": 1.0, "coils": 2}),
+    "ct_sparse_view": ("ct_sparse_view", 17, {}),
+    "ct_low_dose": ("ct_low_dose", 1e4, {"views": 30}),
+    "chain": ("chain", 0.05, {}),
+    "chain to k-space": (
+        "chain",
+        4.0,
+        {
+            "steps": [
+                {"name": "motion_blur", "level": 3},
+                {"name": "super_resolution", "level": 2},
+                {"name": "mri_cartesian"},
+            ]
+        },
+    ),
 }
 SIZES = [(16, 16), (15, 15), (16, 21), (33, 20)]
+every_operator = pytest.mark.parametrize("case", OPERATORS)
+
+
+def build(case: str, size: int | tuple[int, int]) -> Physics:
+    name, level, options = OPERATORS[case]
+    return physics.create(name, level, size, **options)
 
 
 def images(n: int, height: int = 24, width: int = 24) -> torch.Tensor:
@@ -23,34 +65,83 @@ def images(n: int, height: int = 24, width: int = 24) -> torch.Tensor:
 
 
 def test_every_degradation_is_tested_here() -> None:
-    assert set(physics.names()) == set(LEVELS)
+    assert set(physics.names()) == {name for name, _, _ in OPERATORS.values()}
 
 
-@pytest.mark.parametrize("name", LEVELS)
+@every_operator
 @pytest.mark.parametrize("size", SIZES)
-def test_adjoint(name: str, size: tuple[int, int]) -> None:
-    operator = physics.create(name, LEVELS[name], size[0])
-    x = images(2, *size)
-    y = operator.A(torch.rand_like(x))
-    left = (operator.A(x).conj() * y).sum().abs()
-    right = (x * operator.A_adjoint(y)).sum().abs()
-    assert abs(left - right) <= 1e-5 * operator.A(x).norm() * y.norm()
+def test_adjoint(case: str, size: tuple[int, int]) -> None:
+    operator = build(case, size)
+    x = images(2, *size) - 0.5
+    measured = operator.A(x)
+    y = torch.randn(measured.shape, dtype=measured.dtype)
+    back = operator.A_adjoint(y)
+    assert back.shape == x.shape
+    assert back.dtype == torch.float32
+    left = (measured.conj() * y).real.double().sum()
+    right = (x * back).double().sum()
+    assert abs(left - right) <= 1e-5 * measured.norm() * y.norm()
 
 
-@pytest.mark.parametrize("name", LEVELS)
-def test_a_measurement_depends_on_the_id_alone(name: str) -> None:
-    operator = physics.create(name, LEVELS[name], 24)
-    x, ids = images(5), list("abcde")
+@every_operator
+def test_gradients_run_through_operator_and_adjoint(case: str) -> None:
+    operator = build(case, 16)
+    x = images(1, 16, 16).requires_grad_()
+    y = operator.A(x)
+    target = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad((y.conj() * target).real.sum(), x)
+    assert torch.allclose(gradient, operator.A_adjoint(target), atol=1e-5)
+
+
+@every_operator
+def test_a_measurement_depends_on_the_id_alone(case: str) -> None:
+    operator = build(case, 24)
+    x, ids = images(11), list("abcdefghijk")
     together = operator.measure(x, ids)
     order = [3, 0, 4, 1, 2]
     shuffled = operator.measure(x[order], [ids[i] for i in order])
-    alone = torch.cat([operator.measure(x[i : i + 1], [ids[i]]) for i in range(5)])
+    alone = torch.cat([operator.measure(x[i : i + 1], [ids[i]]) for i in range(11)])
     torch.manual_seed(123)
-    again = physics.create(name, LEVELS[name], 24).measure(x, ids)
+    again = build(case, 24).measure(x, ids)
     assert torch.equal(together[order], shuffled)
     assert torch.equal(together, alone)
     assert torch.equal(together, again)
-    assert not torch.equal(operator.measure(x, list("fghij")), together)
+    if operator.noise_std:
+        assert not torch.equal(operator.measure(x, list("qrstuvwxyz!")), together)
+
+
+@every_operator
+def test_the_estimate_is_an_image_and_better_than_nothing(case: str) -> None:
+    operator = build(case, (36, 30))
+    rows, columns = torch.meshgrid(
+        torch.linspace(-1, 1, 36), torch.linspace(-1, 1, 30), indexing="ij"
+    )
+    x = torch.exp(-4 * (rows**2 + columns**2))[None, None]
+    estimate = operator.A_dagger(operator.measure(x, ["a"]))
+    assert estimate.shape == x.shape
+    assert estimate.dtype == torch.float32
+    assert (estimate - x).norm() < 1.2 * x.norm()
+
+
+@every_operator
+def test_autocast_leaves_operators_alone(case: str) -> None:
+    operator = build(case, 16)
+    x = images(2, 16, 16)
+    y = operator.A(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(operator.A(x), y)
+        inside = operator.A_dagger(y)
+    assert torch.equal(inside, operator.A_dagger(y))
+
+
+@every_operator
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_measures_the_same(case: str) -> None:
+    operator, x = build(case, 24), images(3)
+    there = build(case, 24).to("cuda")
+    here_y, there_y = operator.measure(x, list("abc")), there.measure(x.cuda(), list("abc"))
+    assert torch.allclose(here_y, there_y.cpu(), atol=1e-5)
+    assert torch.allclose(operator.A_dagger(here_y), there.A_dagger(there_y).cpu(), atol=1e-4)
 
 
 @settings(max_examples=10, deadline=None)
@@ -86,7 +177,7 @@ def test_misspelt() -> None:
         physics.create("gaussian_noise", 0.1, 24, clp=True)
 
 
-@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("name", physics.names())
 def test_levels_are_stated_and_kept(name: str) -> None:
     kind = physics.find(name)
     low, high = kind.levels

@@ -1,0 +1,178 @@
+"""Which k-space positions a Cartesian scan measures; DC stands at index n // 2 of each axis.
+
+Every mask has exactly round(positions / acceleration) positions, those of the fully sampled centre
+included, so that methods are compared at the acceleration that the task names. It is drawn from
+its own parameters, hence the same wherever it is made.
+"""
+
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from bench.errors import UserError
+from bench.seeds import derive_seed
+
+Lines = Literal["equispaced", "random", "gaussian1d"]
+Points = Literal["gaussian2d", "poisson_disc"]
+Pattern = Literal["equispaced", "random", "gaussian1d", "gaussian2d", "poisson_disc"]
+
+# Standard deviation of the Gaussian densities, as a fraction of the side.
+SPREAD = 0.2
+BISECTIONS = 12
+
+
+def default_centre(acceleration: float) -> float:
+    """Give fastMRI's centre fraction: 8 % at acceleration 4, 4 % at 8."""
+    return 0.32 / acceleration
+
+
+@lru_cache(maxsize=32)
+def sample(
+    pattern: Pattern, shape: tuple[int, int], acceleration: float, centre_fraction: float
+) -> Bool[Tensor, "h w"]:
+    """Draw a mask.
+
+    Args:
+        pattern: `equispaced`, `random` or `gaussian1d` choose whole columns (lines along the
+            readout); `gaussian2d` and `poisson_disc` choose points.
+        shape: height and width of k-space.
+        acceleration: positions divided by measured positions.
+        centre_fraction: fraction of all positions that the fully sampled centre takes.
+
+    Raises:
+        UserError: the centre alone exceeds what the acceleration allows, or nothing is left.
+    """
+    by_line = pattern in get_args(Lines)
+    grid = (1, shape[1]) if by_line else shape
+    total = grid[0] * grid[1]
+    count = round(total / acceleration)
+    centre = _centre(grid, centre_fraction)
+    if not count >= 1 or centre.sum() > count:
+        raise UserError(
+            f"acceleration {acceleration:g} leaves {count} of {total} "
+            f"{'lines' if by_line else 'points'}, but the fully sampled centre has "
+            f"{int(centre.sum())}; lower the acceleration or centre_fraction"
+        )
+    rng = np.random.default_rng(
+        derive_seed("mask", pattern, *shape, f"{acceleration:g}", f"{centre_fraction:g}")
+    )
+    extra = count - int(centre.sum())
+    if pattern == "equispaced":
+        mask = _equispaced(centre[0], extra)[None]
+    elif pattern == "poisson_disc":
+        mask = _poisson_disc(centre, extra, rng)
+    else:
+        flat = np.ones(grid)
+        mask = centre | _without_replacement(
+            np.where(centre, 0, flat if pattern == "random" else _gaussian(grid)), extra, rng
+        )
+    return torch.from_numpy(np.broadcast_to(mask, shape).copy())
+
+
+def _centre(grid: tuple[int, int], fraction: float) -> Bool[np.ndarray, "h w"]:
+    """Mark the middle: a fraction of the lines, or a rectangle with that fraction of the points."""
+    sides = [n if n == 1 else round(n * fraction ** (1 / 2 if 1 not in grid else 1)) for n in grid]
+    mask = np.zeros(grid, dtype=bool)
+    rows, columns = (
+        slice(n // 2 - side // 2, n // 2 - side // 2 + side)
+        for n, side in zip(grid, sides, strict=True)
+    )
+    mask[rows, columns] = True
+    return mask
+
+
+def _equispaced(centre: Bool[np.ndarray, " w"], extra: int) -> Bool[np.ndarray, " w"]:
+    """Spread lines evenly over those outside the centre, from the middle round to the middle.
+
+    Without a centre and for a whole acceleration that divides the width: every R-th line, DC
+    among them.
+    """
+    width = len(centre)
+    start = width // 2 - centre.sum() // 2 + centre.sum()
+    outside = np.arange(start, start + width - centre.sum()) % width
+    shift = 0.5 if centre.any() else 0.0
+    chosen = np.floor((np.arange(extra) + shift) * len(outside) / max(extra, 1)).astype(int)
+    mask = centre.copy()
+    mask[outside[chosen]] = True
+    return mask
+
+
+def _radius(grid: tuple[int, int]) -> Float64[np.ndarray, "h w"]:
+    """Give the distance from DC, 1 at the end of each axis."""
+    rows, columns = (np.zeros(1) if n == 1 else (np.arange(n) - n // 2) / (n / 2) for n in grid)
+    return np.hypot(rows[:, None], columns)
+
+
+def _gaussian(grid: tuple[int, int]) -> Float64[np.ndarray, "h w"]:
+    return np.exp(-0.5 * (_radius(grid) / (2 * SPREAD)) ** 2)
+
+
+def _without_replacement(
+    density: Float64[np.ndarray, "h w"], count: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"]:
+    """Draw `count` positions, each with odds of its density (Efraimidis and Spirakis, 2006)."""
+    with np.errstate(divide="ignore"):
+        keys = np.log(rng.random(density.shape)) / density
+    mask = np.zeros(density.shape, dtype=bool)
+    mask.flat[np.argsort(-keys, axis=None, kind="stable")[:count]] = True
+    return mask
+
+
+def _poisson_disc(
+    centre: Bool[np.ndarray, "h w"], extra: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"]:
+    """Throw darts that keep a distance of 1 + slope r from each other, r the radius.
+
+    Variable-density Poisson-disc sampling (Lustig and Pauly, MRM 2010). The slope is found by
+    bisection; the few darts too many are drawn and taken away.
+    """
+    radius = _radius(centre.shape)
+    order = rng.permutation(centre.size)
+    low, high = 0.0, float(max(centre.shape))
+    for _ in range(BISECTIONS):
+        slope = (low + high) / 2
+        if len(_darts(centre, 1 + slope * radius, order, extra)) >= extra:
+            low = slope
+        else:
+            high = slope
+    darts = _darts(centre, 1 + low * radius, order, centre.size)
+    mask = centre.copy()
+    mask.flat[rng.permutation(darts)[:extra]] = True
+    return mask
+
+
+def _darts(
+    centre: Bool[np.ndarray, "h w"], distance: Float64[np.ndarray, "h w"],
+    order: np.ndarray, enough: int,
+) -> list[int]:  # fmt: skip
+    """Accept positions in the given order, each unless an accepted one keeps it off."""
+    width = centre.shape[1]
+    blocked = centre.copy()
+    accepted: list[int] = []
+    for place in order.tolist():
+        row, column = divmod(place, width)
+        if blocked[row, column]:
+            continue
+        accepted.append(place)
+        if len(accepted) > enough:
+            break
+        reach = distance[row, column]
+        whole = int(reach)
+        top, left = max(row - whole, 0), max(column - whole, 0)
+        near = blocked[top : row + whole + 1, left : column + whole + 1]
+        near |= _disc(reach)[
+            top - row + whole : top - row + whole + near.shape[0],
+            left - column + whole : left - column + whole + near.shape[1],
+        ]
+    return accepted
+
+
+def _disc(reach: float) -> Bool[np.ndarray, "k k"]:
+    """Mark the positions nearer than `reach` to the middle of a square of side 2 int(reach) + 1."""
+    whole = int(reach)
+    offsets = np.arange(-whole, whole + 1) ** 2
+    return offsets[:, None] + offsets < reach**2

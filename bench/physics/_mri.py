@@ -1,0 +1,70 @@
+"""What every MRI scan shares: coils, complex noise, and the image that they see."""
+
+from abc import abstractmethod
+from typing import Annotated
+
+from jaxtyping import Complex64, Float, Shaped
+from pydantic import Field
+from torch import Tensor
+
+from bench.errors import UserError
+from bench.physics._coils import birdcage
+from bench.physics.base import Physics, Size
+
+Coils = Annotated[int, Field(ge=1, le=64)]
+
+
+class MRI(Physics):
+    """k-space of each coil: y_c = E(S_c x) + n, n complex, white and Gaussian.
+
+    E samples the Fourier transform, scaled to preserve energy on a full Cartesian grid. The images
+    x are magnitudes, hence real, and so is what `A_adjoint` gives: its real part is the adjoint on
+    real images. With measured k-space (see `mri_cartesian.measured`) images are complex.
+
+    Args:
+        level: see the subclass.
+        image_size: pixels along each side, or (height, width).
+        coils: number of simulated coils around the image, see `_coils.birdcage`.
+        noise_variance: of the real and of the imaginary part of each sample.
+    """
+
+    def __init__(self, level: float, image_size: Size, coils: int, noise_variance: float):
+        super().__init__(level, image_size, noise_variance)
+        if coils < 1:
+            raise UserError(f"{self.name}: coils {coils} is below 1")
+        self.coils = coils
+        self.complex_image = False
+        self.maps: Tensor | None = None
+
+    @abstractmethod
+    def encode(self, images: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b coils ..."]:
+        """Sample the Fourier transform of each coil's image."""
+
+    @abstractmethod
+    def decode(
+        self, y: Complex64[Tensor, "b coils ..."], weighted: bool = False
+    ) -> Complex64[Tensor, "b coils h w"]:
+        """Apply the adjoint of `encode`, to samples weighted by the area of k-space they cover."""
+
+    def sensitivities(self, like: Shaped[Tensor, "b c h w"]) -> Complex64[Tensor, "coils h w"]:
+        """Give the coils' sensitivities on the grid and device of an image."""
+        maps = self.maps
+        if maps is None:
+            maps = birdcage(self.coils, (like.shape[-2], like.shape[-1]))
+        return maps.to(like.device)
+
+    def A(self, x: Shaped[Tensor, "b 1 h w"]) -> Complex64[Tensor, "b coils ..."]:
+        """Measure each coil's k-space."""
+        return self.encode(self.sensitivities(x) * x)
+
+    def A_adjoint(self, y: Complex64[Tensor, "b coils ..."]) -> Shaped[Tensor, "b 1 h w"]:
+        """Combine what each coil's samples give back."""
+        combined = self._combine(self.decode(y))
+        return combined if self.complex_image else combined.real
+
+    def A_dagger(self, y: Complex64[Tensor, "b coils ..."]) -> Float[Tensor, "b 1 h w"]:
+        """Fill what is missing with zeros and take the magnitude of the combined image."""
+        return self._combine(self.decode(y, weighted=True)).abs()
+
+    def _combine(self, images: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b 1 h w"]:
+        return (self.sensitivities(images).conj() * images).sum(1, keepdim=True)

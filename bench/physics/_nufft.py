@@ -1,0 +1,127 @@
+"""Non-Cartesian MRI: Fourier samples anywhere in k-space, by FINUFFT (Barnett et al., 2019)."""
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any
+
+import finufft
+import numpy as np
+import torch
+from jaxtyping import Bool, Complex64, Float, Float64
+from torch import Tensor
+
+from bench.physics._mri import MRI
+
+ACCURACY = 1e-6  # relative, of FINUFFT's single precision
+READOUT_OVERSAMPLING = 2  # samples along a readout, per Nyquist interval
+
+
+class NonCartesian(MRI):
+    """Samples along a trajectory; y has shape (b, coils, samples).
+
+    The transform runs on the CPU whatever the device, in one thread a call: several would sum in
+    an order that changes from call to call.
+    """
+
+    @abstractmethod
+    def trajectory(
+        self,
+    ) -> tuple[Float64[np.ndarray, "samples 2"], Float64[np.ndarray, " samples"]]:
+        """Give the samples' positions, and the area of k-space that each covers.
+
+        Positions are (row, column) in cells of the Cartesian grid, from -n/2 to n/2; areas are in
+        such cells too.
+        """
+
+    @cached_property
+    def samples(self) -> tuple[Float64[np.ndarray, "samples 2"], Float[Tensor, " samples"]]:
+        """Positions and areas of `trajectory`, made once."""
+        positions, areas = self.trajectory()
+        return positions, torch.from_numpy(areas.astype(np.float32))
+
+    @property
+    def mask(self) -> Bool[Tensor, "1 1 h w"]:
+        """True at the grid positions nearest to samples."""
+        mask = torch.zeros(self.shape, dtype=torch.bool)
+        cells = [
+            torch.from_numpy(np.round(places).astype(int) + n // 2).clamp(0, n - 1)
+            for places, n in zip(self.samples[0].T, self.shape, strict=True)
+        ]
+        mask[cells[0], cells[1]] = True
+        return mask[None, None]
+
+    def encode(
+        self, images: Complex64[Tensor, "b coils h w"]
+    ) -> Complex64[Tensor, "b coils samples"]:
+        """Transform each coil's image.
+
+        Raises:
+            ValueError: images of another size than the physics was made for.
+        """
+        if tuple(images.shape[-2:]) != self.shape:
+            raise ValueError(f"{self.name}: made for {self.shape}, not {tuple(images.shape[-2:])}")
+        return _Nufft.apply(images, self.samples[0])
+
+    def decode(
+        self, y: Complex64[Tensor, "b coils samples"], weighted: bool = False
+    ) -> Complex64[Tensor, "b coils h w"]:
+        """Apply the adjoint transform, to density-compensated samples if `weighted`."""
+        if weighted:
+            y = y * self.samples[1].to(y.device)
+        return _NufftAdjoint.apply(y, self.samples[0], self.shape)
+
+
+class _Nufft(torch.autograd.Function):
+    """y_m = sum_r x_r exp(-2 pi i k_m r) / sqrt(h w), differentiable in x."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, positions: np.ndarray) -> Tensor:
+        ctx.positions, ctx.shape = positions, tuple(images.shape[-2:])
+        return _forward(images, positions)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _adjoint(grads[0], ctx.positions, ctx.shape), None
+
+
+class _NufftAdjoint(torch.autograd.Function):
+    """The adjoint of `_Nufft`, differentiable in y."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, positions: np.ndarray, shape: tuple[int, int]) -> Tensor:
+        ctx.positions = positions
+        return _adjoint(y, positions, shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _forward(grads[0], ctx.positions), None, None
+
+
+def _radians(positions: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
+    return [
+        np.ascontiguousarray(2 * np.pi * places / n, dtype=np.float32)
+        for places, n in zip(positions.T, shape, strict=True)
+    ]
+
+
+def _array(tensor: Tensor) -> Complex64[np.ndarray, "..."]:
+    return tensor.detach().to("cpu", torch.complex64).resolve_conj().contiguous().numpy()
+
+
+def _forward(images: Tensor, positions: np.ndarray) -> Tensor:
+    shape = (images.shape[-2], images.shape[-1])
+    flat = _array(images).reshape(-1, *shape)
+    samples = finufft.nufft2d2(
+        *_radians(positions, shape), flat, eps=ACCURACY, isign=-1, nthreads=1
+    )
+    samples = torch.from_numpy(np.atleast_2d(samples) / np.float32(np.sqrt(np.prod(shape))))
+    return samples.reshape(*images.shape[:-2], -1).to(images.device)
+
+
+def _adjoint(y: Tensor, positions: np.ndarray, shape: tuple[int, int]) -> Tensor:
+    flat = _array(y).reshape(-1, y.shape[-1])
+    images = finufft.nufft2d1(
+        *_radians(positions, shape), flat, shape, eps=ACCURACY, isign=1, nthreads=1
+    )
+    scaled = torch.from_numpy(images / np.float32(np.sqrt(np.prod(shape))))
+    return scaled.reshape(*y.shape[:-1], *shape).to(y.device)

@@ -1,0 +1,179 @@
+"""Parallel-beam CT: line integrals by Joseph's method, as a sparse matrix, and its transpose."""
+
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from scipy import sparse
+from torch import Tensor
+
+from bench.errors import UserError
+from bench.physics.base import Physics, Size, full_precision
+
+Filter = Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"]
+
+# The sparse product is summed in an order that depends on the number of its columns.
+COLUMNS = 8
+
+
+class ParallelBeam(Physics):
+    """Sinograms of shape (b, 1, detectors, views) from views spread evenly over half a turn.
+
+    Lengths are measured in units of the image's longer side; detectors are a pixel wide and see
+    all of the image, corners included.
+
+    Args:
+        level: see the subclass.
+        image_size: pixels along each side, or (height, width).
+        views: number of directions.
+        noise_variance: of the noise added to the line integrals.
+        filter: window of the ramp filter of `A_dagger`.
+    """
+
+    def __init__(
+        self, level: float, image_size: Size, views: int, noise_variance: float, filter: Filter
+    ):
+        super().__init__(level, image_size, noise_variance)
+        if views < 1:
+            raise UserError(f"{self.name}: views {views} is below 1")
+        self.views = views
+        self.filter: Filter = filter
+
+    @full_precision
+    def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 d v"]:
+        """Integrate along the rays.
+
+        Raises:
+            ValueError: images of another size than the physics was made for.
+        """
+        if tuple(x.shape[-2:]) != self.shape:
+            raise ValueError(f"{self.name}: made for {self.shape}, not {tuple(x.shape[-2:])}")
+        forward, transposed = system_matrix(self.shape, self.views, str(x.device))
+        rays = _Product.apply(x.flatten(1).T, forward, transposed)
+        return rays.T.reshape(len(x), 1, detectors(self.shape), self.views)
+
+    @full_precision
+    def A_adjoint(self, y: Float[Tensor, "b 1 d v"]) -> Float[Tensor, "b 1 h w"]:
+        """Smear each ray's value back over its pixels: the transposed matrix."""
+        forward, transposed = system_matrix(self.shape, self.views, str(y.device))
+        pixels = _Product.apply(y.flatten(1).T, transposed, forward)
+        return pixels.T.reshape(len(y), 1, *self.shape)
+
+    @full_precision
+    def A_dagger(self, y: Float[Tensor, "b 1 d v"]) -> Float[Tensor, "b 1 h w"]:
+        """Filtered back-projection (Kak and Slaney, 1988, chapter 3)."""
+        count = y.shape[-2]
+        response = ramp(count, self.filter).to(y.device)[:, None]
+        spectrum = torch.fft.rfft(y, n=2 * (len(response) - 1), dim=-2) * response
+        filtered = torch.fft.irfft(spectrum, dim=-2)[..., :count, :]
+        side = max(self.shape)
+        return self.A_adjoint(filtered) * (np.pi * side**2 / self.views)
+
+
+def detectors(shape: tuple[int, int]) -> int:
+    """Count the detectors that see all of an image."""
+    return int(np.ceil(np.hypot(*shape)))
+
+
+@lru_cache(maxsize=4)
+def system_matrix(shape: tuple[int, int], views: int, device: str) -> tuple[Tensor, Tensor]:
+    """Give the matrix from pixels to rays and its transpose, both compressed by rows."""
+    parts = list(_joseph(shape, views))
+    rays, pixels, lengths = (np.concatenate(values) for values in zip(*parts, strict=True))
+    size = (detectors(shape) * views, shape[0] * shape[1])
+    matrix = sparse.csr_matrix((lengths.astype(np.float32), (rays, pixels)), shape=size)
+    return _to_torch(matrix, device), _to_torch(matrix.T.tocsr(), device)
+
+
+def _to_torch(matrix: sparse.csr_matrix, device: str) -> Tensor:
+    starts, columns = (
+        torch.from_numpy(part.astype(np.int32)) for part in (matrix.indptr, matrix.indices)
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        compressed = torch.sparse_csr_tensor(
+            starts, columns, torch.from_numpy(matrix.data), matrix.shape, check_invariants=False
+        )
+    return compressed.to(device)
+
+
+def _joseph(
+    shape: tuple[int, int], views: int
+) -> Iterator[tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]]:
+    """Yield, for each view, ray, pixel and weight of every pixel that a ray meets.
+
+    A ray crosses rows (or columns, whichever it crosses more steeply); at each it takes the two
+    nearest pixels, linearly interpolated: Joseph, IEEE TMI 1, 1982.
+    """
+    height, width = shape
+    count = detectors(shape)
+    offset = np.arange(count) - (count - 1) / 2
+    side = max(shape)
+    for view in range(views):
+        cosine, sine = np.cos(np.pi * view / views), np.sin(np.pi * view / views)
+        # The ray at s: x cos + y sin = s, x to the right, y up.
+        steep = abs(cosine) >= abs(sine)
+        steps = np.arange(height if steep else width)
+        if steep:
+            y = (height - 1) / 2 - steps
+            across = (offset[:, None] - y * sine) / cosine + (width - 1) / 2
+        else:
+            x = steps - (width - 1) / 2
+            across = (height - 1) / 2 - (offset[:, None] - x * cosine) / sine
+        step_length = 1 / max(abs(cosine), abs(sine)) / side
+        limit = width if steep else height
+        below = np.floor(across).astype(np.int64)
+        for near, weight in ((below, below + 1 - across), (below + 1, across - below)):
+            detector, step = np.nonzero((near >= 0) & (near < limit) & (weight > 0))
+            other = near[detector, step]
+            pixel = step * width + other if steep else other * width + step
+            yield detector * views + view, pixel, weight[detector, step] * step_length
+
+
+@lru_cache(maxsize=16)
+def ramp(count: int, window: Filter) -> Float[Tensor, " frequencies"]:
+    """Give the frequency response of the band-limited ramp, at detectors a pixel apart.
+
+    It is the transform of the ramp's own samples, which keeps the mean right (Kak and Slaney,
+    equation 61); padded so that filtering does not wrap around.
+    """
+    size = 1 << int(np.ceil(np.log2(2 * count)))
+    place = np.minimum(np.arange(size), size - np.arange(size))
+    samples = np.zeros(size)
+    odd = place % 2 == 1
+    samples[odd] = -1 / (np.pi * place[odd]) ** 2
+    samples[0] = 0.25
+    frequency = np.fft.rfftfreq(size)
+    windows = {
+        "ramp": np.ones_like(frequency),
+        "shepp-logan": np.sinc(frequency),
+        "cosine": np.cos(np.pi * frequency),
+        "hamming": 0.54 + 0.46 * np.cos(2 * np.pi * frequency),
+        "hann": 0.5 + 0.5 * np.cos(2 * np.pi * frequency),
+    }
+    return torch.from_numpy((np.fft.rfft(samples).real * windows[window]).astype(np.float32))
+
+
+class _Product(torch.autograd.Function):
+    """Sparse matrix times columns, differentiable in the columns by the transpose at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, columns: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+        ctx.matrices = transposed, matrix
+        return _product(matrix, columns)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _product(ctx.matrices[0], grads[0]), None, None
+
+
+def _product(matrix: Tensor, columns: Tensor) -> Tensor:
+    """Multiply a fixed number of columns at a time, so that a batch changes no bit of an image."""
+    total = columns.shape[1]
+    padded = torch.nn.functional.pad(columns.float(), (0, -total % COLUMNS))
+    parts = [matrix @ part.contiguous() for part in padded.split(COLUMNS, dim=1)]
+    return torch.cat(parts, dim=1)[:, :total]

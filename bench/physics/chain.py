@@ -1,0 +1,94 @@
+"""Several degradations one after the other: y = A_n(... A_2(A_1 x + n_1) + n_2 ...) + n_n."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from bench import physics
+from bench.errors import UserError
+from bench.physics.base import Physics, Size
+
+# What MedRecon-ARU's code does, whose text says noise of variance 0.5: a 15x15 Gaussian (OpenCV's
+# sigma for that size), and 5 % salt and pepper.
+MEDRECON = (
+    {"name": "gaussian_blur", "level": 2.6, "kernel_size": 15, "noise_variance": 0.0},
+    {"name": "salt_pepper_noise"},
+)
+
+
+class Chain(Physics):
+    """Degradations in order, each with its own noise; only the last may leave the image domain.
+
+    Args:
+        level: level of the one step that states none.
+        image_size: pixels along each side, or (height, width).
+        steps: `name`, `level` and options of each degradation; one of them without its level.
+    """
+
+    unit = "level of the step that states none"
+    levels = (1e-6, 1e9)
+    presets = (0.02, 0.05, 0.2)
+
+    def __init__(
+        self, level: float, image_size: Size, *, steps: Sequence[dict[str, Any]] = MEDRECON
+    ):
+        super().__init__(level, image_size)
+        without = [step for step in steps if "level" not in step]
+        if len(without) != 1:
+            raise UserError(
+                f"{self.name}: exactly one of its steps takes the level and states none itself; "
+                f"here {len(without)} of {len(steps)} do"
+            )
+        self.steps: list[Physics] = []
+        image = torch.zeros(1, 1, *self.shape)
+        for step in steps:
+            if image.ndim != 4 or image.is_complex() or image.shape[1] != 1:
+                raise UserError(
+                    f"{self.name}: {self.steps[-1].name} leaves the image domain; it must come last"
+                )
+            options = {"level": level, **step}
+            if "name" not in options:
+                raise UserError(f"{self.name}: a step has no name: {step!r}")
+            size = (image.shape[-2], image.shape[-1])
+            self.steps.append(physics.create(image_size=size, **options))
+            image = self.steps[-1].A(image)
+        self._tell_of_later_noise()
+
+    def _tell_of_later_noise(self) -> None:
+        """Let every step know how much noise its measurement has when it comes back."""
+        variance = 0.0
+        for step in reversed(self.steps):
+            variance += step.noise_std**2
+            step.total_noise_variance = variance
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the last step's noise."""
+        return self.steps[-1].noise_std
+
+    def A(self, x: Float[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b ..."]:
+        """Apply every step's operator."""
+        for step in self.steps:
+            x = step.A(x)
+        return x
+
+    def A_adjoint(self, y: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b 1 h w"]:
+        """Apply every step's adjoint, the last one first."""
+        for step in reversed(self.steps):
+            y = step.A_adjoint(y)
+        return y
+
+    def A_dagger(self, y: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b 1 h w"]:
+        """Apply every step's estimate, the last one first."""
+        for step in reversed(self.steps):
+            y = step.A_dagger(y)
+        return y
+
+    def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Shaped[Tensor, "b ..."]:
+        """Apply every step with its noise; steps of one name have noise of their own."""
+        for number, step in enumerate(self.steps):
+            x = step.measure(x, [f"{id_}/{number}" for id_ in ids])
+        return x

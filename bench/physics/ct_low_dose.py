@@ -1,0 +1,65 @@
+"""Low-dose CT: k ~ Poisson(level exp(-opacity R x)), y = -log(k / level) / opacity."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from bench.physics._parallel_beam import Filter, ParallelBeam
+from bench.physics.base import Size
+
+FEWEST = 0.5  # stands for a count of 0, whose logarithm there is none of
+
+
+class CTLowDose(ParallelBeam):
+    """Parallel-beam CT with few photons; y estimates the line integrals R x.
+
+    Args:
+        level: photons per ray before the patient; fewer are harder.
+        image_size: pixels along each side, or (height, width).
+        views: number of views, spread evenly over half a turn.
+        opacity: attenuation along a whole side of white: exp(-4) of the photons pass it.
+        filter: window of the ramp filter of `A_dagger`.
+    """
+
+    unit = "number of photons per ray"
+    levels = (10.0, 1e9)
+    presets = (1e5, 1e4, 1e3)
+
+    def __init__(
+        self,
+        level: float,
+        image_size: Size,
+        *,
+        views: Annotated[int, Field(ge=1)] = 180,
+        opacity: Annotated[float, Field(gt=0)] = 4.0,
+        filter: Filter = "ramp",
+    ):
+        super().__init__(level, image_size, views, 0.0, filter)
+        self.opacity = opacity
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of y at a line integral of half a white side (delta method)."""
+        return (self.level * torch.tensor(-0.5 * self.opacity).exp().item()) ** -0.5 / self.opacity
+
+    def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Float[Tensor, "b 1 d v"]:
+        """Measure images on the CPU.
+
+        Photons are drawn one after the other; were their expectations to differ in the last bit,
+        as they do between devices, all later ones would be others.
+        """
+        return super().measure(x.cpu(), ids).to(x.device)
+
+    def add_noise(
+        self, y: Float[Tensor, "b 1 d v"], noise: Sequence[torch.Generator]
+    ) -> Float[Tensor, "b 1 d v"]:
+        """Count photons and take the logarithm."""
+        expected = self.level * torch.exp(-self.opacity * y)
+        counts = torch.stack(
+            [torch.poisson(rate, draw) for rate, draw in zip(expected, noise, strict=True)]
+        )
+        return -torch.log(counts.clamp(min=FEWEST) / self.level) / self.opacity

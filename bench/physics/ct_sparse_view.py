@@ -1,0 +1,31 @@
+"""Sparse-view CT: y = R x + n, the Radon transform R in few directions."""
+
+from bench.physics._parallel_beam import Filter, ParallelBeam
+from bench.physics.base import Size
+
+
+class CTSparseView(ParallelBeam):
+    """Parallel-beam CT from few views.
+
+    Args:
+        level: number of views, spread evenly over half a turn.
+        image_size: pixels along each side, or (height, width).
+        noise_variance: of the noise added to the line integrals, which are in units of the
+            image's side: a white image has line integrals of 1.
+        filter: window of the ramp filter of `A_dagger`.
+    """
+
+    unit = "number of views"
+    levels = (1, 2048)
+    presets = (90, 45, 20)
+    whole = True
+
+    def __init__(
+        self,
+        level: float,
+        image_size: Size,
+        *,
+        noise_variance: float = 1e-5,
+        filter: Filter = "ramp",
+    ):
+        super().__init__(level, image_size, int(level), noise_variance, filter)

@@ -1,0 +1,131 @@
+"""Undersampled Cartesian MRI: y_c = M F(S_c x) + M n, M a mask, F the unitary Fourier transform."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from jaxtyping import Bool, Complex64
+from pydantic import Field
+from torch import Tensor
+
+from bench.physics._coils import espirit
+from bench.physics._masks import Pattern, default_centre, sample
+from bench.physics._mri import MRI, Coils
+from bench.physics.base import Size
+
+AXES = (-2, -1)
+
+
+class MRICartesian(MRI):
+    """Fourier samples on a part of the Cartesian grid, DC in the middle, 0 where none is taken.
+
+    Lines are columns, as in fastMRI. ReconResNet's patterns are `equispaced` at level 4 with
+    `centre_fraction: 0`, and `gaussian1d` or `gaussian2d` at levels 20, 10, 6.667 and 3.333, which
+    measure 5, 10, 15 and 30 %.
+
+    Args:
+        level: acceleration, all positions divided by measured ones.
+        image_size: pixels along each side, or (height, width); any is accepted.
+        mask: `equispaced`, `random` or `gaussian1d` lines; `gaussian2d` or `poisson_disc` points.
+        centre_fraction: fraction of all positions in the fully sampled centre; default: 0.32 /
+            level, which is fastMRI's.
+        coils: number of simulated coils.
+        noise_variance: of the real and of the imaginary part of each sample.
+    """
+
+    unit = "acceleration (all k-space positions / measured ones)"
+    levels = (1.0, 64.0)
+    presets = (2.0, 4.0, 8.0)
+
+    def __init__(
+        self,
+        level: float,
+        image_size: Size,
+        *,
+        mask: Pattern = "equispaced",
+        centre_fraction: Annotated[float, Field(ge=0, le=1)] | None = None,
+        coils: Coils = 1,
+        noise_variance: float = 1e-4,
+    ):
+        super().__init__(level, image_size, coils, noise_variance)
+        self.pattern: Pattern = mask
+        self.centre_fraction = default_centre(level) if centre_fraction is None else centre_fraction
+        self.acquired: Tensor | None = None
+        self.sampled(self.shape)  # refuse now what cannot be drawn
+
+    @property
+    def mask(self) -> Bool[Tensor, "1 1 h w"]:
+        """True at the measured positions."""
+        return self.sampled(self.shape)[None, None]
+
+    def sampled(self, shape: tuple[int, int]) -> Bool[Tensor, "h w"]:
+        """Give the mask for k-space of any shape."""
+        mask = sample(self.pattern, shape, self.level, self.centre_fraction)
+        return mask if self.acquired is None else mask & self.acquired
+
+    def encode(self, images: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b coils h w"]:
+        """Transform each coil's image, and keep the measured positions."""
+        return self.keep(fourier(images))
+
+    def decode(
+        self, y: Complex64[Tensor, "b coils h w"], weighted: bool = False
+    ) -> Complex64[Tensor, "b coils h w"]:
+        """Transform back; all samples cover the same area, so that weights change nothing."""
+        return inverse_fourier(self.keep(y))
+
+    def keep(self, kspace: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b coils h w"]:
+        """Set to 0 what is not measured; a product would leave negative zeros behind."""
+        mask = self.sampled((kspace.shape[-2], kspace.shape[-1])).to(kspace.device)
+        return torch.where(mask, kspace, 0)
+
+    def add_noise(
+        self, y: Complex64[Tensor, "b coils h w"], noise: Sequence[torch.Generator]
+    ) -> Complex64[Tensor, "b coils h w"]:
+        """Add noise to the measured positions."""
+        return self.keep(super().add_noise(y, noise))
+
+
+def fourier(images: Complex64[Tensor, "*b h w"]) -> Complex64[Tensor, "*b h w"]:
+    """Transform with unitary scaling, the origin in the middle on both sides."""
+    shifted = torch.fft.ifftshift(images, AXES)
+    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), AXES)
+
+
+def inverse_fourier(kspace: Complex64[Tensor, "*b h w"]) -> Complex64[Tensor, "*b h w"]:
+    """Undo `fourier`."""
+    shifted = torch.fft.ifftshift(kspace, AXES)
+    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), AXES)
+
+
+def measured(
+    kspace: Complex64[Tensor, "coils h w"],
+    level: float,
+    *,
+    mask: Pattern = "equispaced",
+    centre_fraction: float | None = None,
+    calibration: int = 24,
+) -> tuple[MRICartesian, Complex64[Tensor, "1 coils h w"]]:
+    """Make the physics of k-space that a scanner measured, and undersample it.
+
+    Args:
+        kspace: with DC in the middle; positions where every coil is 0 count as not acquired.
+        level: acceleration; 1 keeps all that was acquired.
+        mask: see `MRICartesian`.
+        centre_fraction: see `MRICartesian`.
+        calibration: side of the fully sampled centre, from which ESPIRiT estimates the maps.
+
+    Returns:
+        the physics, whose images are complex, and y, whose noise is the scanner's own.
+
+    Raises:
+        UserError: SigPy is not installed, or an acceleration that cannot be drawn.
+    """
+    shape = (kspace.shape[-2], kspace.shape[-1])
+    physics = MRICartesian(
+        level, shape, mask=mask, centre_fraction=0 if level == 1 else centre_fraction,
+        coils=len(kspace), noise_variance=0,
+    )  # fmt: skip
+    physics.maps = espirit(kspace.cpu().numpy(), calibration)
+    physics.acquired = (kspace != 0).any(0).cpu()
+    physics.complex_image = True
+    return physics, physics.keep(kspace[None])

@@ -1,0 +1,103 @@
+"""Super-resolution: y is the image with fewer pixels, by one of three named downsamplers.
+
+All three are separable, y = R x C^T with a matrix for the rows and one for the columns, so that
+the adjoint R^T y C is exact.
+"""
+
+import math
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from scipy.signal import resample
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from bench.errors import UserError
+from bench.physics.base import Physics, Size, full_precision
+
+Downsampler = Literal["bicubic", "area", "kspace_crop"]
+
+
+class SuperResolution(Physics):
+    """Downsampling by a whole factor.
+
+    Args:
+        level: factor along each side.
+        image_size: pixels along each side of the full image, or (height, width). A side that the
+            factor does not divide is rounded up: 33 pixels become 17.
+        downsampler: `bicubic` (antialiased, as PIL and PyTorch resize), `area` (mean of a square
+            of pixels) or `kspace_crop` (the centre of k-space, as a scanner acquires it).
+        noise_variance: of the noise added to the small image.
+    """
+
+    unit = "factor along each side"
+    levels = (2, 16)
+    presets = (2, 4, 8)
+    whole = True
+
+    def __init__(
+        self,
+        level: float,
+        image_size: Size,
+        *,
+        downsampler: Downsampler = "bicubic",
+        noise_variance: float = 0.0,
+    ):
+        super().__init__(level, image_size, noise_variance)
+        self.factor = int(level)
+        self.downsampler: Downsampler = downsampler
+        if min(self.shape) < 2 * self.factor:
+            raise UserError(
+                f"{self.name}: level {level:g} leaves less than 2 pixels of {min(self.shape)}"
+            )
+
+    @full_precision
+    def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 hs ws"]:
+        """Downsample."""
+        rows, columns = (self._matrix(n).to(x) for n in x.shape[-2:])
+        return rows @ x @ columns.T
+
+    @full_precision
+    def A_adjoint(self, y: Float[Tensor, "b 1 hs ws"]) -> Float[Tensor, "b 1 h w"]:
+        """Apply the transposed matrices."""
+        rows, columns = (self._matrix(n).to(y) for n in self._full(y))
+        return rows.T @ y @ columns
+
+    @full_precision
+    def A_dagger(self, y: Float[Tensor, "b 1 hs ws"]) -> Float[Tensor, "b 1 h w"]:
+        """Enlarge: bicubic interpolation, or zero-filling of k-space for `kspace_crop`."""
+        size = self._full(y)
+        if self.downsampler != "kspace_crop":
+            return interpolate(y, size, mode="bicubic")
+        rows, columns = (
+            sinc_matrix(small, full).to(y) for small, full in zip(y.shape[-2:], size, strict=True)
+        )
+        return rows @ y @ columns.T
+
+    def _matrix(self, full: int) -> Float[Tensor, "small full"]:
+        return matrix(self.downsampler, full, math.ceil(full / self.factor))
+
+    def _full(self, y: Float[Tensor, "b 1 hs ws"]) -> tuple[int, int]:
+        """Give the size of the image of which y is the measurement."""
+        small = tuple(math.ceil(n / self.factor) for n in self.shape)
+        if tuple(y.shape[-2:]) == small:
+            return self.shape
+        return y.shape[-2] * self.factor, y.shape[-1] * self.factor
+
+
+@lru_cache(maxsize=16)
+def matrix(downsampler: Downsampler, full: int, small: int) -> Float[Tensor, "small full"]:
+    """Give the matrix that downsamples a line of `full` pixels to `small`."""
+    if downsampler == "kspace_crop":
+        return sinc_matrix(full, small)
+    unit = torch.eye(full, dtype=torch.float64)[None, None]
+    mode = {"mode": "bicubic", "antialias": True} if downsampler == "bicubic" else {"mode": "area"}
+    return interpolate(unit, (small, full), **mode)[0, 0].float()
+
+
+@lru_cache(maxsize=16)
+def sinc_matrix(before: int, after: int) -> Float[Tensor, "after before"]:
+    """Give the matrix that crops or zero-fills a line's Fourier transform, keeping its mean."""
+    return torch.from_numpy(resample(torch.eye(before).double().numpy(), after, axis=0)).float()
