@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.errors import UserError
 
-DISTANCE = 1.5  # of the coils from the centre, in units of half the image's side
+DISTANCE = 2.0  # of the coils from the centre, in units of half the image's side
 
 
 @lru_cache(maxsize=16)

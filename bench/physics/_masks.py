@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from bench.errors import UserError
@@ -23,6 +23,8 @@ Pattern = Literal["equispaced", "random", "gaussian1d", "gaussian2d", "poisson_d
 # Standard deviation of the Gaussian densities, as a fraction of the side.
 SPREAD = 0.2
 BISECTIONS = 12
+# Distance of Poisson-disc samples in the middle, in grid cells; below 1 it is nearly full there.
+CLOSEST = 0.5
 
 
 def default_centre(acceleration: float) -> float:
@@ -125,31 +127,38 @@ def _without_replacement(
 def _poisson_disc(
     centre: Bool[np.ndarray, "h w"], extra: int, rng: np.random.Generator
 ) -> Bool[np.ndarray, "h w"]:
-    """Throw darts that keep a distance of 1 + slope r from each other, r the radius.
+    """Throw darts that keep a distance of a + slope r from each other, r the radius.
 
-    Variable-density Poisson-disc sampling (Lustig and Pauly, MRM 2010). The slope is found by
-    bisection; the few darts too many are drawn and taken away.
+    Variable-density Poisson-disc sampling (Lustig and Pauly, MRM 2010). Darts land anywhere within
+    a grid cell, lest the grid show. The slope is found by bisection; the few darts too many are
+    drawn and taken away.
     """
     radius = _radius(centre.shape)
     order = rng.permutation(centre.size)
+    spots = np.indices(centre.shape) + rng.random((2, *centre.shape))
     low, high = 0.0, float(max(centre.shape))
     for _ in range(BISECTIONS):
         slope = (low + high) / 2
-        if len(_darts(centre, 1 + slope * radius, order, extra)) >= extra:
+        if len(_darts(centre, CLOSEST + slope * radius, order, spots, extra)) >= extra:
             low = slope
         else:
             high = slope
-    darts = _darts(centre, 1 + low * radius, order, centre.size)
+    darts = _darts(centre, CLOSEST + low * radius, order, spots, centre.size)
+    # The densest darts may be too few, at an acceleration near 1: the rest lands anywhere.
+    others = np.setdiff1d(order[~centre.flat[order]], darts)
     mask = centre.copy()
-    mask.flat[rng.permutation(darts)[:extra]] = True
+    mask.flat[np.concatenate([rng.permutation(darts), rng.permutation(others)])[:extra]] = True
     return mask
 
 
 def _darts(
-    centre: Bool[np.ndarray, "h w"], distance: Float64[np.ndarray, "h w"],
-    order: np.ndarray, enough: int,
-) -> list[int]:  # fmt: skip
-    """Accept positions in the given order, each unless an accepted one keeps it off."""
+    centre: Bool[np.ndarray, "h w"],
+    distance: Float64[np.ndarray, "h w"],
+    order: Int64[np.ndarray, " n"],
+    spots: Float64[np.ndarray, "2 h w"],
+    enough: int,
+) -> Int64[np.ndarray, " darts"]:
+    """Accept cells in the given order, each unless an accepted one keeps its spot off."""
     width = centre.shape[1]
     blocked = centre.copy()
     accepted: list[int] = []
@@ -161,18 +170,11 @@ def _darts(
         if len(accepted) > enough:
             break
         reach = distance[row, column]
-        whole = int(reach)
-        top, left = max(row - whole, 0), max(column - whole, 0)
-        near = blocked[top : row + whole + 1, left : column + whole + 1]
-        near |= _disc(reach)[
-            top - row + whole : top - row + whole + near.shape[0],
-            left - column + whole : left - column + whole + near.shape[1],
-        ]
-    return accepted
-
-
-def _disc(reach: float) -> Bool[np.ndarray, "k k"]:
-    """Mark the positions nearer than `reach` to the middle of a square of side 2 int(reach) + 1."""
-    whole = int(reach)
-    offsets = np.arange(-whole, whole + 1) ** 2
-    return offsets[:, None] + offsets < reach**2
+        around = int(reach) + 1
+        near = (
+            slice(max(row - around, 0), row + around + 1),
+            slice(max(column - around, 0), column + around + 1),
+        )
+        down, right = spots[0][near] - spots[0, row, column], spots[1][near] - spots[1, row, column]
+        blocked[near] |= down**2 + right**2 < reach**2
+    return np.array(accepted, dtype=np.int64)

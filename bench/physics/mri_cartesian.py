@@ -122,8 +122,8 @@ def measured(
     """
     shape = (kspace.shape[-2], kspace.shape[-1])
     physics = MRICartesian(
-        level, shape, mask=mask, centre_fraction=0 if level == 1 else centre_fraction,
-        coils=len(kspace), noise_variance=0,
+        level, shape, mask=mask, centre_fraction=0.0 if level == 1 else centre_fraction,
+        coils=len(kspace), noise_variance=0.0,
     )  # fmt: skip
     physics.maps = espirit(kspace.cpu().numpy(), calibration)
     physics.acquired = (kspace != 0).any(0).cpu()
