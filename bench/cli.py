@@ -1,4 +1,4 @@
-"""The command line: run, plan, audit, report, replay."""
+"""The command line: run, plan, audit, degrade, gallery, degradations, report, replay."""
 
 import os
 import platform
@@ -16,9 +16,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import __version__, spec
+from bench import __version__, plugins, spec
 from bench.errors import UserError
-from bench.plugins import defaults_of
 from bench.spec import Benchmark, MethodSpec
 
 DEFAULT_SPEC = Path(__file__).parent / "specs" / "small_data.yaml"
@@ -147,6 +146,76 @@ def audit(
 
 
 @app.command()
+def degrade(
+    path: Annotated[Path, typer.Argument(help="an image, a volume, or a folder of them")],
+    degradation: Annotated[str, typer.Option(help="its name; see `reconbench degradations`")],
+    level: Annotated[float, typer.Option(help="its level")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where pictures go")] = Path("degraded"),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="an option, e.g. mask=poisson_disc"),
+    ] = None,
+    size: Annotated[int, typer.Option(help="pixels along each side", min=16, max=1024)] = 128,
+    count: Annotated[int, typer.Option(help="images to show of those found", min=1)] = 4,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="undersample the file's own k-space")
+    ] = False,
+) -> None:
+    """Show what a degradation does to images: x, y, A_dagger(y) and the mask, as PNG files."""
+    options = dict(_setting(text) for text in settings or [])
+    from bench import gallery
+
+    if measured:
+        gallery.check_cartesian(degradation)
+        results = iter([gallery.degrade_kspace(path, level, **options)])
+    else:
+        results = gallery.degrade(path, degradation, level, size, count, **options)
+    for result in results:
+        file = out / f"{Path(result.id).stem}-{degradation}-{level:g}.png"
+        _save(gallery.montage([result.panels]), file)
+        console.print(
+            f"{file}: A_dagger(y) {result.psnr:.2f} dB, SSIM {result.ssim:.3f}"
+            if result.psnr == result.psnr
+            else f"{file}: no ground truth",
+            markup=False, highlight=False,
+        )  # fmt: skip
+
+
+@app.command("gallery")
+def gallery_command(
+    path: Annotated[
+        Path | None, typer.Argument(help="an image; default: a slice of the brain template")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="a .png")] = Path("degradations.png"),
+    size: Annotated[int, typer.Option(help="pixels along each side", min=16, max=1024)] = 128,
+) -> None:
+    """Draw every degradation at three levels on one page."""
+    from bench import gallery
+
+    _save(gallery.gallery(path, size), out)
+    console.print(str(out), markup=False, highlight=False)
+
+
+@app.command()
+def degradations() -> None:
+    """List the degradations: what their levels count, their range, and their options."""
+    from bench import physics
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for header in ("degradation", "level", "from", "to", "easy, medium, hard", "options"):
+        table.add_column(header)
+    for name in physics.names():
+        kind = physics.find(name)
+        low, high = kind.levels
+        options = plugins.defaults_of(kind, physics.RESERVED)
+        table.add_row(
+            name, kind.unit, f"{low:g}", f"{high:g}", ", ".join(f"{p:g}" for p in kind.presets),
+            ", ".join(f"{key}={value}" for key, value in options.items() if key != "steps"),
+        )  # fmt: skip
+    console.print(table)
+
+
+@app.command()
 def report(folder: Run) -> None:
     """Write the report of a run, finished or not, and print its leaderboard."""
     from bench import report as reports
@@ -247,7 +316,7 @@ def _checked(benchmark: Benchmark) -> Benchmark:
     return benchmark.with_options(
         data.defaults(benchmark.dataset),
         [
-            defaults_of(physics.find(degradation.name), reserved=("level", "image_size"))
+            plugins.defaults_of(physics.find(degradation.name), physics.RESERVED)
             for degradation in benchmark.degradations
         ],
     )
@@ -315,6 +384,14 @@ def _revision() -> str | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _save(picture: Any, file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be written ({error})") from None
 
 
 def _farewell(folder: Path) -> None:

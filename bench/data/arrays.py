@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Complex64, Float32
 
 from bench.data import kspace
 from bench.data.prepare import Unusable, check
@@ -82,17 +82,13 @@ def interpret(array: np.ndarray, name: str, kind: Kind = "auto", axes: str = "au
     if array.dtype.kind not in "uifc":
         raise Unusable(f"holds {array.dtype} in {name!r}: no images")
     in_kspace = kind == "kspace" or (kind == "auto" and bool(KSPACE_NAME.search(name)))
-    if in_kspace and not np.iscomplexobj(array) and array.ndim > 2 and array.shape[-1] == 2:
-        array = array[..., 0] + 1j * array[..., 1]
     if np.iscomplexobj(array) and not in_kspace and kind == "auto":
         raise Unusable(
             f"is complex in {name!r}: say with dataset.kind whether it is `kspace`, or an `image` "
             "whose magnitude is wanted"
         )
     if in_kspace:
-        if not np.iscomplexobj(array):
-            raise Unusable(f"is real in {name!r}, and k-space is complex; see dataset.kind")
-        coils = _ordered(array, axes, True).astype(np.complex64)
+        coils = kspace_of(array, name, axes)
         badge, reason = kspace.provenance(coils)
         return Stack(kspace.magnitude(coils), badge, reason)
     images = _ordered(np.abs(array) if np.iscomplexobj(array) else array, axes, False)
@@ -102,6 +98,21 @@ def interpret(array: np.ndarray, name: str, kind: Kind = "auto", axes: str = "au
         values = np.ascontiguousarray(images[:, 0], dtype=np.float32)
     check(values)
     return Stack(values, "processed")
+
+
+def kspace_of(
+    array: np.ndarray, name: str, axes: str = "auto"
+) -> Complex64[np.ndarray, "slices coils h w"]:
+    """Turn an array into k-space of slices and coils; see `interpret`.
+
+    Raises:
+        Unusable: a real array, or a wrong rank.
+    """
+    if not np.iscomplexobj(array) and array.ndim > 2 and array.shape[-1] == 2:
+        array = array[..., 0] + 1j * array[..., 1]
+    if not np.iscomplexobj(array):
+        raise Unusable(f"is real in {name!r}, and k-space is complex; see dataset.kind")
+    return _ordered(array, axes, True).astype(np.complex64)
 
 
 def _ordered(array: np.ndarray, axes: str, in_kspace: bool) -> np.ndarray:

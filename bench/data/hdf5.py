@@ -73,9 +73,9 @@ def read(
 def _read_one(
     file: Path, name: str, key: str | None, kind: Kind, axes: str, prepare: Preparation
 ) -> list[Slice]:
-    with _opened(file) as (arrays, attributes):
+    with opened(file) as (arrays, attributes):
         chosen = choose(arrays, key)
-        array = _values(arrays[chosen])
+        array = values_of(arrays[chosen])
         # fastMRI's single-coil k-space has slices where other files have coils.
         if axes == "auto" and "acquisition" in attributes and array.ndim == 3:
             axes = "shw"
@@ -87,24 +87,24 @@ def _read_one(
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+def opened(file: Path) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
     """Open a file; give its arrays by name (`group/name`), and its attributes."""
     if file.suffix.lower() == ".mat" and not h5py.is_hdf5(file):
         found = scipy.io.loadmat(file)  # MATLAB's own format, before version 7.3
         yield {k: v for k, v in found.items() if isinstance(v, np.ndarray)}, {}
         return
-    with h5py.File(file) as opened:
+    with h5py.File(file) as content:
         arrays: dict[str, Any] = {}
 
         def note(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset) and not name.startswith("#"):
                 arrays[name] = item
 
-        opened.visititems(note)
-        yield arrays, dict(opened.attrs)
+        content.visititems(note)
+        yield arrays, dict(content.attrs)
 
 
-def _values(array: Any) -> np.ndarray:
+def values_of(array: Any) -> np.ndarray:
     """Read an array; MATLAB's complex numbers and its order of axes are turned into NumPy's."""
     values = np.asarray(array[()])
     if values.dtype.names == ("real", "imag"):

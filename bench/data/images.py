@@ -37,13 +37,13 @@ def read(
     subject_csv: str | None = None,
     fit: Fit = "pad",
 ) -> Dataset:
-    """Read every image below a folder.
+    """Read an image, or every image below a folder.
 
     Colour becomes grey (BT.601 luma), transparency is dropped. Grey values are divided by the
     file's full scale: 255, or 65535 for 16 bits.
 
     Args:
-        path: the folder; its sub-folders are read too.
+        path: the file or folder; sub-folders are read too.
         image_size: side of the prepared images, in pixels.
         subject_regex: finds the subject in a file's path below the folder: its first group, or
             the whole match; `^([^/]+)/` takes the first folder.
@@ -56,8 +56,6 @@ def read(
             subject where subjects are given.
     """
     root, files = find(path, "images", SUFFIXES)
-    if files == [Path(str(path))]:
-        raise UserError(f"{path}: is a file; dataset.path names a folder of images")
     subject_of = _subjects(root, subject_regex, subject_csv)
     one = partial(_read_one, size=image_size, fit=fit, subject_of=subject_of)
     slices, skipped = read_files(root, files, one)

@@ -60,13 +60,13 @@ def read(
 def _read_one(
     file: Path, name: str, key: str | None, kind: Kind, axes: str, prepare: Preparation
 ) -> list[Slice]:
-    array, called = _array(file, key)
+    array, called = open_array(file, key)
     stack = interpret(array, called, kind, axes)
     subject = name.rpartition(".")[0]
     return cut(stack.images, name, subject, prepare, badge=stack.badge, reason=stack.reason)
 
 
-def _array(file: Path, key: str | None) -> tuple[np.ndarray, str]:
+def open_array(file: Path, key: str | None) -> tuple[np.ndarray, str]:
     """Load the array of a file, and the name that may tell what it is."""
     loaded = np.load(file, allow_pickle=False)
     if isinstance(loaded, np.ndarray):

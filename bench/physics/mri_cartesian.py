@@ -50,7 +50,7 @@ class MRICartesian(MRI):
         super().__init__(level, image_size, coils, noise_variance)
         self.pattern: Pattern = mask
         self.centre_fraction = default_centre(level) if centre_fraction is None else centre_fraction
-        self.acquired: Tensor | None = None
+        self.fixed: Tensor | None = None
         self.sampled(self.shape)  # refuse now what cannot be drawn
 
     @property
@@ -60,8 +60,9 @@ class MRICartesian(MRI):
 
     def sampled(self, shape: tuple[int, int]) -> Bool[Tensor, "h w"]:
         """Give the mask for k-space of any shape."""
-        mask = sample(self.pattern, shape, self.level, self.centre_fraction)
-        return mask if self.acquired is None else mask & self.acquired
+        if self.fixed is not None:
+            return self.fixed
+        return sample(self.pattern, shape, self.level, self.centre_fraction)
 
     def encode(self, images: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b coils h w"]:
         """Transform each coil's image, and keep the measured positions."""
@@ -109,7 +110,7 @@ def measured(
 
     Args:
         kspace: with DC in the middle; positions where every coil is 0 count as not acquired.
-        level: acceleration; 1 keeps all that was acquired.
+        level: acceleration of what was acquired, zero-padding not counted; 1 keeps all of it.
         mask: see `MRICartesian`.
         centre_fraction: see `MRICartesian`.
         calibration: side of the fully sampled centre, from which ESPIRiT estimates the maps.
@@ -126,6 +127,19 @@ def measured(
         coils=len(kspace), noise_variance=0.0,
     )  # fmt: skip
     physics.maps = espirit(kspace.cpu().numpy(), calibration)
-    physics.acquired = (kspace != 0).any(0).cpu()
+    physics.fixed = _within((kspace != 0).any(0).cpu(), physics)
     physics.complex_image = True
     return physics, physics.keep(kspace[None])
+
+
+def _within(acquired: Bool[Tensor, "h w"], physics: MRICartesian) -> Bool[Tensor, "h w"]:
+    """Draw the mask on the part of k-space around DC that a scanner acquired."""
+    window = []
+    for axis, size in enumerate(acquired.shape):
+        places = torch.nonzero(acquired.any(1 - axis))[:, 0]
+        half = max(size // 2 - int(places.min()), int(places.max()) + 1 - size // 2)
+        window.append(slice(max(size // 2 - half, 0), size // 2 + half))
+    mask = torch.zeros_like(acquired)
+    part = acquired[window[0], window[1]]
+    mask[window[0], window[1]] = physics.sampled((part.shape[0], part.shape[1]))
+    return mask & acquired

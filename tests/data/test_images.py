@@ -97,7 +97,7 @@ def test_nothing_usable_at_the_path(tmp_path: Path) -> None:
     empty.mkdir()
     for path, says in [
         (tmp_path / "none", "no such folder"),
-        (tmp_path / "file.png", "is a file"),
+        (tmp_path / "file.png", "cannot be read"),
         (empty, "no image"),
     ]:
         with pytest.raises(UserError, match=says) as caught:

@@ -1,0 +1,199 @@
+"""Pictures of what a degradation does: x, y, what y shows by itself, and the sampling mask."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Shaped
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from bench import data, metrics, physics
+from bench.data.measured import load_kspace
+from bench.errors import UserError
+from bench.physics import Physics
+from bench.physics.mri_cartesian import MRICartesian, measured
+from bench.plugins import checked_options
+from bench.spec import DatasetSpec
+
+SIDE, SMALL_SIDE = 256, 160  # pixels of a panel; of one in the gallery
+GAP, CAPTION, TEXT = 8, 40, 14
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+DECADES = 4.0  # range of the logarithmic scale of k-space
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A grey picture in [0, 1] with one or two lines of text above it."""
+
+    caption: str
+    image: Float32[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """What became of one image.
+
+    Attributes:
+        id: the image's id.
+        panels: x, y, A_dagger(y) and the mask, as far as they exist.
+        psnr: of A_dagger(y), in dB; NaN where x is unknown.
+        ssim: of A_dagger(y).
+    """
+
+    id: str
+    panels: list[Panel]
+    psnr: float
+    ssim: float
+
+
+def degrade(
+    path: Path, name: str, level: float, image_size: int, count: int, **options: Any
+) -> Iterator[Degraded]:
+    """Measure images at a path.
+
+    Args:
+        path: an image, a volume, or a folder of them.
+        name: the degradation.
+        level: its level.
+        image_size: side to which images are prepared.
+        count: how many images, evenly spread over those found.
+        options: of the degradation.
+
+    Raises:
+        UserError: nothing readable at the path, or an unknown degradation, option or level.
+    """
+    operator = physics.create(name, level, image_size, **options)
+    dataset = data.load(DatasetSpec(path=str(path), image_size=image_size))
+    for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
+        x, id_ = torch.tensor(dataset.images[place])[None], dataset.ids[place]
+        yield _degraded(id_, x, operator.measure(x, [id_]), operator)
+
+
+def degrade_kspace(path: Path, level: float, **options: Any) -> Degraded:
+    """Undersample what a scanner measured; the reference is the image of all of it.
+
+    Args:
+        path: a file with k-space, see `bench.data.measured`.
+        level: acceleration; at 1 nothing is left out, and there is no reference.
+        options: `mask`, `centre_fraction` and `calibration` of `mri_cartesian.measured`.
+
+    Raises:
+        UserError: no k-space at the path, or a wrong option or level.
+    """
+    kspace = torch.from_numpy(load_kspace(path))
+    full, everything = measured(kspace, 1.0)
+    chosen = checked_options("--measured", measured, options, ("kspace", "level"))
+    operator, y = measured(kspace, float(level), **chosen)
+    x = full.A_dagger(everything)
+    truth = None if level == 1 else x / x.max()
+    return _degraded(path.name, truth, y / x.max(), operator)
+
+
+def _degraded(id_: str, x: Tensor | None, y: Tensor, operator: Physics) -> Degraded:
+    """Draw an image's measurement, and score it where the image is known."""
+    start = operator.A_dagger(y)
+    panels = [Panel(f"y\n{'x'.join(map(str, y.shape[1:]))}", picture_of(y, operator))]
+    psnr = ssim = float("nan")
+    words = ""
+    if x is not None:
+        scores = metrics.evaluate(start, x)
+        psnr, ssim = scores["psnr"].item(), scores["ssim"].item()
+        words = f"{psnr:.2f} dB, SSIM {ssim:.3f}"
+        panels.insert(0, Panel("x\n" + "x".join(map(str, x.shape[-2:])), x[0, 0].numpy()))
+    if start.shape != y.shape or not torch.equal(start, y):
+        panels.append(Panel(f"A_dagger(y)\n{words}", start[0, 0].numpy()))
+    if operator.mask is not None:
+        share = operator.mask.float().mean().item()
+        panels.append(Panel(f"mask\n{share:.1%} of the grid", operator.mask[0, 0].float().numpy()))
+    return Degraded(id_, panels, psnr, ssim)
+
+
+def picture_of(y: Shaped[Tensor, "1 ..."], operator: Physics) -> Float32[np.ndarray, "h w"]:
+    """Draw a measurement: an image or sinogram in grey, k-space on a logarithmic scale.
+
+    Of several coils the root of the sum of squares is drawn; non-Cartesian samples stand one
+    readout a row.
+    """
+    if not y.is_complex():
+        plane = y[0, 0].float().numpy()
+        top = max(1.0, float(plane.max())) if operator.shape == plane.shape else float(plane.max())
+        return (plane / (top or 1.0)).clip(0, 1)
+    power = y[0].abs().square().sum(0).sqrt().numpy()
+    if power.ndim == 1:
+        rows = max(1, round(np.sqrt(power.size)))
+        power = np.pad(power, (0, -power.size % rows)).reshape(rows, -1)
+    floor = 10.0**-DECADES * power.max()
+    return (np.log10(np.maximum(power, floor) / floor) / DECADES).astype(np.float32)
+
+
+def montage(rows: Sequence[Sequence[Panel]], side: int = SIDE) -> Image.Image:
+    """Lay panels of `side` pixels out in rows, each with its caption above."""
+    columns = max(len(row) for row in rows)
+    cell = side + GAP
+    page = Image.new("RGB", (columns * cell + GAP, len(rows) * (cell + CAPTION) + GAP), PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT)
+    for i, row in enumerate(rows):
+        for j, panel in enumerate(row):
+            left, top = GAP + j * cell, GAP + i * (cell + CAPTION)
+            draw.multiline_text((left, top), panel.caption, INK, font, spacing=2)
+            page.paste(_fitted(panel.image, side), (left, top + CAPTION))
+    return page
+
+
+def _fitted(image: Float32[np.ndarray, "h w"], side: int) -> Image.Image:
+    """Enlarge a picture into a panel, keeping its aspect ratio and, if small, its pixels."""
+    grey = Image.fromarray((255 * np.nan_to_num(image).clip(0, 1)).round().astype(np.uint8))
+    scale = side / max(grey.size)
+    size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
+    panel = Image.new("L", (side, side), 255)
+    resized = grey.resize(size, how)
+    panel.paste(resized, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return panel
+
+
+def gallery(path: Path | None, image_size: int) -> Image.Image:
+    """Draw every degradation at its three levels on one image: y where it is one, else A_dagger(y).
+
+    Args:
+        path: as for `degrade`; None for a slice of the brain template.
+        image_size: side to which the image is prepared.
+    """
+    dataset = data.load(
+        DatasetSpec(path=str(path), image_size=image_size)
+        if path
+        else DatasetSpec(source="template", image_size=image_size)
+    )
+    x = torch.tensor(dataset.images[:1])
+    rows: list[list[Panel]] = []
+    for name in physics.names():
+        row = [Panel(f"{name}\nx", x[0, 0].numpy())]
+        for level in physics.find(name).presets:
+            operator = physics.create(name, level, image_size)
+            y = operator.measure(x, dataset.ids[:1])
+            start = operator.A_dagger(y)
+            shown, what = (y, "y") if _is_image(y, x) else (start, "A_dagger(y)")
+            psnr = metrics.evaluate(shown, x)["psnr"].item()
+            row.append(Panel(f"level {level:g}\n{what}, {psnr:.1f} dB", shown[0, 0].numpy()))
+        rows.append(row)
+    pairs = [list(chain.from_iterable(rows[i : i + 2])) for i in range(0, len(rows), 2)]
+    return montage(pairs, SMALL_SIDE)
+
+
+def _is_image(y: Tensor, x: Tensor) -> bool:
+    return y.shape == x.shape and not y.is_complex()
+
+
+def check_cartesian(name: str) -> None:
+    """Refuse to undersample measured k-space by anything but a Cartesian mask.
+
+    Raises:
+        UserError: another degradation.
+    """
+    if physics.find(name) is not MRICartesian:
+        raise UserError(f"--measured: k-space is undersampled by mri_cartesian only, not by {name}")
