@@ -128,7 +128,7 @@ def picture_of(y: Shaped[Tensor, "1 ..."], operator: Physics) -> Float32[np.ndar
         rows = max(1, round(np.sqrt(power.size)))
         power = np.pad(power, (0, -power.size % rows)).reshape(rows, -1)
     floor = 10.0**-DECADES * power.max()
-    return (np.log10(np.maximum(power, floor) / floor) / DECADES).astype(np.float32)
+    return (np.log10(np.maximum(power, floor) / floor) / DECADES).clip(0, 1).astype(np.float32)
 
 
 def montage(rows: Sequence[Sequence[Panel]], side: int = SIDE) -> Image.Image:

@@ -47,6 +47,12 @@ def corrupt_folder(folder: Path) -> Path:
         (["--set", "methods=[{name: tv, fixed: {wieght: 1}}]"], "did you mean 'weight'"),
         (["--set", "methods=['my_models:Net']"], "my_models:Net: cannot be imported"),
         (["--set", "n_train=[9999]"], "n_train=9999"),
+        (
+            ["--set", "degradations=[{name: mri_cartesian, levels: [4]}]"],
+            "tv serves Denoising only",
+        ),
+        (["--set", "degradations=[{name: mri_radial, levels: [4.5]}]"], "a whole number"),
+        (["--set", "degradations=[{name: mri_cartesian, levels: [4], mask: x}]"], "mask: Input"),
         (["--out", "s3://bucket/run"], "s3://bucket/run: the run folder must be"),
     ],
 )
@@ -84,6 +90,35 @@ def test_commands_on_a_folder_without_a_run(reconbench, tmp_path: Path, command:
     status, _, errors = reconbench(command, str(tmp_path), *more)
     assert status == 2
     assert "holds no run" in errors
+
+
+def test_a_method_has_no_cells_where_it_does_not_serve(reconbench) -> None:
+    levels = "{name: gaussian_noise, levels: [0.1]}, {name: gaussian_blur, levels: [1, 2]}"
+    status, out, _ = reconbench("plan", "--set", f"degradations=[{levels}]")
+    assert status == 0
+    assert "nlm serves Denoising only: no cells for gaussian_blur" in out
+    counts = {line.split()[0]: line.split()[2] for line in out.splitlines() if "ssical" in line}
+    assert counts == {"degraded": "3", "constant": "3", "tv": "1", "wavelet": "1", "nlm": "1"}
+
+
+def test_degrade_writes_a_picture(reconbench, tmp_path: Path) -> None:
+    Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40)).save(tmp_path / "x.png")
+    words = ["--degradation", "ct_sparse_view", "--level", "20", "--size", "32"]
+    status, out, _ = reconbench("degrade", "x.png", *words, "--set", "filter=hann")
+    assert status == 0
+    assert "degraded/x-ct_sparse_view-20.png: A_dagger(y)" in out
+    assert Image.open(tmp_path / "degraded" / "x-ct_sparse_view-20.png").height > 256
+    status, _, errors = reconbench("degrade", "x.png", *words[:3], "0.5")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "level 0.5 is out of range" in errors
+    status, _, errors = reconbench("degrade", "x.png", *words, "--out", "x.png")
+    assert (status, errors.count("\n")) == (2, 1)
+
+
+def test_degradations_are_listed_with_their_levels(reconbench) -> None:
+    _, out, _ = reconbench("degradations")
+    assert "number of spokes" in out
+    assert "downsampler=bicubic" in out
 
 
 def test_help_names_every_command(reconbench) -> None:

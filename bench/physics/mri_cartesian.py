@@ -1,10 +1,11 @@
 """Undersampled Cartesian MRI: y_c = M F(S_c x) + M n, M a mask, F the unitary Fourier transform."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated
 
 import torch
-from jaxtyping import Bool, Complex64
+from jaxtyping import Bool, Complex64, Complex128, Int64
 from pydantic import Field
 from torch import Tensor
 
@@ -12,8 +13,6 @@ from bench.physics._coils import espirit
 from bench.physics._masks import Pattern, default_centre, sample
 from bench.physics._mri import MRI, Coils
 from bench.physics.base import Size
-
-AXES = (-2, -1)
 
 
 class MRICartesian(MRI):
@@ -82,20 +81,48 @@ class MRICartesian(MRI):
     def add_noise(
         self, y: Complex64[Tensor, "b coils h w"], noise: Sequence[torch.Generator]
     ) -> Complex64[Tensor, "b coils h w"]:
-        """Add noise to the measured positions."""
-        return self.keep(super().add_noise(y, noise))
+        """Add noise to the measured positions; none is drawn for the others."""
+        if not self.noise_variance:
+            return y
+        where = self.sampled((y.shape[-2], y.shape[-1])).to(y.device)
+        noisy = super().add_noise(y[..., where], noise)
+        return torch.zeros_like(y).masked_scatter_(where, noisy)
 
 
 def fourier(images: Complex64[Tensor, "*b h w"]) -> Complex64[Tensor, "*b h w"]:
     """Transform with unitary scaling, the origin in the middle on both sides."""
-    shifted = torch.fft.ifftshift(images, AXES)
-    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), AXES)
+    before, after = _ramps((images.shape[-2], images.shape[-1]), str(images.device))
+    return torch.fft.fft2(images * before, norm="ortho") * after
 
 
 def inverse_fourier(kspace: Complex64[Tensor, "*b h w"]) -> Complex64[Tensor, "*b h w"]:
     """Undo `fourier`."""
-    shifted = torch.fft.ifftshift(kspace, AXES)
-    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), AXES)
+    before, after = _ramps((kspace.shape[-2], kspace.shape[-1]), str(kspace.device))
+    return torch.fft.ifft2(kspace * after.conj(), norm="ortho") * before.conj()
+
+
+@lru_cache(maxsize=16)
+def _ramps(
+    shape: tuple[int, int], device: str
+) -> tuple[Complex64[Tensor, "h w"], Complex64[Tensor, "h w"]]:
+    """Give the phases that move the origin from a corner to the middle, before and after an FFT.
+
+    With c = n // 2, (k - c)(m - c) = k m - k c - c m + c c: as good as rolling the array twice,
+    which takes longer than the FFT.
+    """
+    before = torch.ones(1, 1, dtype=torch.complex128)
+    after = torch.ones(1, 1, dtype=torch.complex128)
+    for axis, size in enumerate(shape):
+        middle = size // 2
+        place = torch.arange(size).view((-1, 1) if axis == 0 else (1, -1))
+        # Whole turns are taken off in whole numbers, before they cost precision.
+        before = before * _turn(place * middle % size, size)
+        after = after * _turn((place * middle - middle**2) % size, size)
+    return before.to(device, torch.complex64), after.to(device, torch.complex64)
+
+
+def _turn(steps: Int64[Tensor, "h w"], size: int) -> Complex128[Tensor, "h w"]:
+    return torch.exp(2j * torch.pi * steps.double() / size)
 
 
 def measured(
