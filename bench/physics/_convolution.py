@@ -43,6 +43,11 @@ class Convolution(Physics):
         damping = max(self.total_noise_variance, LEAST_NOISE) / SIGNAL_POWER
         return _filter(y, transfer.conj() / (transfer.abs().square() + damping))
 
+    def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"]:
+        """Give |H|^2."""
+        transfer = self._transfer(torch.empty(1, 1, *shape))
+        return transfer[:, : shape[1] // 2 + 1].abs().square()
+
     def _transfer(self, like: Float[Tensor, "b 1 h w"]) -> Complex64[Tensor, "h w"]:
         """Give the Fourier transform of the kernel on the grid and device of an image."""
         shape = (like.shape[-2], like.shape[-1])

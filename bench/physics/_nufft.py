@@ -1,5 +1,6 @@
 """Non-Cartesian MRI: Fourier samples anywhere in k-space, by FINUFFT (Barnett et al., 2019)."""
 
+import math
 from abc import abstractmethod
 from functools import cached_property
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import finufft
 import numpy as np
 import torch
-from jaxtyping import Bool, Complex64, Float, Float64
+from jaxtyping import Bool, Complex64, Float, Float64, Shaped
 from torch import Tensor
 
 from bench.physics._mri import MRI
@@ -69,6 +70,26 @@ class NonCartesian(MRI):
         if weighted:
             y = y * self.samples[1].to(y.device)
         return _NufftAdjoint.apply(y, self.samples[0], self.shape)
+
+    def A_normal(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
+        """Apply A^T A, a convolution that does not wrap around, by FFTs of twice the size.
+
+        Fessler et al., IEEE TSP 53, 2005.
+        """
+        kernel = self.kernel.to(x.device)
+        spectra = torch.fft.fft2(self.sensitivities(x) * x, s=kernel.shape) * kernel
+        images = torch.fft.ifft2(spectra)[..., : x.shape[-2], : x.shape[-1]]
+        combined = self._combine(images)
+        return combined if self.complex_image else combined.real
+
+    @cached_property
+    def kernel(self) -> Complex64[Tensor, "h2 w2"]:
+        """The transform of the point response of the trajectory, on twice the grid."""
+        double = (2 * self.shape[0], 2 * self.shape[1])
+        places = self.samples[0] * 2  # in cells of the doubled grid
+        ones = torch.ones(1, 1, len(places), dtype=torch.complex64)
+        response = _adjoint(ones, places, double)[0, 0] * (2 / math.sqrt(math.prod(self.shape)))
+        return torch.fft.fft2(torch.fft.ifftshift(response))
 
 
 class _Nufft(torch.autograd.Function):

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cached_property, wraps
 from types import SimpleNamespace
 from typing import ClassVar, ParamSpec, TypeVar
 
@@ -17,6 +17,7 @@ Size = int | tuple[int, int]
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
+POWER_ITERATIONS = 30
 PROX_STEPS = 50
 PROX_TOLERANCE = 1e-6
 
@@ -121,6 +122,36 @@ class Physics(nn.Module, ABC):
         ]
         return self.add_noise(self.A(x), generators)
 
+    def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"] | None:
+        """Give the eigenvalues of A^T A where the real Fourier transform diagonalises it, or None.
+
+        They stand as `torch.fft.rfft2` orders frequencies, for images of the given shape.
+        """
+        return None
+
+    def A_normal(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
+        """Apply A^T A, on the short way where there is one."""
+        values = None if x.is_complex() else self.spectrum((x.shape[-2], x.shape[-1]))
+        if values is None:
+            return self.A_adjoint(self.A(x))
+        return torch.fft.irfft2(torch.fft.rfft2(x) * values.to(x.device), s=x.shape[-2:])
+
+    def response(self, like: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "h w"]:
+        """Give what A^T A makes of a point, moved to the corner: its kernel if it convolves."""
+        height, width = like.shape[-2:]
+        point = torch.zeros(1, 1, height, width, dtype=like.dtype, device=like.device)
+        point[..., height // 2, width // 2] = 1
+        return self.A_normal(point)[0, 0].roll((-(height // 2), -(width // 2)), (0, 1))
+
+    @cached_property
+    def norm_squared(self) -> float:
+        """The greatest eigenvalue of A^T A, by power iteration, a little rounded up."""
+        x = torch.randn(1, 1, *self.shape, generator=torch.Generator().manual_seed(0))
+        for _ in range(POWER_ITERATIONS):
+            x = self.A_normal(x / x.norm())
+            x = x.real if x.is_complex() else x
+        return 1.01 * x.norm().item()
+
     @property
     def mask(self) -> Bool[Tensor, "1 1 h w"] | None:
         """True where k-space is measured, DC in the middle; None of what measures no k-space."""
@@ -138,7 +169,7 @@ class Physics(nn.Module, ABC):
         """Solve argmin_x gamma/2 |A x - y|^2 + 1/2 |x - z|^2 by conjugate gradients."""
 
         def normal(x: Tensor) -> Tensor:
-            return x + gamma * self.A_adjoint(self.A(x))
+            return x + gamma * self.A_normal(x)
 
         return conjugate_gradients(normal, z + gamma * self.A_adjoint(y), z)
 
@@ -152,6 +183,14 @@ class Denoising(Physics):
     def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Return x."""
         return x
+
+    def A_normal(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Return x."""
+        return x
+
+    def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"]:
+        """Give 1 at every frequency."""
+        return torch.ones(shape[0], shape[1] // 2 + 1)
 
     def A_adjoint(self, y: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Return y."""

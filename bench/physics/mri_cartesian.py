@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Annotated
 
 import torch
-from jaxtyping import Bool, Complex64, Complex128, Int64
+from jaxtyping import Bool, Complex64, Complex128, Float, Int64, Shaped
 from pydantic import Field
 from torch import Tensor
 
@@ -73,6 +73,21 @@ class MRICartesian(MRI):
         """Transform back; all samples cover the same area, so that weights change nothing."""
         return inverse_fourier(self.keep(y))
 
+    def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"] | None:
+        """Give, for one coil and real images, how often a frequency or its mirror is measured."""
+        if self.coils > 1 or self.complex_image:
+            return None
+        return _mirrored(self.sampled(shape))
+
+    def A_normal(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
+        """Apply A^T A without moving the origin back and forth."""
+        shape = (x.shape[-2], x.shape[-1])
+        if self.spectrum(shape) is not None and not x.is_complex():
+            return super().A_normal(x)
+        maps, mask = self.sensitivities(x), torch.fft.ifftshift(self.sampled(shape)).to(x.device)
+        combined = self._combine(torch.fft.ifft2(torch.where(mask, torch.fft.fft2(maps * x), 0)))
+        return combined if self.complex_image else combined.real
+
     def keep(self, kspace: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b coils h w"]:
         """Set to 0 what is not measured; a product would leave negative zeros behind."""
         mask = self.sampled((kspace.shape[-2], kspace.shape[-1])).to(kspace.device)
@@ -99,6 +114,13 @@ def inverse_fourier(kspace: Complex64[Tensor, "*b h w"]) -> Complex64[Tensor, "*
     """Undo `fourier`."""
     before, after = _ramps((kspace.shape[-2], kspace.shape[-1]), str(kspace.device))
     return torch.fft.ifft2(kspace * after.conj(), norm="ortho") * before.conj()
+
+
+def _mirrored(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h wr"]:
+    """Average a mask over k and -k, in the order of `rfft2`: A^T A sees real images so."""
+    corner = torch.fft.ifftshift(mask.float())
+    mirror = corner.flip(0, 1).roll((1, 1), (0, 1))
+    return ((corner + mirror) / 2)[:, : mask.shape[1] // 2 + 1]
 
 
 @lru_cache(maxsize=16)
