@@ -160,25 +160,26 @@ def degrade(
     measured: Annotated[
         bool, typer.Option("--measured", help="undersample the file's own k-space")
     ] = False,
+    method: Annotated[
+        list[str] | None, typer.Option(help="a classical method to try on it; may be repeated")
+    ] = None,
 ) -> None:
     """Show what a degradation does to images: x, y, A_dagger(y) and the mask, as PNG files."""
     options = dict(_setting(text) for text in settings or [])
     from bench import gallery
 
+    gallery.check_methods(method or [], degradation)
     if measured:
         gallery.check_cartesian(degradation)
-        results = iter([gallery.degrade_kspace(path, level, **options)])
+        results = iter([gallery.degrade_kspace(path, level, method or [], **options)])
     else:
-        results = gallery.degrade(path, degradation, level, size, count, **options)
+        results = gallery.degrade(path, degradation, level, size, count, method or [], **options)
     for result in results:
         file = out / f"{Path(result.id).stem}-{degradation}-{level:g}.png"
         _save(gallery.montage([result.panels]), file)
-        console.print(
-            f"{file}: A_dagger(y) {result.psnr:.2f} dB, SSIM {result.ssim:.3f}"
-            if result.psnr == result.psnr
-            else f"{file}: no ground truth",
-            markup=False, highlight=False,
-        )  # fmt: skip
+        console.print(str(file), markup=False, highlight=False)
+        for what, score in result.scores.items():
+            console.print(f"  {what}: {score}", markup=False, highlight=False)
 
 
 @app.command("gallery")
@@ -309,6 +310,7 @@ def _checked(benchmark: Benchmark) -> Benchmark:
         physics.create(
             degradation.name, task.level, benchmark.dataset.image_size, **degradation.options
         )
+    benchmark = _without_absent(benchmark)
     for method in benchmark.methods:
         training.check(method.name, method.fixed)
         methods.space_of(method.name)
@@ -320,6 +322,25 @@ def _checked(benchmark: Benchmark) -> Benchmark:
             for degradation in benchmark.degradations
         ],
     )
+
+
+def _without_absent(benchmark: Benchmark) -> Benchmark:
+    """Leave out, with a line each, the methods whose optional package is not installed."""
+    from bench import methods
+
+    here = []
+    for method in benchmark.methods:
+        extra = methods.lacks(method.name)
+        if extra is None:
+            here.append(method)
+            continue
+        console.print(
+            f"{method.label} is left out: it needs pip install 'reconbench[{extra}]'",
+            markup=False, highlight=False,
+        )  # fmt: skip
+    if not here:
+        raise UserError("methods: none of them is installed (see above)")
+    return benchmark.model_copy(update={"methods": here})
 
 
 def _check_service(method: MethodSpec, benchmark: Benchmark) -> None:

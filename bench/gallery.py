@@ -1,5 +1,6 @@
 """Pictures of what a degradation does: x, y, what y shows by itself, and the sampling mask."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,10 +13,10 @@ from jaxtyping import Float32, Shaped
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from bench import data, metrics, physics
+from bench import data, methods, metrics, physics, training
 from bench.data.measured import load_kspace
 from bench.errors import UserError
-from bench.physics import Physics
+from bench.physics import MRI, Physics
 from bench.physics.mri_cartesian import MRICartesian, measured
 from bench.plugins import checked_options
 from bench.spec import DatasetSpec
@@ -35,24 +36,51 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Score:
+    """How good a reconstruction is.
+
+    Attributes:
+        psnr: in dB.
+        ssim: see `bench.metrics`.
+        residual: |A x_hat - y| / |y|.
+    """
+
+    psnr: float
+    ssim: float
+    residual: float
+
+    def __str__(self) -> str:
+        known = [] if math.isnan(self.psnr) else [f"{self.psnr:.2f} dB, SSIM {self.ssim:.3f}"]
+        if not math.isnan(self.residual):
+            known.append(f"residual {self.residual:.3f}")
+        return ", ".join(known)
+
+
+@dataclass(frozen=True)
 class Degraded:
     """What became of one image.
+
+    Scores are those of A_dagger(y), then of each method; NaN where x is unknown.
 
     Attributes:
         id: the image's id.
         panels: x, y, A_dagger(y) and the mask, as far as they exist.
-        psnr: of A_dagger(y), in dB; NaN where x is unknown.
-        ssim: of A_dagger(y).
+        scores: for "A_dagger(y)" and each method.
     """
 
     id: str
     panels: list[Panel]
-    psnr: float
-    ssim: float
+    scores: dict[str, Score]
 
 
 def degrade(
-    path: Path, name: str, level: float, image_size: int, count: int, **options: Any
+    path: Path,
+    name: str,
+    level: float,
+    image_size: int,
+    count: int,
+    by: Sequence[str] = (),
+    **options: Any,
 ) -> Iterator[Degraded]:
     """Measure images at a path.
 
@@ -62,6 +90,7 @@ def degrade(
         level: its level.
         image_size: side to which images are prepared.
         count: how many images, evenly spread over those found.
+        by: classical methods that reconstruct them, with their defaults.
         options: of the degradation.
 
     Raises:
@@ -71,15 +100,16 @@ def degrade(
     dataset = data.load(DatasetSpec(path=str(path), image_size=image_size))
     for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         x, id_ = torch.tensor(dataset.images[place])[None], dataset.ids[place]
-        yield _degraded(id_, x, operator.measure(x, [id_]), operator)
+        yield _degraded(id_, x, operator.measure(x, [id_]), operator, by)
 
 
-def degrade_kspace(path: Path, level: float, **options: Any) -> Degraded:
+def degrade_kspace(path: Path, level: float, by: Sequence[str] = (), **options: Any) -> Degraded:
     """Undersample what a scanner measured; the reference is the image of all of it.
 
     Args:
         path: a file with k-space, see `bench.data.measured`.
         level: acceleration; at 1 nothing is left out, and there is no reference.
+        by: classical methods that reconstruct it, with their defaults.
         options: `mask`, `centre_fraction` and `calibration` of `mri_cartesian.measured`.
 
     Raises:
@@ -90,27 +120,44 @@ def degrade_kspace(path: Path, level: float, **options: Any) -> Degraded:
     chosen = checked_options("--measured", measured, options, ("kspace", "level"))
     operator, y = measured(kspace, float(level), **chosen)
     x = full.A_dagger(everything)
-    truth = None if level == 1 else x / x.max()
-    return _degraded(path.name, truth, y / x.max(), operator)
+    if level == 1:
+        return _degraded(path.name, None, y, operator, by)
+    top = x.max().item()
+    operator.noise_variance /= top**2
+    return _degraded(path.name, x / top, y / top, operator, by)
 
 
-def _degraded(id_: str, x: Tensor | None, y: Tensor, operator: Physics) -> Degraded:
-    """Draw an image's measurement, and score it where the image is known."""
-    start = operator.A_dagger(y)
+def _degraded(
+    id_: str, x: Tensor | None, y: Tensor, operator: Physics, by: Sequence[str]
+) -> Degraded:
+    """Draw an image's measurement and what is made of it, scored where the image is known."""
     panels = [Panel(f"y\n{'x'.join(map(str, y.shape[1:]))}", picture_of(y, operator))]
-    psnr = ssim = float("nan")
-    words = ""
     if x is not None:
-        scores = metrics.evaluate(start, x)
-        psnr, ssim = scores["psnr"].item(), scores["ssim"].item()
-        words = f"{psnr:.2f} dB, SSIM {ssim:.3f}"
         panels.insert(0, Panel("x\n" + "x".join(map(str, x.shape[-2:])), x[0, 0].numpy()))
-    if start.shape != y.shape or not torch.equal(start, y):
-        panels.append(Panel(f"A_dagger(y)\n{words}", start[0, 0].numpy()))
+    start = operator.A_dagger(y)
+    found = {name: training.reconstruct(methods.create(name), y, operator) for name in by}
+    scores = {"A_dagger(y)": _score(start, x, y, operator)} | {
+        name: _score(answer, x, y, operator) for name, answer in found.items()
+    }
+    for name, answer in {"A_dagger(y)": start, **found}.items():
+        if answer is not start or start.shape != y.shape or not torch.equal(start, y):
+            score = scores[name]
+            words = f"{score.psnr:.2f} dB, SSIM {score.ssim:.3f}" if x is not None else str(score)
+            panels.append(Panel(f"{name}\n{words}", answer[0, 0].abs().numpy()))
     if operator.mask is not None:
         share = operator.mask.float().mean().item()
         panels.append(Panel(f"mask\n{share:.1%} of the grid", operator.mask[0, 0].float().numpy()))
-    return Degraded(id_, panels, psnr, ssim)
+    return Degraded(id_, panels, scores)
+
+
+def _score(answer: Tensor, x: Tensor | None, y: Tensor, operator: Physics) -> Score:
+    residual = ((operator.A(answer) - y).norm() / y.norm()).item()
+    if isinstance(operator, MRI) and operator.complex_image and not answer.is_complex():
+        residual = math.nan  # a magnitude has lost the phase that y has
+    if x is None:
+        return Score(math.nan, math.nan, residual)
+    values = metrics.evaluate(answer.abs() if answer.is_complex() else answer, x)
+    return Score(values["psnr"].item(), values["ssim"].item(), residual)
 
 
 def picture_of(y: Shaped[Tensor, "1 ..."], operator: Physics) -> Float32[np.ndarray, "h w"]:
@@ -187,6 +234,22 @@ def gallery(path: Path | None, image_size: int) -> Image.Image:
 
 def _is_image(y: Tensor, x: Tensor) -> bool:
     return y.shape == x.shape and not y.is_complex()
+
+
+def check_methods(by: Sequence[str], degradation: str) -> None:
+    """Refuse methods that must be trained first, or do not serve the degradation.
+
+    Raises:
+        UserError: naming the method.
+    """
+    for name in by:
+        if methods.is_learned(name) or getattr(methods.find(name), "uses_training_images", True):
+            raise UserError(f"--method {name}: needs training images; run a benchmark instead")
+        if not methods.serves(name, degradation):
+            raise UserError(f"--method {name}: does not serve {degradation}")
+        extra = methods.lacks(name)
+        if extra is not None:
+            raise UserError(f"--method {name}: needs pip install 'reconbench[{extra}]'")
 
 
 def check_cartesian(name: str) -> None:

@@ -185,7 +185,7 @@ def check(method: str, config: Mapping[str, Any]) -> None:
 @torch.no_grad()
 def reconstruct(
     model: nn.Module, y: Shaped[Tensor, "n ..."], physics: Physics
-) -> Float[Tensor, "n 1 h w"]:
+) -> Shaped[Tensor, "n 1 h w"]:
     """Reconstruct measurements a few at a time, in evaluation mode and float32."""
     model.eval()
     return torch.cat([model(part, physics) for part in y.split(CHUNK)])

@@ -106,7 +106,8 @@ def test_degrade_writes_a_picture(reconbench, tmp_path: Path) -> None:
     words = ["--degradation", "ct_sparse_view", "--level", "20", "--size", "32"]
     status, out, _ = reconbench("degrade", "x.png", *words, "--set", "filter=hann")
     assert status == 0
-    assert "degraded/x-ct_sparse_view-20.png: A_dagger(y)" in out
+    assert "degraded/x-ct_sparse_view-20.png" in out
+    assert "A_dagger(y): " in out
     assert Image.open(tmp_path / "degraded" / "x-ct_sparse_view-20.png").height > 256
     status, _, errors = reconbench("degrade", "x.png", *words[:3], "0.5")
     assert (status, errors.count("\n")) == (2, 1)

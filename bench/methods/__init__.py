@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -18,6 +19,7 @@ __all__ = [
     "Reconstructor",
     "create",
     "find",
+    "lacks",
     "names",
     "serves",
     "sizes_of",
@@ -98,6 +100,12 @@ def sizes_of(name: str, sizes: list[int]) -> list[int]:
 def serves(name: str, degradation: str) -> bool:
     """Tell whether a method reconstructs measurements of a degradation."""
     return issubclass(physics.find(degradation), getattr(find(name), "serves", Physics))
+
+
+def lacks(name: str) -> str | None:
+    """Give the extra of ours that installs what a method needs and is not there, or None."""
+    package, extra = getattr(find(name), "requires", None) or (None, "")
+    return extra if package is not None and find_spec(package) is None else None
 
 
 def space_of(name: str, fixed: Mapping[str, Any] | None = None) -> search_spaces.Space:

@@ -20,6 +20,7 @@ class Reconstructor(nn.Module, ABC):
         uses_training_images: whether it is run once per training-set size.
         deterministic: whether every seed gives the same images, so that one refit says all.
         serves: the kind of physics whose measurements it reconstructs.
+        requires: a package that it needs, and the extra of ours that installs it.
         search_space: what the sweep may vary, for a method of a user's own package; a built-in
             method has its file in `search_spaces/` instead.
     """
@@ -27,12 +28,17 @@ class Reconstructor(nn.Module, ABC):
     kind: ClassVar[str]
     uses_training_images: ClassVar[bool] = True
     deterministic: ClassVar[bool] = False
+    requires: ClassVar[tuple[str, str] | None] = None
     serves: ClassVar[type[Physics]] = Physics  # type: ignore[type-abstract]
     search_space: ClassVar[Mapping[str, Mapping[str, Any]] | None] = None
 
     @abstractmethod
-    def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 1 h w"]:
-        """Reconstruct images from their measurements alone."""
+    def forward(self, y: Shaped[Tensor, "b ..."], physics: Any) -> Shaped[Tensor, "b 1 h w"]:
+        """Reconstruct images from measurements alone; the physics is of the kind it `serves`.
+
+        Images are magnitudes, unless the physics is that of measured k-space
+        (`bench.physics.mri_cartesian.measured`), whose images may be complex.
+        """
 
 
 class Classical(Reconstructor):

@@ -5,10 +5,18 @@ from typing import Any
 
 from bench import plugins
 from bench.errors import unknown
+from bench.physics._convolution import Convolution
+from bench.physics._mri import MRI
+from bench.physics._parallel_beam import ParallelBeam
 from bench.physics.base import Denoising, Physics, Size
+from bench.physics.mri_cartesian import MRICartesian
+from bench.physics.super_resolution import SuperResolution
 from bench.plugins import checked_options, class_in
 
-__all__ = ["Denoising", "Physics", "create", "find", "names"]
+__all__ = [
+    "MRI", "Convolution", "Denoising", "MRICartesian", "ParallelBeam", "Physics",
+    "SuperResolution", "create", "find", "names",
+]  # fmt: skip
 
 RESERVED = ("level", "image_size")
 

@@ -65,9 +65,22 @@ class ParallelBeam(Physics):
 
     @full_precision
     def A_dagger(self, y: Float[Tensor, "b 1 d v"]) -> Float[Tensor, "b 1 h w"]:
-        """Filtered back-projection (Kak and Slaney, 1988, chapter 3)."""
+        """Filtered back-projection with the filter of this object."""
+        return self.back_project(y, self.filter)
+
+    @full_precision
+    def back_project(
+        self, y: Float[Tensor, "b 1 d v"], window: Filter, cutoff: float = 1.0
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Filtered back-projection (Kak and Slaney, 1988, chapter 3).
+
+        Args:
+            y: sinograms.
+            window: of the ramp filter.
+            cutoff: the window's width, as a fraction of the highest frequency.
+        """
         count = y.shape[-2]
-        response = ramp(count, self.filter).to(y.device)[:, None]
+        response = ramp(count, window, cutoff).to(y.device)[:, None]
         spectrum = torch.fft.rfft(y, n=2 * (len(response) - 1), dim=-2) * response
         filtered = torch.fft.irfft(spectrum, dim=-2)[..., :count, :]
         side = max(self.shape)
@@ -135,7 +148,7 @@ def _joseph(
 
 
 @lru_cache(maxsize=16)
-def ramp(count: int, window: Filter) -> Float[Tensor, " frequencies"]:
+def ramp(count: int, window: Filter, cutoff: float = 1.0) -> Float[Tensor, " frequencies"]:
     """Give the frequency response of the band-limited ramp, at detectors a pixel apart.
 
     It is the transform of the ramp's own samples, which keeps the mean right (Kak and Slaney,
@@ -147,7 +160,7 @@ def ramp(count: int, window: Filter) -> Float[Tensor, " frequencies"]:
     odd = place % 2 == 1
     samples[odd] = -1 / (np.pi * place[odd]) ** 2
     samples[0] = 0.25
-    frequency = np.fft.rfftfreq(size)
+    frequency = np.fft.rfftfreq(size) / cutoff
     windows = {
         "ramp": np.ones_like(frequency),
         "shepp-logan": np.sinc(frequency),
@@ -155,7 +168,8 @@ def ramp(count: int, window: Filter) -> Float[Tensor, " frequencies"]:
         "hamming": 0.54 + 0.46 * np.cos(2 * np.pi * frequency),
         "hann": 0.5 + 0.5 * np.cos(2 * np.pi * frequency),
     }
-    return torch.from_numpy((np.fft.rfft(samples).real * windows[window]).astype(np.float32))
+    passed = np.where(frequency <= 0.5, windows[window], 0)
+    return torch.from_numpy((np.fft.rfft(samples).real * passed).astype(np.float32))
 
 
 class _Product(torch.autograd.Function):

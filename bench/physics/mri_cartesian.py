@@ -1,5 +1,6 @@
 """Undersampled Cartesian MRI: y_c = M F(S_c x) + M n, M a mask, F the unitary Fourier transform."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated
@@ -13,6 +14,8 @@ from bench.physics._coils import espirit
 from bench.physics._masks import Pattern, default_centre, sample
 from bench.physics._mri import MRI, Coils
 from bench.physics.base import Size
+
+RIM = 0.95  # quantile of the radius beyond which measured k-space counts as noise
 
 
 class MRICartesian(MRI):
@@ -51,6 +54,15 @@ class MRICartesian(MRI):
         self.centre_fraction = default_centre(level) if centre_fraction is None else centre_fraction
         self.fixed: Tensor | None = None
         self.sampled(self.shape)  # refuse now what cannot be drawn
+
+    def centre_side(self) -> int:
+        """Give the side of the largest square around DC that is fully sampled."""
+        mask = self.sampled(self.shape)
+        rows, columns = (n // 2 for n in self.shape)
+        for half in range(1, min(rows, columns) + 1):
+            if not mask[rows - half : rows + half, columns - half : columns + half].all():
+                return 2 * (half - 1)
+        return 2 * min(rows, columns)
 
     @property
     def mask(self) -> Bool[Tensor, "1 1 h w"]:
@@ -165,7 +177,8 @@ def measured(
         calibration: side of the fully sampled centre, from which ESPIRiT estimates the maps.
 
     Returns:
-        the physics, whose images are complex, and y, whose noise is the scanner's own.
+        the physics, whose images are complex and whose `noise_std` is estimated from the rim of
+        k-space, and y, whose noise is the scanner's own.
 
     Raises:
         UserError: SigPy is not installed, or an acceleration that cannot be drawn.
@@ -173,7 +186,7 @@ def measured(
     shape = (kspace.shape[-2], kspace.shape[-1])
     physics = MRICartesian(
         level, shape, mask=mask, centre_fraction=0.0 if level == 1 else centre_fraction,
-        coils=len(kspace), noise_variance=0.0,
+        coils=len(kspace), noise_variance=_noise_variance(kspace),
     )  # fmt: skip
     physics.maps = espirit(kspace.cpu().numpy(), calibration)
     physics.fixed = _within((kspace != 0).any(0).cpu(), physics)
@@ -192,3 +205,17 @@ def _within(acquired: Bool[Tensor, "h w"], physics: MRICartesian) -> Bool[Tensor
     part = acquired[window[0], window[1]]
     mask[window[0], window[1]] = physics.sampled((part.shape[0], part.shape[1]))
     return mask & acquired
+
+
+def _noise_variance(kspace: Complex64[Tensor, "coils h w"]) -> float:
+    """Estimate the noise of each complex part where k-space holds little else: at its rim.
+
+    The magnitude of complex Gaussian noise has the median sigma sqrt(2 log 2).
+    """
+    height, width = kspace.shape[-2:]
+    rows = (torch.arange(height) - height // 2) / (height / 2)
+    columns = (torch.arange(width) - width // 2) / (width / 2)
+    acquired = (kspace != 0).any(0).cpu()
+    radius = torch.hypot(rows[:, None], columns)
+    rim = acquired & (radius >= radius[acquired].quantile(RIM))
+    return float(kspace.cpu()[:, rim].abs().median()) ** 2 / (2 * math.log(2))

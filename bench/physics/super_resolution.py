@@ -8,6 +8,7 @@ import math
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.signal import resample
@@ -62,24 +63,36 @@ class SuperResolution(Physics):
     @full_precision
     def A_adjoint(self, y: Float[Tensor, "b 1 hs ws"]) -> Float[Tensor, "b 1 h w"]:
         """Apply the transposed matrices."""
-        rows, columns = (self._matrix(n).to(y) for n in self._full(y))
+        rows, columns = (self._matrix(n).to(y) for n in self.full_size(y))
         return rows.T @ y @ columns
 
     @full_precision
     def A_dagger(self, y: Float[Tensor, "b 1 hs ws"]) -> Float[Tensor, "b 1 h w"]:
         """Enlarge: bicubic interpolation, or zero-filling of k-space for `kspace_crop`."""
-        size = self._full(y)
+        size = self.full_size(y)
         if self.downsampler != "kspace_crop":
             return interpolate(y, size, mode="bicubic")
+        return self.zero_fill(y)
+
+    @full_precision
+    def zero_fill(self, y: Float[Tensor, "b 1 hs ws"]) -> Float[Tensor, "b 1 h w"]:
+        """Enlarge by padding the Fourier transform with zeros.
+
+        Pixels of `bicubic` and `area` lie in the middle of those that they stand for; a cropped
+        k-space leaves them on the first.
+        """
+        size = self.full_size(y)
+        shift = 0.0 if self.downsampler == "kspace_crop" else (self.factor - 1) / 2
         rows, columns = (
-            sinc_matrix(small, full).to(y) for small, full in zip(y.shape[-2:], size, strict=True)
+            sinc_matrix(small, full, shift).to(y)
+            for small, full in zip(y.shape[-2:], size, strict=True)
         )
         return rows @ y @ columns.T
 
     def _matrix(self, full: int) -> Float[Tensor, "small full"]:
         return matrix(self.downsampler, full, math.ceil(full / self.factor))
 
-    def _full(self, y: Float[Tensor, "b 1 hs ws"]) -> tuple[int, int]:
+    def full_size(self, y: Float[Tensor, "b 1 hs ws"]) -> tuple[int, int]:
         """Give the size of the image of which y is the measurement."""
         small = tuple(math.ceil(n / self.factor) for n in self.shape)
         if tuple(y.shape[-2:]) == small:
@@ -98,6 +111,14 @@ def matrix(downsampler: Downsampler, full: int, small: int) -> Float[Tensor, "sm
 
 
 @lru_cache(maxsize=16)
-def sinc_matrix(before: int, after: int) -> Float[Tensor, "after before"]:
-    """Give the matrix that crops or zero-fills a line's Fourier transform, keeping its mean."""
-    return torch.from_numpy(resample(torch.eye(before).double().numpy(), after, axis=0)).float()
+def sinc_matrix(before: int, after: int, shift: float = 0.0) -> Float[Tensor, "after before"]:
+    """Give the matrix that crops or zero-fills a line's Fourier transform, keeping its mean.
+
+    The result is moved on by `shift` of its own pixels.
+    """
+    lines = resample(np.eye(before), after, axis=0)
+    if shift:
+        spectrum = np.fft.rfft(lines, axis=0)
+        turn = np.exp(-2j * np.pi * shift * np.fft.rfftfreq(after))[:, None]
+        lines = np.fft.irfft(spectrum * turn, after, axis=0)
+    return torch.from_numpy(lines).float()

@@ -14,6 +14,7 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from bench.report.edges import at_edge
 from bench.report.leaderboard import Leaderboard, build
 from bench.spec import Benchmark
 from bench.store import Store
@@ -49,7 +50,8 @@ def write(store: Store) -> Leaderboard:
     """
     spec, rows = store.spec(), store.rows()
     audit = store.manifest().get("audit", {})
-    board = build(rows, store.trials(), audit.get("badges", []), str(store.folder))
+    trials = store.trials()
+    board = build(rows, trials, audit.get("badges", []), str(store.folder))
     store.write_report("leaderboard.csv", board.table.to_csv(index=False))
     page = {
         "spec": spec,
@@ -57,7 +59,13 @@ def write(store: Store) -> Leaderboard:
         "tasks": _tasks(board.table),
         "findings": board.findings,
         "audit": audit,
-        "notes": _notes(spec, audit, _same_measurements(rows)),
+        "notes": [
+            *_notes(spec, audit, _same_measurements(rows)),
+            *(
+                f"At the edge of its search space, which may be too small: {where}."
+                for where in at_edge(trials, spec)
+            ),
+        ],
     }
     for kind in ("md", "html"):
         strips = _strips(store, rows) if kind == "html" else []

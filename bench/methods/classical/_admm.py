@@ -10,8 +10,6 @@ gradients are taken, preconditioned by the division that would be right if A^T A
 convolution that it makes of a point, and started from the x before.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -21,24 +19,11 @@ from bench.physics import Physics
 
 # mu = PENALTY lambda: coefficients are cut off at 1 / PENALTY, in grey levels of [0, 1].
 PENALTY = 20.0
+TOLERANCE, MOST_STEPS = 2e-3, 200
 INNER_STEPS, INNER_TOLERANCE = 4, 0.1
+CACHED_PIXELS = 2**18  # images worked on at a time: what the processor's cache holds is faster
 # Below this no noise is believed: a model is never exact, and some weight is needed to fill in.
 LEAST_NOISE = 1e-3
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A solution and how it was reached.
-
-    Attributes:
-        x: images; real ones lie in [0, 1].
-        steps: iterations made.
-        objectives: of the images after each iteration, where asked for.
-    """
-
-    x: Shaped[Tensor, "b 1 h w"]
-    steps: int
-    objectives: list[Float[Tensor, " b"]]
 
 
 def natural_weight(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
@@ -52,10 +37,9 @@ def solve(
     physics: Physics,
     frame: Frame,
     weight: float,
-    tolerance: float = 2e-3,
-    most: int = 200,
-    trace: bool = False,
-) -> Solution:
+    tolerance: float = TOLERANCE,
+    most: int = MOST_STEPS,
+) -> Shaped[Tensor, "b 1 h w"]:
     """Reconstruct images that are sparse in a frame.
 
     Args:
@@ -65,38 +49,46 @@ def solve(
         weight: lambda, in units of `natural_weight`.
         tolerance: stop when neither x nor d - K x changes x by more than this fraction.
         most: stop after so many iterations in any case.
-        trace: whether to record the objective.
+
+    Returns:
+        images in [0, 1], or complex ones where the physics has such.
     """
     b = physics.A_adjoint(y)
-    bound = not b.is_complex()
     strength = weight * natural_weight(physics, b)
-    mu = PENALTY * strength
+    update = Update(physics, frame, PENALTY * strength, b)
+    few = max(1, CACHED_PIXELS // b[0].numel())
+    parts = b.split(few)
+    return torch.cat([_iterate(part, update, frame, tolerance, most) for part in parts])
+
+
+def _iterate(
+    b: Shaped[Tensor, "b 1 h w"], update: "Update", frame: Frame, tolerance: float, most: int
+) -> Shaped[Tensor, "b 1 h w"]:
+    """Run ADMM from the quadratic problem's solution."""
+    mu = update.mu
     threshold = torch.full((1, 1, 1, 1), 1 / PENALTY, device=b.device)
-    update = _Update(physics, frame, mu, b)
     x = update(b, torch.zeros_like(b))
-    u = torch.zeros_like(frame.analyse(x))
-    v = torch.zeros_like(x)
-    objectives = []
-    step = 0
-    for step in range(1, most + 1):
-        image = frame.analyse(x)
-        d = frame.shrink(image + u, threshold)
-        u = u + image - d
-        right = b + mu * frame.synthesise(d - u)
-        if bound:
-            z = (x + v).clamp(0, 1)
-            v = v + x - z
-            right = right + mu * (z - v)
-        else:
-            right = right + mu * x
-        before, x = x, update(right, x)
-        if trace:
-            objectives.append(objective(_bounded(x), y, physics, frame, strength))
-        change = (x - before).flatten(1).norm(dim=1)
+    image = frame.analyse(x)
+    u, v = torch.zeros_like(image), torch.zeros_like(x)
+    for _ in range(most):
+        u = u + image
+        d = frame.shrink(u, threshold)
+        u = u - d
         gap = (d - image).flatten(1).norm(dim=1)
+        right = b + mu * frame.synthesise(d - u)
+        if b.is_complex():
+            right = right + mu * x
+        else:
+            v = v + x
+            z = v.clamp(0, 1)
+            v = v - z
+            right = right + mu * (z - v)
+        before, x = x, update(right, x)
+        change = (x - before).flatten(1).norm(dim=1)
         if (torch.maximum(change, gap) <= tolerance * x.flatten(1).norm(dim=1)).all():
             break
-    return Solution(_bounded(x), step, objectives)
+        image = frame.analyse(x)
+    return bounded(x)
 
 
 def objective(
@@ -111,12 +103,13 @@ def objective(
     return 0.5 * misfit + strength * frame.norm(frame.analyse(x))
 
 
-def _bounded(x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
+def bounded(x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
+    """Clip real images to [0, 1]."""
     return x if x.is_complex() else x.clamp(0, 1)
 
 
-class _Update:
-    """Solves (A^T A + mu K^T K + mu) x = right."""
+class Update:
+    """Solves (A^T A + mu K^T K + mu) x = right, from a start where it is not exact."""
 
     def __init__(self, physics: Physics, frame: Frame, mu: float, like: Tensor):
         self.physics, self.frame, self.mu = physics, frame, mu

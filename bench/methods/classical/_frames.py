@@ -58,17 +58,18 @@ class Gradient(Frame):
 
     def norm(self, coefficients: Shaped[Tensor, "b 2 h w"]) -> Float[Tensor, " b"]:
         """Sum the lengths of the gradients."""
-        return _length(coefficients).sum((1, 2, 3))
+        return length_of(coefficients).sum((1, 2, 3))
 
     def shrink(
         self, coefficients: Shaped[Tensor, "b 2 h w"], threshold: Float[Tensor, "b 1 1 1"]
     ) -> Shaped[Tensor, "b 2 h w"]:
         """Shorten each gradient by the threshold."""
-        length = _length(coefficients)
+        length = length_of(coefficients)
         return coefficients * (1 - threshold / length.clamp(min=1e-12)).clamp(min=0)
 
 
-def _length(vectors: Shaped[Tensor, "b k h w"]) -> Float[Tensor, "b 1 h w"]:
+def length_of(vectors: Shaped[Tensor, "b k h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Give the Euclidean length over the second axis."""
     squares = vectors.real.square() + vectors.imag.square() if vectors.is_complex() else vectors**2
     return squares.sum(1, keepdim=True).sqrt()
 
@@ -121,9 +122,7 @@ class Wavelets(Frame):
         """Shrink each magnitude by its level's threshold."""
         limit = threshold * self.weights.to(coefficients.device)
         if not coefficients.is_complex():
-            return torch.where(coefficients > 0, 1.0, -1.0) * (coefficients.abs() - limit).clamp(
-                min=0
-            )
+            return coefficients - coefficients.clamp(-limit, limit)
         magnitude = coefficients.abs()
         return coefficients * (1 - limit / magnitude.clamp(min=1e-12)).clamp(min=0)
 
@@ -133,13 +132,9 @@ class Wavelets(Frame):
 
 
 @lru_cache(maxsize=8)
-def filter_bank(
-    wavelet: str, levels: int, shape: tuple[int, int]
-) -> Complex64[Tensor, "k h w"]:
+def filter_bank(wavelet: str, levels: int, shape: tuple[int, int]) -> Complex64[Tensor, "k h w"]:
     """Give the frequency responses of the undecimated transform's subbands, coarsest image last."""
-    low, high = (
-        np.array(taps) / np.sqrt(2) for taps in pywt.Wavelet(wavelet).filter_bank[:2]
-    )
+    low, high = (np.array(taps) / np.sqrt(2) for taps in pywt.Wavelet(wavelet).filter_bank[:2])
     smooth: list[np.ndarray] = [np.ones(n, dtype=complex) for n in shape]
     bands = []
     for level in range(levels):

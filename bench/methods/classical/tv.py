@@ -1,35 +1,29 @@
-"""Total-variation denoising: argmin_x 1/2 |x - y|^2 + weight |grad x|_{2,1}.
+"""Total variation: argmin_{0 <= x <= 1} 1/2 |A x - y|^2 + lambda |grad x|_{2,1}.
 
-Rudin, Osher and Fatemi, Physica D 60, 1992; solved by scikit-image with the projection algorithm
-of Chambolle, J. Math. Imaging Vis. 20, 2004.
+Rudin, Osher and Fatemi, Physica D 60, 1992, for denoising; Lustig, Donoho and Pauly, MRM 58, 2007,
+for compressed sensing. Isotropic, solved by ADMM.
 """
 
-import numpy as np
-from jaxtyping import Float
-from skimage.restoration import denoise_tv_chambolle
+from jaxtyping import Shaped
+from torch import Tensor
 
-from bench.methods.base import Denoiser
-
-# Stopped earlier, strong weights are not converged and the baseline looks worse than it is.
-TOLERANCE = 1e-6
-ITERATIONS = 1000
+from bench.methods.base import Classical
+from bench.methods.classical._admm import solve
+from bench.methods.classical._frames import Gradient
+from bench.physics import Physics
 
 
-class TV(Denoiser):
-    """Isotropic total variation.
+class TV(Classical):
+    """Isotropic total variation, for any physics.
 
     Args:
-        weight: weight of the total variation, in units of the noise's standard deviation.
+        weight: lambda, in units of the standard deviation that A^T n has at a pixel.
     """
 
-    def __init__(self, weight: float = 1.0):
+    def __init__(self, weight: float = 0.7):
         super().__init__()
         self.weight = weight
 
-    def denoise(
-        self, image: Float[np.ndarray, "h w"], noise_std: float
-    ) -> Float[np.ndarray, "h w"]:
-        """Denoise one image."""
-        return denoise_tv_chambolle(
-            image, weight=self.weight * noise_std, eps=TOLERANCE, max_num_iter=ITERATIONS
-        )
+    def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Shaped[Tensor, "b 1 h w"]:
+        """Reconstruct images of few edges."""
+        return solve(y, physics, Gradient(), self.weight)

@@ -1,0 +1,25 @@
+"""Median filter: Tukey, Exploratory Data Analysis, 1977; by SciPy."""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.ndimage import median_filter
+
+from bench.methods.base import Denoiser
+
+
+class Median(Denoiser):
+    """Replace each pixel by the median of its surroundings.
+
+    Args:
+        size: side of the window, in pixels.
+    """
+
+    def __init__(self, size: int = 3):
+        super().__init__()
+        self.size = size
+
+    def denoise(
+        self, image: Float[np.ndarray, "h w"], noise_std: float
+    ) -> Float[np.ndarray, "h w"]:
+        """Denoise one image."""
+        return median_filter(image, self.size)

@@ -1,0 +1,19 @@
+"""Zero-filling of k-space, which is sinc interpolation, whatever made the image small."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.methods.base import Classical
+from bench.physics import SuperResolution
+
+
+class ZeroFill(Classical):
+    """Enlarge by padding the Fourier transform with zeros."""
+
+    serves = SuperResolution
+
+    def forward(
+        self, y: Float[Tensor, "b 1 hs ws"], physics: SuperResolution
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Enlarge."""
+        return physics.zero_fill(y).clamp(0, 1)
