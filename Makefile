@@ -7,7 +7,7 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.installed
 
-.PHONY: bench test install lint dashboard clean
+.PHONY: bench test speed install lint dashboard clean
 
 bench: install
 	$(BIN)/reconbench run $(SPEC)
@@ -29,6 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 lint: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+speed: install
+	$(BIN)/python -m bench.speed docs/speed.md
 
 dashboard: install
 	$(BIN)/streamlit run dashboard/app.py

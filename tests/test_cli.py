@@ -49,7 +49,7 @@ def corrupt_folder(folder: Path) -> Path:
         (["--set", "n_train=[9999]"], "n_train=9999"),
         (
             ["--set", "degradations=[{name: mri_cartesian, levels: [4]}]"],
-            "tv serves Denoising only",
+            "wavelet serves Denoising only",
         ),
         (["--set", "degradations=[{name: mri_radial, levels: [4.5]}]"], "a whole number"),
         (["--set", "degradations=[{name: mri_cartesian, levels: [4], mask: x}]"], "mask: Input"),
@@ -98,7 +98,7 @@ def test_a_method_has_no_cells_where_it_does_not_serve(reconbench) -> None:
     assert status == 0
     assert "nlm serves Denoising only: no cells for gaussian_blur" in out
     counts = {line.split()[0]: line.split()[2] for line in out.splitlines() if "ssical" in line}
-    assert counts == {"degraded": "3", "constant": "3", "tv": "1", "wavelet": "1", "nlm": "1"}
+    assert counts == {"degraded": "3", "constant": "3", "tv": "3", "wavelet": "1", "nlm": "1"}
 
 
 def test_degrade_writes_a_picture(reconbench, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Frame(ABC):
 
     @abstractmethod
     def shrink(
-        self, coefficients: Shaped[Tensor, "b k h w"], threshold: Float[Tensor, "b 1 1 1"]
+        self, coefficients: Shaped[Tensor, "b k h w"], threshold: float
     ) -> Shaped[Tensor, "b k h w"]:
         """Apply the proximal map of `threshold` times the norm."""
 
@@ -61,7 +61,7 @@ class Gradient(Frame):
         return length_of(coefficients).sum((1, 2, 3))
 
     def shrink(
-        self, coefficients: Shaped[Tensor, "b 2 h w"], threshold: Float[Tensor, "b 1 1 1"]
+        self, coefficients: Shaped[Tensor, "b 2 h w"], threshold: float
     ) -> Shaped[Tensor, "b 2 h w"]:
         """Shorten each gradient by the threshold."""
         length = length_of(coefficients)
@@ -117,7 +117,7 @@ class Wavelets(Frame):
         return (coefficients.abs() * self.weights.to(coefficients.device)).sum((1, 2, 3))
 
     def shrink(
-        self, coefficients: Shaped[Tensor, "b k h w"], threshold: Float[Tensor, "b 1 1 1"]
+        self, coefficients: Shaped[Tensor, "b k h w"], threshold: float
     ) -> Shaped[Tensor, "b k h w"]:
         """Shrink each magnitude by its level's threshold."""
         limit = threshold * self.weights.to(coefficients.device)

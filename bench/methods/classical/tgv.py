@@ -11,11 +11,16 @@ from jaxtyping import Complex64, Shaped
 from torch import Tensor
 
 from bench.methods.base import Classical
-from bench.methods.classical._admm import PENALTY, Update, bounded, natural_weight
+from bench.methods.classical._admm import (
+    MOST_STEPS,
+    TOLERANCE,
+    Update,
+    bounded,
+    natural_weight,
+    penalty,
+)
 from bench.methods.classical._frames import Gradient, length_of
 from bench.physics import Physics
-
-TOLERANCE, MOST = 2e-3, 200
 
 
 class TGV(Classical):
@@ -33,15 +38,15 @@ class TGV(Classical):
     def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Shaped[Tensor, "b 1 h w"]:
         """Reconstruct images whose edges and slopes are few."""
         b, frame = physics.A_adjoint(y), Gradient()
-        mu = PENALTY * self.weight * natural_weight(physics, b)
+        strength = self.weight * natural_weight(physics, b)
+        mu = penalty(strength, physics, b)
         update = Update(physics, frame, mu, b)
-        first = 1 / PENALTY
-        second = self.ratio / PENALTY
+        first, second = strength / mu, self.ratio * strength / mu
         x = update(b, torch.zeros_like(b))
         w = torch.zeros_like(frame.analyse(x))
         u, s, v = torch.zeros_like(w), torch.zeros_like(_symmetrised(w)), torch.zeros_like(x)
         solve_w = _inverse_of_identity_plus_gram((b.shape[-2], b.shape[-1]), b.device)
-        for _ in range(MOST):
+        for _ in range(MOST_STEPS):
             slope, bend = frame.analyse(x) - w, _symmetrised(w)
             p, q = _shorten(slope + u, first), _shorten(bend + s, second)
             u, s = u + slope - p, s + bend - q
