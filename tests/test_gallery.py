@@ -66,7 +66,7 @@ def test_measured_kspace_is_undersampled_where_it_was_acquired(scan: Path) -> No
     assert mask[:, 8:-8].mean() == pytest.approx(0.5)
     start = result.scores["A_dagger(y)"]
     assert 10 < start.psnr < 100
-    assert result.scores["cg_sense"].residual < start.residual
+    assert result.scores["cg_sense"].residual < 0.2
     complete = gallery.degrade_kspace(scan, 1.0, ["tv"], calibration=16)
     assert math.isnan(complete.scores["tv"].psnr)
     assert complete.scores["tv"].residual < 0.5

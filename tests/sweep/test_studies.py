@@ -36,7 +36,7 @@ def run(one: CellStudy, count: int) -> list[tuple[int, dict]]:
 def test_the_first_trial_is_the_defaults_and_the_best_is_found(tmp_path: Path) -> None:
     one = study(tmp_path)
     tried = run(one, 6)
-    assert tried[0] == (0, {"weight": 1.0})
+    assert tried[0] == (0, {"weight": 0.7})
     assert one.done
     assert one.ask() is None
     assert one.best == max((config for _, config in tried), key=quality)
