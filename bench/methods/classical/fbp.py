@@ -18,7 +18,7 @@ class FBP(Classical):
 
     serves = ParallelBeam
 
-    def __init__(self, window: Filter = "hann", cutoff: float = 1.0):
+    def __init__(self, window: Filter = "ramp", cutoff: float = 1.0):
         super().__init__()
         self.window: Filter = window
         self.cutoff = cutoff
