@@ -23,7 +23,7 @@ PENALTY, STRONG = 20.0, 3.0
 RELAXATION = 1.7  # Eckstein and Bertsekas, Math. Programming 55, 1992
 TOLERANCE, MOST_STEPS = 3e-3, 200
 INNER_STEPS, INNER_TOLERANCE = 4, 0.1
-CACHED_PIXELS = 2**18  # images worked on at a time: what the processor's cache holds is faster
+CACHED = 2**19  # numbers worked on at a time: what the processor's cache holds is faster
 # Below this no noise is believed: a model is never exact, and some weight is needed to fill in.
 LEAST_NOISE = 1e-3
 
@@ -67,7 +67,7 @@ def solve(
     b = physics.A_adjoint(y)
     strength = weight * natural_weight(physics, b)
     update = Update(physics, frame, penalty(strength, physics, b), b)
-    few = max(1, CACHED_PIXELS // b[0].numel())
+    few = max(1, CACHED // max(frame.analyse(b[:1]).numel(), 2 * y[0].numel()))
     parts = b.split(few)
     return torch.cat([_iterate(part, update, frame, strength, tolerance, most) for part in parts])
 
