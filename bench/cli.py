@@ -335,7 +335,7 @@ def _without_absent(benchmark: Benchmark) -> Benchmark:
             here.append(method)
             continue
         console.print(
-            f"{method.label} is left out: it needs pip install 'reconbench[{extra}]'",
+            f"{method.label} is left out: it needs pip install -e '.[{extra}]'",
             markup=False, highlight=False,
         )  # fmt: skip
     if not here:

@@ -249,7 +249,7 @@ def check_methods(by: Sequence[str], degradation: str) -> None:
             raise UserError(f"--method {name}: does not serve {degradation}")
         extra = methods.lacks(name)
         if extra is not None:
-            raise UserError(f"--method {name}: needs pip install 'reconbench[{extra}]'")
+            raise UserError(f"--method {name}: needs pip install -e '.[{extra}]'")
 
 
 def check_cartesian(name: str) -> None:

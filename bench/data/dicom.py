@@ -116,7 +116,7 @@ def _pydicom() -> Any:
         import pydicom
     except ImportError:
         raise UserError(
-            "dataset.source: dicom needs pydicom; install it with: pip install 'reconbench[dicom]'"
+            "dataset.source: dicom needs pydicom; install it with: pip install -e '.[dicom]'"
         ) from None
     return pydicom
 

@@ -49,7 +49,7 @@ def espirit(
         from sigpy.mri.app import EspiritCalib
     except ImportError:
         raise UserError(
-            "coil sensitivities of measured k-space need SigPy: pip install 'reconbench[mri]'"
+            "coil sensitivities of measured k-space need SigPy: pip install -e '.[mri]'"
         ) from None
     maps = EspiritCalib(kspace, calib_width=calibration, show_pbar=False).run()
     return torch.from_numpy(np.ascontiguousarray(maps))
