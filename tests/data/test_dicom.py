@@ -163,5 +163,5 @@ def test_bad_files_end_in_one_line(tmp_path: Path) -> None:
 def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch) -> None:
     write(tmp_path / "a.dcm", ramp())
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(UserError, match=r"reconbench\[dicom\]"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[dicom\]'"):
         load(tmp_path)
