@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.errors import UserError, unknown
 
 
+@cache
 def modules(package: ModuleType) -> list[str]:
     """List the plug-in files of a package: every module but `base` and private ones."""
     found = (module.name for module in pkgutil.iter_modules(package.__path__))

@@ -10,6 +10,7 @@ A method's first trial is always its defaults. An empty file is a method without
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ Space = dict[str, dict[str, Any]]
 
 def load(method: str) -> Space:
     """Read the search space of a built-in method; empty where it has no file."""
+    return {name: dict(entry) for name, entry in _read(method).items()}
+
+
+@cache
+def _read(method: str) -> Space:
     path = Path(__file__).with_name(f"{method}.yaml")
     space = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
     return check(space or {}, path.name)

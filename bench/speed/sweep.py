@@ -18,13 +18,14 @@ import optuna
 import ray
 import torch
 from jaxtyping import Float
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from ray import tune
 from torch import Tensor, nn
 
 from bench import data, physics, spec, training
 from bench.data import Split
 from bench.spec import Benchmark
-from bench.sweep.studies import open_journal
 
 TRIALS, STEPS, VARIANCE = 20, 20, 0.1
 FILE = {
@@ -162,7 +163,8 @@ def _optuna(split: Split, benchmark: Benchmark) -> Line:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         study = optuna.create_study(
-            storage=open_journal(Path(folder) / "journal.log"), direction="maximize"
+            storage=JournalStorage(JournalFileBackend(f"{folder}/journal.log")),
+            direction="maximize",
         )
         study.optimize(objective, n_trials=TRIALS)
         wall = time.perf_counter() - start

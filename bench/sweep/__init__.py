@@ -22,7 +22,7 @@ from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
 from bench.sweep.scheduler import PerCellPruner
 from bench.sweep.searcher import SweepSearcher, seeds_of
-from bench.sweep.studies import open_journal, trials_of
+from bench.sweep.studies import Studies, trials_of
 from bench.sweep.trial import CellTrial, Shared, share_of, workers_of
 
 __all__ = ["Outcome", "cells_of", "matching", "run", "seeds_of", "trials_of"]
@@ -118,7 +118,7 @@ def run(
     Raises:
         UserError: no cluster answers, or the run folder cannot be written any more.
     """
-    searcher = SweepSearcher(spec, chosen, store, open_journal(store.journal))
+    searcher = SweepSearcher(spec, chosen, store, Studies(store.journal))
     _write_truth(chosen, split, store, spec.pictures)
     if not searcher.finished:
         _connect(console)

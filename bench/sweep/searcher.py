@@ -2,18 +2,18 @@
 
 import contextlib
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from optuna.storages import JournalStorage
 from ray.tune.search import Searcher
 
 from bench import methods
 from bench.errors import UnwritableError, UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
-from bench.sweep.studies import CellStudy
+from bench.sweep.studies import CellStudy, Studies
 from bench.sweep.trial import Job, hung_mark, workers_of
 
 Observer = Callable[[str, Job, dict[str, Any]], None]
@@ -35,7 +35,7 @@ class SweepSearcher(Searcher):
         spec: the benchmark.
         cells: the cells in the order in which they are searched.
         store: the run folder.
-        storage: its journal.
+        studies: in its journal.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class SweepSearcher(Searcher):
         spec: Benchmark,
         cells: Sequence[Cell],
         store: Store,
-        storage: JournalStorage,
+        studies: Studies,
     ):
         super().__init__(metric="psnr", mode="max")
         self.spec = spec
         self.store = store
         self.studies = {
-            cell.id: CellStudy(cell, spec.budget, storage, spec.search, spec.deterministic)
+            cell.id: CellStudy(cell, spec.budget, studies, spec.search, spec.deterministic)
             for cell in cells
         }
         self._near = _neighbours(cells) if spec.search.warm_start else {}
@@ -65,6 +65,8 @@ class SweepSearcher(Searcher):
                 store.write_trials(cell, study.table())
             if study.done:
                 self._issue_refits(study)
+        with self._writing():
+            studies.flush()
 
     @property
     def finished(self) -> bool:
@@ -202,24 +204,18 @@ class SweepSearcher(Searcher):
 def _neighbours(cells: Sequence[Cell]) -> dict[str, list[str]]:
     """List for each cell those before it that differ by one step of level or of size alone."""
     near: dict[str, list[str]] = {}
-    for place, cell in enumerate(cells):
-        alike = [
-            other
-            for other in cells
-            if other.method == cell.method and other.task.degradation == cell.task.degradation
-        ]
-        levels = sorted({other.task.level for other in alike})
-        sizes = sorted({other.n_train for other in alike})
-
-        def apart(
-            other: Cell, cell: Cell = cell, levels: list = levels, sizes: list = sizes
-        ) -> int:
-            return abs(levels.index(other.task.level) - levels.index(cell.task.level)) + abs(
-                sizes.index(other.n_train) - sizes.index(cell.n_train)
-            )
-
-        before = {other.id for other in cells[:place]}
-        near[cell.id] = [o.id for o in alike if o.id in before and apart(o) == 1]
+    grids: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        grids[cell.method.label, cell.task.degradation.label].append(cell)
+    for grid in grids.values():
+        levels = {level: k for k, level in enumerate(sorted({c.task.level for c in grid}))}
+        sizes = {size: k for k, size in enumerate(sorted({c.n_train for c in grid}))}
+        before: dict[tuple[int, int], str] = {}
+        for cell in grid:
+            i, j = levels[cell.task.level], sizes[cell.n_train]
+            places = [(i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)]
+            near[cell.id] = [before[place] for place in places if place in before]
+            before[i, j] = cell.id
     return near
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import optuna
 import pandas as pd
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from bench import methods
 from bench.seeds import derive_seed
 from bench.spec import Budget, Cell, Search
+from bench.sweep.journal import Journal
 
 STARTUP_TRIALS = 4
 POPULATION = 8  # of NSGA-II: generations have to fit into few trials
@@ -29,18 +29,42 @@ STATES = {
 }
 
 
-def open_journal(path: Path) -> JournalStorage:
-    """Open the journal that holds the studies of a run, quietly."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(str(path)))
+class Studies:
+    """The studies of a run, in the journal at a path.
 
+    Raises:
+        UserError: the journal is damaged.
+    """
 
-def _open_study(name: str, storage: JournalStorage, aims: Sequence[str]) -> optuna.Study:
-    """Load a study or begin it; unlike `load_if_exists`, loading writes nothing."""
-    try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return optuna.create_study(study_name=name, storage=storage, directions=list(aims))
+    def __init__(self, path: Path):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._journal = Journal(path)
+        self._storage = JournalStorage(self._journal)
+        self._known = {study.study_name for study in self._storage.get_all_studies()}
+
+    def find(self, name: str) -> optuna.Study | None:
+        """Load a study, if there is one of that name."""
+        if name not in self._known:
+            return None
+        return optuna.load_study(study_name=name, storage=self._storage)
+
+    def begin(self, name: str, aims: Sequence[str]) -> optuna.Study:
+        """Begin a study."""
+        self._known.add(name)
+        return optuna.create_study(study_name=name, storage=self._storage, directions=list(aims))
+
+    def give_up(self, trial: FrozenTrial) -> None:
+        """Mark a trial that nobody runs any more as lost, and end it."""
+        self._storage.set_trial_user_attr(trial._trial_id, "lost", True)
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    def flush(self) -> None:
+        """Bring what happened to the disk.
+
+        Raises:
+            OSError: the journal cannot be written.
+        """
+        self._journal.flush()
 
 
 def _sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -78,7 +102,7 @@ class CellStudy:
     Args:
         cell: the cell.
         budget: its number of trials.
-        storage: the run's journal.
+        studies: those of the run.
         search: how configurations are chosen.
         in_order: try one after another, so that what is tried depends on no timing.
     """
@@ -87,7 +111,7 @@ class CellStudy:
         self,
         cell: Cell,
         budget: Budget,
-        storage: JournalStorage,
+        studies: Studies,
         search: Search | None = None,
         in_order: bool = False,
     ):
@@ -97,12 +121,13 @@ class CellStudy:
         self._aims = AIMS.get(self.search.sampler, ("maximize",))
         self.space = methods.space_of(cell.method.name, cell.method.fixed)
         self.trials = trials_of(cell, budget)
-        self._study = _open_study(cell.id, storage, self._aims)
+        self._studies = studies
+        self._begun = studies.find(cell.id)
         self._running: dict[int, optuna.Trial] = {}
         self._reports: dict[int, dict[int, float]] = {}
         self._finished: dict[int, FrozenTrial] = {}
         self._lost: dict[int, FrozenTrial] = {}
-        for trial in self._study.get_trials(deepcopy=False):
+        for trial in self._begun.get_trials(deepcopy=False) if self._begun else ():
             self._take_up(trial)
         if self.done and self.best is None:  # a cell without any result is tried anew
             self._lost, self._finished = self._finished, {}
@@ -113,10 +138,16 @@ class CellStudy:
             self._finished[index] = trial
             return
         if not trial.state.is_finished():
-            self._study._storage.set_trial_user_attr(trial._trial_id, "lost", True)
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            self._studies.give_up(trial)
         if index is not None:
             self._lost[index] = trial
+
+    @property
+    def _study(self) -> optuna.Study:
+        """The study, begun with its first trial: most of ten thousand wait for long."""
+        if self._begun is None:
+            self._begun = self._studies.begin(self.cell.id, self._aims)
+        return self._begun
 
     @property
     def done(self) -> bool:
@@ -151,6 +182,7 @@ class CellStudy:
         config = {**self.cell.method.fixed, **search_spaces.suggest(trial, self.space)}
         trial.set_user_attr("config", config)
         self._running[index] = trial
+        self._studies.flush()
         return Candidate(index, config)
 
     def _untried(self, hints: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -193,17 +225,18 @@ class CellStudy:
         for name, value in notes.items():
             trial.set_user_attr(name, value)
         if error or psnr is None or not math.isfinite(psnr):
-            self._finished[index] = self._study.tell(trial, state=TrialState.FAIL)
-            return
-        trial.set_user_attr("psnr", psnr)
-        if pruned:
-            state = TrialState.PRUNED if len(self._aims) == 1 else TrialState.FAIL
-            self._finished[index] = self._study.tell(trial, state=state)
+            self._study.tell(trial, state=TrialState.FAIL)
         else:
-            values = [psnr, ssim if math.isfinite(ssim) else 0.0, float(parameters)]
-            self._finished[index] = self._study.tell(trial, values[: len(self._aims)])
-        # tell() returns the trial as it was before its last attributes in some releases
+            trial.set_user_attr("psnr", psnr)
+            if pruned:
+                state = TrialState.PRUNED if len(self._aims) == 1 else TrialState.FAIL
+                self._study.tell(trial, state=state)
+            else:
+                values = [psnr, ssim if math.isfinite(ssim) else 0.0, float(parameters)]
+                self._study.tell(trial, values[: len(self._aims)])
+        # tell() itself returns the trial as it was before its last attributes in some releases
         self._finished[index] = self._study.get_trials(deepcopy=False)[trial.number]
+        self._studies.flush()
 
     @property
     def best(self) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from bench.store import ROW_KEYS, Store
 from bench.sweep import cells_of
 from bench.sweep.scheduler import PerCellPruner
 from bench.sweep.searcher import SweepSearcher
-from bench.sweep.studies import open_journal
+from bench.sweep.studies import Studies
 
 SPEC = spec.parse(
     {
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def searcher_of(store: Store, benchmark: Benchmark = SPEC) -> SweepSearcher:
-    return SweepSearcher(benchmark, cells_of(benchmark), store, open_journal(store.journal))
+    return SweepSearcher(benchmark, cells_of(benchmark), store, Studies(store.journal))
 
 
 class FakeTune:

@@ -3,9 +3,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
+from bench.errors import UserError
 from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
-from bench.sweep.studies import CellStudy, open_journal
+from bench.sweep.studies import CellStudy, Studies
 
 BUDGET = Budget(trials=6, steps=10)
 
@@ -16,7 +19,7 @@ def cell(method: str = "tv") -> Cell:
 
 
 def study(folder: Path, method: str = "tv") -> CellStudy:
-    return CellStudy(cell(method), BUDGET, open_journal(folder / "journal.log"))
+    return CellStudy(cell(method), BUDGET, Studies(folder / "journal.log"))
 
 
 def quality(config: dict) -> float:
@@ -110,9 +113,41 @@ def test_a_cell_without_any_result_is_tried_anew(tmp_path: Path) -> None:
     assert len(run(again, 6)) == 6
 
 
+def as_optuna_reads(folder: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+
+
+def test_optuna_itself_reads_what_was_tried(tmp_path: Path) -> None:
+    one = study(tmp_path)
+    run(one, 4)
+    under_way = one.ask()
+    assert under_way is not None
+    found = optuna.load_study(study_name=cell().id, storage=as_optuna_reads(tmp_path))
+    assert [trial.state.name for trial in found.trials] == ["COMPLETE"] * 4 + ["RUNNING"]
+    assert [trial.user_attrs["config"] for trial in found.trials[:4]] == [
+        json.loads(config) for config in one.table()["config"]
+    ]
+    assert found.trials[4].user_attrs["config"] == under_way.config
+
+
+def test_a_crash_in_the_middle_of_a_line_costs_that_line(tmp_path: Path) -> None:
+    run(study(tmp_path), 2)
+    journal = tmp_path / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":6,"wor')
+    again = study(tmp_path)
+    assert again.finished == 2
+    assert journal.read_bytes() == whole
+    assert len(run(again, 4)) == 4
+    damaged = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([damaged[0], b"}\n", *damaged[2:]]))
+    with pytest.raises(UserError, match="line 2 is damaged"):
+        study(tmp_path)
+
+
 def test_nsga2_weighs_psnr_against_ssim_and_size(tmp_path: Path) -> None:
     search = Search.model_validate({"sampler": "nsga2"})
-    one = CellStudy(cell(), BUDGET, open_journal(tmp_path / "journal.log"), search)
+    one = CellStudy(cell(), BUDGET, Studies(tmp_path / "journal.log"), search)
     for number in range(6):
         candidate = one.ask()
         assert candidate is not None
@@ -121,12 +156,11 @@ def test_nsga2_weighs_psnr_against_ssim_and_size(tmp_path: Path) -> None:
             one.tell(candidate.index, 40.0, ssim=0.9, parameters=3, pruned=True, step=5)
         else:
             one.tell(candidate.index, 20.0 + number, ssim=0.9, parameters=3, step=10)
-    journal = open_journal(tmp_path / "journal.log")
-    again = CellStudy(cell(), BUDGET, journal, search)
+    again = CellStudy(cell(), BUDGET, Studies(tmp_path / "journal.log"), search)
     assert list(again.table()["state"]) == ["complete"] * 5 + ["pruned"]
     assert list(again.table()["ssim"]) == [0.9] * 6
     assert again.best == json.loads(again.table()["config"][4])
     assert again.validations()[5] == {5: 25.0}
-    study = optuna.load_study(study_name=cell().id, storage=journal)
+    study = optuna.load_study(study_name=cell().id, storage=as_optuna_reads(tmp_path))
     assert [direction.name for direction in study.directions] == ["MAXIMIZE"] * 2 + ["MINIMIZE"]
     assert len(study.best_trials) == 1
