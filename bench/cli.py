@@ -84,6 +84,8 @@ def run(
     split = data.split(
         dataset, max(benchmark.n_train), benchmark.dataset.n_val, benchmark.dataset.n_test
     )
+    audit = vars(dataset.audit)
+    del dataset  # the split has copies of its images
     store.begin(benchmark, _digest(split))
     every = sweep.cells_of(benchmark)
     chosen = sweep.matching(every, wanted)
@@ -92,7 +94,7 @@ def run(
             started=store.manifest().get("started", _now()),
             cells=len(every),
             trials=sum(sweep.trials_of(cell, benchmark.budget) for cell in every),
-            audit=vars(dataset.audit),
+            audit=audit,
             **_surroundings(),
         )
         count = f"{len(chosen)} of {len(every)}" if len(chosen) < len(every) else f"{len(every)}"

@@ -16,10 +16,10 @@ from bench.errors import UserError, unknown
 
 
 @cache
-def modules(package: ModuleType) -> list[str]:
+def modules(package: ModuleType) -> tuple[str, ...]:
     """List the plug-in files of a package: every module but `base` and private ones."""
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name for name in found if name != "base" and not name.startswith("_"))
+    return tuple(sorted(name for name in found if name != "base" and not name.startswith("_")))
 
 
 def load_module(name: str) -> ModuleType:

@@ -35,9 +35,9 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
         torch.set_num_threads(recipe["threads"])  # another number sums in another order
         operator = physics_of(cell, spec)
         fit = training.fit(
-            cell.method.name, recipe["config"], split.train.take(range(cell.n_train)), split.val,
+            cell.method.name, recipe["config"], split.train.first(cell.n_train), split.val,
             operator, spec.budget, training_seed(cell, seed), precision=spec.precision,
-            compile_network=spec.compile,
+            compile_network=spec.compile, parts=recipe.get("parts", 1),
         )  # fmt: skip
         now, _ = score(cell, seed, fit, operator, split.test)
         yield seed, float(before), float(now["psnr"].mean())

@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -57,6 +58,7 @@ class Fit:
         history: every validation.
         seconds: wall-clock time of the run.
         parameters: trainable numbers.
+        parts: into which each batch was cut.
     """
 
     reconstructor: nn.Module
@@ -66,6 +68,7 @@ class Fit:
     history: list[Progress]
     seconds: float
     parameters: int
+    parts: int = 1
 
 
 def fit(
@@ -153,7 +156,7 @@ def steps(
     judge = _Judge(val, physics, device)
     if not methods.is_learned(method):
         if isinstance(model, methods.Classical):
-            model.prepare(_tensor(train, device))
+            model.prepare(as_tensor(train).to(device))
         only = judge(model, 0)
         yield only
         if math.isnan(only.psnr):
@@ -192,7 +195,9 @@ def steps(
     model.load_state_dict(best.weights)
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     seconds = spent + time.perf_counter() - start
-    return Fit(model.eval(), best.psnr, best.ssim, best.step, best.history, seconds, parameters)
+    return Fit(
+        model.eval(), best.psnr, best.ssim, best.step, best.history, seconds, parameters, parts
+    )
 
 
 def check(method: str, config: Mapping[str, Any]) -> None:
@@ -228,7 +233,7 @@ class _Judge:
     """Scores a model on the validation images, measured once."""
 
     def __init__(self, val: ImageSet, physics: Physics, device: torch.device):
-        self.x = _tensor(val, device)
+        self.x = as_tensor(val).to(device)
         self.y = physics.measure(self.x, val.ids)
         self.physics = physics
 
@@ -322,6 +327,14 @@ def _divide(method: str, config: Mapping[str, Any]) -> tuple[Recipe, dict[str, A
     return recipe, {key: chosen[key] for key in chosen if key in own}
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory ran out, of the machine or of the GPU."""
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "can't allocate memory" in text or "out of memory" in text
+    )
+
+
 def report_steps(budget: Budget) -> list[int]:
     """List the steps after which a run is validated, evenly spaced, the last one included."""
     reports = min(budget.reports, budget.steps)
@@ -354,12 +367,13 @@ def batches(
         rank: this worker's place among those that share each batch.
         workers: their number.
     """
-    images = _tensor(train, device)
+    images = as_tensor(train)
     order = _order(len(train), size, seed)
     for step, batch in enumerate(itertools.islice(order, after, None), after + 1):
         mine = slice(rank, None, workers)
         # Drawn for the whole batch, so that several workers see what one would.
-        x = augment(images[batch], recipe.augment, derive_seed("augment", seed, step))[mine]
+        x = images[batch].to(device)  # a batch at a time: trials that share a GPU share its memory
+        x = augment(x, recipe.augment, derive_seed("augment", seed, step))[mine]
         ids = [f"{train.ids[i]}@{seed}.{step}.{place}" for place, i in enumerate(batch)]
         yield x, physics.measure(x, ids[mine])
 
@@ -377,6 +391,8 @@ def _order(count: int, size: int, seed: int) -> Iterator[list[int]]:
         waiting = waiting[size:]
 
 
-def _tensor(images: ImageSet, device: torch.device) -> Float[Tensor, "n 1 h w"]:
-    """Copy images, which may lie read-only in shared memory, into a tensor."""
-    return torch.tensor(images.images, device=device)
+def as_tensor(images: ImageSet) -> Float[Tensor, "n 1 h w"]:
+    """See images as a tensor, not to be written to: they may lie in memory that others share."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(images.images)

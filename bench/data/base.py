@@ -36,6 +36,10 @@ class ImageSet:
             self.images[chosen], [self.ids[i] for i in chosen], [self.subjects[i] for i in chosen]
         )
 
+    def first(self, count: int) -> "ImageSet":
+        """Give the first images, without a copy of them."""
+        return ImageSet(self.images[:count], self.ids[:count], self.subjects[:count])
+
     def pixel_digests(self) -> list[str]:
         """Hash the pixels of each image; identical images have the same hash."""
         return [hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for x in self.images]

@@ -19,7 +19,7 @@ LEAST_SHARE = {"test": 0.2, "val": 0.1}  # of the subjects, where other sets nee
 Group = list[int]  # positions of images that must stand together
 
 
-@dataclass(frozen=True)
+@dataclass
 class Split:
     """Three sets that share no subject and no image.
 

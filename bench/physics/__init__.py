@@ -23,7 +23,7 @@ RESERVED = ("level", "image_size")
 
 def names() -> list[str]:
     """List the degradations."""
-    return plugins.modules(sys.modules[__name__])
+    return list(plugins.modules(sys.modules[__name__]))
 
 
 def find(name: str) -> type[Physics]:

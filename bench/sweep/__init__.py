@@ -18,6 +18,7 @@ from bench.data import Split
 from bench.errors import UserError, unknown
 from bench.spec import Benchmark, Cell, cells
 from bench.store import Store
+from bench.sweep import distributed
 from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
 from bench.sweep.scheduler import PerCellPruner
@@ -40,6 +41,7 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 RETRIES = 1
+CPUS_PER_START = 8
 
 
 @dataclass
@@ -110,7 +112,7 @@ def run(
     Args:
         spec: the benchmark.
         chosen: the cells to run.
-        split: its images.
+        split: its images, which move to Ray's object store: the sets are left empty here.
         store: the run folder, begun and claimed.
         console: for progress.
         events: a file to which one JSON line is added for each event.
@@ -164,10 +166,15 @@ def _tune(
         images=ray.put((split.train, split.val)),
         test=ray.put(split.test),
     )
+    split.train, split.val, split.test = (part.take([]) for part in vars(split).values())
     trainable = tune.with_resources(
         tune.with_parameters(CellTrial, shared=shared),
-        lambda job: tune.PlacementGroupFactory([_resources(shared.cells[job["cell"]])]),
+        lambda job: tune.PlacementGroupFactory(_bundles(shared.cells[job["cell"]])),
     )
+    # Of a searcher's trials Tune starts one actor after another, which on many machines takes
+    # minutes; what is begun ahead of the CPUs, on the other hand, is chosen knowing less.
+    ahead = int(ray.cluster_resources().get("CPU", 0)) // CPUS_PER_START
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(1, ahead)))
     with tempfile.TemporaryDirectory(prefix="reconbench-") as scratch:
         tune.Tuner(
             trainable,
@@ -187,15 +194,11 @@ def _tune(
         ).fit()
 
 
-def _resources(cell: Cell) -> dict[str, float]:
-    """A trial's CPUs, and its share of a GPU if it is a network's and the cluster has any.
-
-    A trial that only drives workers takes a sliver of the head node, since Tune runs nothing for
-    nothing.
-    """
+def _bundles(cell: Cell) -> list[dict[str, float]]:
+    """A trial's CPUs, and its share of a GPU if it is a network's and the cluster has any."""
     if workers_of(cell) > 1:
-        return {"node:__internal_head__": 0.01}
-    return share_of(cell)
+        return distributed.reservation(share_of(cell), workers_of(cell))
+    return [share_of(cell)]
 
 
 def _write_truth(chosen: list[Cell], split: Split, store: Store, count: int) -> None:

@@ -1,7 +1,9 @@
 """One training run on several workers that share each batch, under Ray Train.
 
-The trial that drives them holds no CPU of its own: many such trials can wait for their workers
-without keeping the workers of another from starting.
+A trial that drives workers takes what they need as one placement group, as any trial takes its CPU:
+so Tune waits until all of it is free, gives back the actors that it keeps warm, and frees it when
+the trial is stopped. Ray Train always makes a placement group of its own for its workers; there is
+room for it in the `SLIVER` that the trial leaves of each worker's share.
 """
 
 import tempfile
@@ -11,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 from typing import Any
+from uuid import uuid4
 
 import ray
 import torch
 import torch.distributed as dist
-from ray.train import RunConfig, ScalingConfig, get_context
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
 from torch import Tensor
@@ -27,6 +30,9 @@ from bench.spec import Budget
 from bench.training import Fit, Progress
 
 PATIENCE = 1.0  # seconds between looks at whether the workers are still alive
+SLIVER = 0.01
+RETRIES = 1
+EVERY = "every start"
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,18 @@ class Order:
     threads: int
     up: Queue
     down: Queue
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A message of the first worker, and by which start of the workers it was sent.
+
+    Workers that died are started again, and must not take for an answer what was meant for those
+    before them.
+    """
+
+    start: str
+    what: Any
 
 
 @dataclass(frozen=True)
@@ -94,28 +112,37 @@ def steps(
             _work,
             train_loop_config={"order": order},
             scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu="GPU" in share, resources_per_worker=share
+                num_workers=workers,
+                use_gpu="GPU" in share,
+                resources_per_worker=dict.fromkeys(share, SLIVER),
             ),
-            run_config=RunConfig(storage_path=scratch),
+            run_config=RunConfig(
+                storage_path=scratch, failure_config=FailureConfig(max_failures=RETRIES)
+            ),
         )
         running = own.submit(trainer.fit)
         try:
-            while isinstance(message := _next(up, running), Progress):
-                yield message
-                down.put(True)
-            if isinstance(message, str):
-                raise DivergedError(message)
+            while isinstance((said := _next(up, running)).what, Progress):
+                yield said.what
+                down.put(_Said(said.start, True))
+            if isinstance(said.what, Exception):
+                raise said.what
             model = training.build(method, config, physics)
-            model.load_state_dict(message.weights)
-            return Fit(model.eval(), **message.fit)
+            model.load_state_dict(said.what.weights)
+            return Fit(model.eval(), **said.what.fit)
         finally:
-            down.put(False)
+            down.put(_Said(EVERY, False))
             running.exception()  # until the workers have gone
             for queue in (up, down):
                 queue.shutdown(force=True)
 
 
-def _next(up: Queue, running: Future[Any]) -> Any:
+def reservation(share: dict[str, float], workers: int) -> list[dict[str, float]]:
+    """Give the bundles of a trial that drives workers: nothing for itself, and theirs."""
+    return [{}, *[{name: amount - SLIVER for name, amount in share.items()}] * workers]
+
+
+def _next(up: Queue, running: Future[Any]) -> _Said:
     while True:
         try:
             return up.get(timeout=PATIENCE)
@@ -128,11 +155,12 @@ def _work(config: dict[str, Any]) -> None:
     order: Order = config["order"]
     torch.set_num_threads(order.threads)
     first = get_context().get_world_rank() == 0
+    start = uuid4().hex
     device = get_device()
     assert isinstance(device, torch.device)
     train, val = ray.get(order.images)
     run = training.steps(
-        order.method, order.config, train.take(range(order.size)), val, order.physics,
+        order.method, order.config, train.first(order.size), val, order.physics,
         order.budget, order.seed, order.workers, device=device, precision=order.precision,
         checkpoint=order.checkpoint, checkpoint_seconds=order.checkpoint_seconds,
         parts=order.parts,
@@ -142,19 +170,27 @@ def _work(config: dict[str, Any]) -> None:
             progress = next(run)
         except StopIteration as end:
             if first:
-                order.up.put(_packed(end.value))
+                order.up.put(_Said(start, _packed(end.value)))
             return
-        except DivergedError as error:
-            if first:
-                order.up.put(str(error))
+        except Exception as error:
+            # What would only happen again; all else is for Ray Train to try once more.
+            if not (isinstance(error, DivergedError) or training.out_of_memory(error)):
+                raise
+            order.up.put(_Said(start, error))
             return
         go_on = torch.ones(1, device=device)
         if first:
-            order.up.put(progress)
-            go_on *= order.down.get()
+            order.up.put(_Said(start, progress))
+            go_on *= _answer(order.down, start)
         dist.broadcast(go_on, 0)
         if not go_on:
             return
+
+
+def _answer(down: Queue, start: str) -> bool:
+    while (said := down.get()).start not in (start, EVERY):
+        pass
+    return said.what
 
 
 def _packed(fit: Fit) -> _Result:

@@ -15,7 +15,7 @@ from bench.spec import Benchmark
 from bench.sweep.searcher import SweepSearcher, seeds_of
 from bench.sweep.trial import Job
 
-LINE_SECONDS = 10.0
+LINE_SECONDS, BAR_SECONDS = 10.0, 0.5
 
 
 class SweepProgress:
@@ -42,7 +42,7 @@ class SweepProgress:
         self._seconds: dict[tuple[str, bool], list[float]] = defaultdict(list)
         self._best: dict[str, tuple[float, str]] = {}
         self._start = time.monotonic()
-        self._last_line = -math.inf
+        self._shown = -math.inf
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), console=console
         )
@@ -72,6 +72,11 @@ class SweepProgress:
         self._show()
 
     def _show(self) -> None:
+        # Counting ten thousand cells at every event would keep the driver busy.
+        pause = BAR_SECONDS if self.console.is_terminal else LINE_SECONDS
+        if time.monotonic() - self._shown < pause and not self.searcher.finished:
+            return
+        self._shown = time.monotonic()
         cells = sum(not left for left in self._refits_left.values())
         trials = sum(study.finished for study in self.searcher.studies.values())
         refits = self._all_refits - sum(len(left) for left in self._refits_left.values())
@@ -79,11 +84,10 @@ class SweepProgress:
             f"cells {cells}/{len(self._refits_left)}  trials {trials}/{self._all_trials}  "
             f"refits {refits}/{self._all_refits}  {self._times()}"
         )
-        best = [f"{task} {psnr:.2f} dB ({who})" for task, (psnr, who) in self._best.items()]
         if self.console.is_terminal:
             self._bar.update(self._task, completed=trials + refits, description=text)
-        elif time.monotonic() - self._last_line >= LINE_SECONDS or refits == self._all_refits:
-            self._last_line = time.monotonic()
+        else:
+            best = [f"{task} {psnr:.2f} dB ({who})" for task, (psnr, who) in self._best.items()]
             line = f"{text}  best on validation: {', '.join(best)}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

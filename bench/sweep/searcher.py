@@ -14,7 +14,7 @@ from bench.errors import UnwritableError, UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep.studies import CellStudy, Studies
-from bench.sweep.trial import Job, hung_mark, workers_of
+from bench.sweep.trial import Job, checkpoint_of, hung_mark, workers_of
 
 Observer = Callable[[str, Job, dict[str, Any]], None]
 
@@ -132,6 +132,8 @@ class SweepSearcher(Searcher):
         if "unwritable" in result:  # the job is left as it would be after a crash
             self.fatal = UnwritableError(result["unwritable"])
             return
+        with self._writing():
+            checkpoint_of(self.store.folder, job).unlink(missing_ok=True)
         if error:
             result["failed"] = self._cause_of_death(job)
         if job.is_refit:

@@ -106,6 +106,7 @@ class CellTrial(tune.Trainable):
         limit = self.shared.spec.time_limit
         self.ends = None if limit is None else time.monotonic() + limit
         self.job = Job(**config)
+        hung_mark(self.shared.folder, self.job).unlink(missing_ok=True)  # of an earlier try
         self.run = run_job(self.shared, self.job)
 
 
@@ -176,38 +177,26 @@ def hung_mark(folder: str | Path, job: Job) -> Path:
     return Path(folder) / "checkpoints" / job.cell / f"{job.label}.hung"
 
 
-@contextlib.contextmanager
-def _checkpoint(shared: Shared, job: Job) -> Iterator[Path]:
-    """Name a job's checkpoint, and delete it when the job ends in any way but a crash."""
+def checkpoint_of(folder: str | Path, job: Job) -> Path:
+    """Name a job's checkpoint, which stays there until the driver knows that the job has ended."""
     config = hashlib.sha256(json.dumps(job.config, sort_keys=True).encode()).hexdigest()[:12]
-    place = Path(shared.folder) / "checkpoints" / job.cell / f"{job.label}-{config}.pt"
-    try:
-        yield place
-    finally:
-        place.unlink(missing_ok=True)
+    return Path(folder) / "checkpoints" / job.cell / f"{job.label}-{config}.pt"
 
 
 def _frugal(
     shared: Shared, job: Job, operator: Physics
 ) -> Generator[training.Progress, None, training.Fit]:
     """Train; out of memory, begin again with batches cut in two, once."""
-    with _checkpoint(shared, job) as place:
-        try:
-            return (yield from _training(shared, job, operator, place))
-        except (MemoryError, RuntimeError) as error:  # PyTorch's is one of the latter
-            if not _out_of_memory(error):
-                raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        place.unlink(missing_ok=True)
-        return (yield from _training(shared, job, operator, place, parts=2))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        "can't allocate memory" in text or "out of memory" in text
-    )
+    place = checkpoint_of(shared.folder, job)
+    try:
+        return (yield from _training(shared, job, operator, place))
+    except (MemoryError, RuntimeError) as error:  # PyTorch's is one of the latter
+        if not training.out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    place.unlink(missing_ok=True)
+    return (yield from _training(shared, job, operator, place, parts=2))
 
 
 def _training(
@@ -224,7 +213,7 @@ def _training(
         )  # fmt: skip
     train, val = ray.get(shared.images)
     return training.steps(
-        cell.method.name, job.config, train.take(range(cell.n_train)), val, operator, spec.budget,
+        cell.method.name, job.config, train.first(cell.n_train), val, operator, spec.budget,
         seed, precision=spec.precision, checkpoint=checkpoint,
         checkpoint_seconds=spec.checkpoint_seconds, compile_network=spec.compile, parts=parts,
     )  # fmt: skip
@@ -265,7 +254,7 @@ def score(
         the rows, and `y` and `x_hat` on the CPU.
     """
     device = next((p.device for p in fit.reconstructor.parameters()), torch.device("cpu"))
-    x = torch.tensor(test.images, device=device)
+    x = training.as_tensor(test).to(device)
     y = operator.measure(x, test.ids)
     x_hat, milliseconds = _timed(fit.reconstructor, y, operator)
     residual = (operator.A(x_hat) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
@@ -328,6 +317,7 @@ def _keep(shared: Shared, cell: Cell, job: Job, operator: Physics, fit: training
         "n_train": cell.n_train,
         "validation_psnr": fit.psnr,
         "best_step": fit.step,
+        "parts": fit.parts,
         "threads": torch.get_num_threads(),
     }
     store.write_model(cell.id, job.seed, recipe, fit.reconstructor.state_dict())
