@@ -37,7 +37,7 @@ SPEC = {
     "methods": [
         {"name": "unet", "label": "pair", "workers": 2, "fixed": FIXED},
         {"name": "tv"},
-        {"name": "unet", "label": "second pair", "workers": 2, "fixed": FIXED},
+        {"name": "unet", "label": "second_pair", "workers": 2, "fixed": FIXED},
         {"name": "unet", "label": "alone", "fixed": FIXED},
         {"name": "unet", "label": "another", "fixed": {**FIXED, "width": 8}},
     ],
@@ -63,7 +63,7 @@ def test_cells_that_want_every_cpu_among_cells_that_want_one(tmp_path: Path) -> 
     command("run", "spec.yaml", "--out", "run")
     rows = Store(tmp_path / "run").rows()
     assert dict(rows.groupby("method").size()) == dict.fromkeys(
-        ["pair", "tv", "second pair", "alone", "another"], 6
+        ["pair", "tv", "second_pair", "alone", "another"], 6
     )
     # Replay trains in one process, with the same batches: to tolerance the same network.
     (cell,) = rows.loc[rows["method"] == "pair", "cell"].unique()
