@@ -106,6 +106,7 @@ def run(
     store: Store,
     console: Console,
     events: Path | None = None,
+    trainable: type[CellTrial] = CellTrial,
 ) -> Outcome:
     """Finish what the run folder lacks: search every cell, refit its best, score on test images.
 
@@ -116,6 +117,7 @@ def run(
         store: the run folder, begun and claimed.
         console: for progress.
         events: a file to which one JSON line is added for each event.
+        trainable: runs the jobs; another only where the sweep itself is measured.
 
     Raises:
         UserError: no cluster answers, or the run folder cannot be written any more.
@@ -126,9 +128,10 @@ def run(
         _connect(console)
         with SweepProgress(spec, searcher, console) as progress, EventLog(events) as log:
             searcher.observers = [progress, log]
-            _tune(spec, chosen, split, store, searcher)
+            _tune(spec, chosen, split, store, searcher, trainable)
         if searcher.fatal:
             raise searcher.fatal
+        searcher.save_tables()
     if searcher.finished:
         shutil.rmtree(store.folder / "checkpoints", ignore_errors=True)
     return Outcome(searcher.finished, searcher.failed)
@@ -157,7 +160,12 @@ def _connect(console: Console) -> None:
 
 
 def _tune(
-    spec: Benchmark, chosen: list[Cell], split: Split, store: Store, searcher: SweepSearcher
+    spec: Benchmark,
+    chosen: list[Cell],
+    split: Split,
+    store: Store,
+    searcher: SweepSearcher,
+    trainable: type[CellTrial],
 ) -> None:
     shared = Shared(
         spec=spec,
@@ -167,8 +175,8 @@ def _tune(
         test=ray.put(split.test),
     )
     split.train, split.val, split.test = (part.take([]) for part in vars(split).values())
-    trainable = tune.with_resources(
-        tune.with_parameters(CellTrial, shared=shared),
+    able = tune.with_resources(
+        tune.with_parameters(trainable, shared=shared),
         lambda job: tune.PlacementGroupFactory(_bundles(shared.cells[job["cell"]])),
     )
     # Of a searcher's trials Tune starts one actor after another, which on many machines takes
@@ -177,7 +185,7 @@ def _tune(
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(1, ahead)))
     with tempfile.TemporaryDirectory(prefix="reconbench-") as scratch:
         tune.Tuner(
-            trainable,
+            able,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=PerCellPruner(searcher.validations(), spec.budget, spec.search.pruner),

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +16,8 @@ from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep.studies import CellStudy, Studies
 from bench.sweep.trial import Job, checkpoint_of, hung_mark, workers_of
+
+TABLE_SECONDS = 1.0  # between writings of the tables of trials, for who looks on
 
 Observer = Callable[[str, Job, dict[str, Any]], None]
 
@@ -58,6 +61,8 @@ class SweepSearcher(Searcher):
         self.observers: Sequence[Observer] = ()
         self._jobs: dict[str, Job] = {}
         self._waiting: set[str] = set()
+        self._unsaved: set[str] = set()
+        self._saved = time.monotonic()
         self._refits: list[Job] = []
         self._open = [study for study in self.studies.values() if not study.done]
         for cell, study in self.studies.items():
@@ -177,10 +182,23 @@ class SweepSearcher(Searcher):
             step=step,
             seconds=float(result.get("seconds", 0.0)),
         )
-        self.store.write_trials(job.cell, study.table())
+        self._unsaved.add(job.cell)
+        if study.done or time.monotonic() - self._saved >= TABLE_SECONDS:
+            self.save_tables()
         if study.done:
             self._open.remove(study)
             self._issue_refits(study)
+
+    def save_tables(self) -> None:
+        """Bring the tables of trials up to the journal, from which a run that begins makes them.
+
+        Raises:
+            UserError: they cannot be written.
+        """
+        while self._unsaved:
+            cell = self._unsaved.pop()
+            self.store.write_trials(cell, self.studies[cell].table())
+        self._saved = time.monotonic()
 
     def _issue_refits(self, study: CellStudy) -> None:
         if study.best is None:

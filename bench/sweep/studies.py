@@ -58,13 +58,9 @@ class Studies:
         self._storage.set_trial_user_attr(trial._trial_id, "lost", True)
         self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
-    def flush(self) -> None:
-        """Bring what happened to the disk.
-
-        Raises:
-            OSError: the journal cannot be written.
-        """
-        self._journal.flush()
+    def flush(self, wait: bool = True) -> None:
+        """Write what happened, and wait for the disk; see `Journal.flush`."""
+        self._journal.flush(wait)
 
 
 def _sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -182,7 +178,7 @@ class CellStudy:
         config = {**self.cell.method.fixed, **search_spaces.suggest(trial, self.space)}
         trial.set_user_attr("config", config)
         self._running[index] = trial
-        self._studies.flush()
+        self._studies.flush(wait=False)
         return Candidate(index, config)
 
     def _untried(self, hints: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:

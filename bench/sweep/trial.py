@@ -107,7 +107,11 @@ class CellTrial(tune.Trainable):
         self.ends = None if limit is None else time.monotonic() + limit
         self.job = Job(**config)
         hung_mark(self.shared.folder, self.job).unlink(missing_ok=True)  # of an earlier try
-        self.run = run_job(self.shared, self.job)
+        self.run = self.work()
+
+    def work(self) -> Generator[dict[str, Any], None, None]:
+        """Begin the job."""
+        return run_job(self.shared, self.job)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ had been.
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from ray.cluster_utils import Cluster
 
 from bench.store import Store
 
@@ -108,10 +110,13 @@ def nothing_left() -> Iterator[None]:
             kill_all(process)
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen:
+def start(folder: Path, *more: str, **environment: str) -> subprocess.Popen:
     words = [str(ROOT / "bench/run.py"), "spec.yaml", "--out", "run", *more]
     with (folder / "log").open("a") as log:
-        process = subprocess.Popen([sys.executable, *words], cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, *words], cwd=folder, stdout=log, stderr=log,
+            env={**os.environ, **environment},
+        )  # fmt: skip
     STARTED.append(process)
     return process
 
@@ -243,6 +248,30 @@ def test_a_second_run_is_refused_and_ctrl_c_ends_the_first(check: Callable, tmp_
         end(driver, tmp_path, status=130)
         assert "the same command goes on from here" in (tmp_path / "log").read_text()
         assert not (tmp_path / "run" / "running.json").exists()
+    check()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    found = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    yield found
+    found.shutdown()
+
+
+def test_a_node_leaves_and_another_comes(check: Callable, cluster: Cluster, tmp_path: Path) -> None:
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+    prepare(tmp_path)
+    driver = start(tmp_path, "--events", "events.jsonl", RAY_ADDRESS=cluster.address)
+    wait_for(tmp_path, driver, lambda seen: slow_validations(seen) >= 3)
+    cluster.remove_node(nodes[0], allow_graceful=False)
+    before = slow_validations(events(tmp_path))
+    wait_for(tmp_path, driver, lambda seen: slow_validations(seen) > before)
+    cluster.add_node(num_cpus=1)
+    end(driver, tmp_path)
+    assert "Ray: 3 nodes, 3 CPUs" in (tmp_path / "log").read_text()
     check()
 
 
