@@ -68,6 +68,10 @@ def run(
     smoke: Smoke = False,
     only: Only = None,
     events: Events = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="tell tensorboard, mlflow or wandb of every trial; may be repeated"),
+    ] = None,
 ) -> None:
     """Run a benchmark, or finish one that was interrupted; then print its leaderboard."""
     wanted = _filters(only)
@@ -75,7 +79,9 @@ def run(
     # Imported late: naming a wrong key should not wait for PyTorch and Ray.
     from bench import data, report, sweep
     from bench.store import Store
+    from bench.sweep import loggers
 
+    loggers.check(log or [])
     store = Store(out or Path("results") / benchmark.name)
     dataset = data.load(benchmark.dataset)
     data.refuse_mixed(dataset)
@@ -101,7 +107,7 @@ def run(
         console.print(
             f"{benchmark.name}: {count} cells -> {store.folder}", markup=False, highlight=False
         )
-        outcome = sweep.run(benchmark, chosen, split, store, console, events)
+        outcome = sweep.run(benchmark, chosen, split, store, console, events, log or [])
     board = report.write(store)
     if not outcome.complete:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -1,10 +1,11 @@
 """All of Ray lives here: one Tune experiment over all cells of a benchmark."""
 
+import contextlib
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bench.data import Split
 from bench.errors import UserError, unknown
 from bench.spec import Benchmark, Cell, cells
 from bench.store import Store
-from bench.sweep import distributed
+from bench.sweep import distributed, loggers
 from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
 from bench.sweep.scheduler import PerCellPruner
@@ -106,6 +107,7 @@ def run(
     store: Store,
     console: Console,
     events: Path | None = None,
+    log_to: Sequence[str] = (),
     trainable: type[CellTrial] = CellTrial,
 ) -> Outcome:
     """Finish what the run folder lacks: search every cell, refit its best, score on test images.
@@ -117,6 +119,7 @@ def run(
         store: the run folder, begun and claimed.
         console: for progress.
         events: a file to which one JSON line is added for each event.
+        log_to: trackers of experiments that are told too, of `loggers.LOGGERS`.
         trainable: runs the jobs; another only where the sweep itself is measured.
 
     Raises:
@@ -128,7 +131,7 @@ def run(
         _connect(console)
         with SweepProgress(spec, searcher, console) as progress, EventLog(events) as log:
             searcher.observers = [progress, log]
-            _tune(spec, chosen, split, store, searcher, trainable)
+            _tune(spec, chosen, split, store, searcher, log_to, trainable)
         if searcher.fatal:
             raise searcher.fatal
         searcher.save_tables()
@@ -165,6 +168,7 @@ def _tune(
     split: Split,
     store: Store,
     searcher: SweepSearcher,
+    log_to: Sequence[str],
     trainable: type[CellTrial],
 ) -> None:
     shared = Shared(
@@ -183,7 +187,11 @@ def _tune(
     # minutes; what is begun ahead of the CPUs, on the other hand, is chosen knowing less.
     ahead = int(ray.cluster_resources().get("CPU", 0)) // CPUS_PER_START
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(1, ahead)))
-    with tempfile.TemporaryDirectory(prefix="reconbench-") as scratch:
+    with contextlib.ExitStack() as stack:
+        if "tensorboard" in log_to:  # Tune keeps its files in the folder of the trial
+            trials = str(store.folder.resolve() / "tensorboard")
+        else:
+            trials = stack.enter_context(tempfile.TemporaryDirectory(prefix="reconbench-"))
         tune.Tuner(
             able,
             tune_config=tune.TuneConfig(
@@ -191,10 +199,12 @@ def _tune(
                 scheduler=PerCellPruner(searcher.validations(), spec.budget, spec.search.pruner),
                 num_samples=-1,
                 reuse_actors=True,
+                trial_dirname_creator=loggers.place,
             ),
             run_config=tune.RunConfig(
                 name=spec.name,
-                storage_path=scratch,
+                storage_path=trials,
+                callbacks=loggers.callbacks(log_to, spec.name, store.folder),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

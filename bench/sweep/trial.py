@@ -91,7 +91,8 @@ class CellTrial(tune.Trainable):
         """Run to the next validation; a failure is a result, so that the sweep goes on."""
         with _deadline(self.ends, hung_mark(self.shared.folder, self.job)):
             try:
-                return next(self.run)
+                result = next(self.run)
+                return {**result, "timesteps_total": result["step"]}  # the axis of loggers
             except UnwritableError as error:
                 return {"unwritable": str(error), "done": True}
             except Exception as error:

@@ -6,17 +6,20 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import psutil
 import pytest
 import yaml
 from ray.cluster_utils import Cluster
+from tensorboardX.proto import event_pb2
 
 from bench.store import Store
 
@@ -40,6 +43,7 @@ METHODS = """
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -140,24 +144,52 @@ def results(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.drop(columns=TIMES[:2]), trials.drop(columns=TIMES[2:])
 
 
+class Undisturbed(NamedTuple):
+    rows: pd.DataFrame
+    trials: pd.DataFrame
+    run: Path
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = prepare(tmp_path_factory.mktemp("undisturbed"))
-    end(start(folder), folder)
+    end(start(folder, "--log", "tensorboard"), folder)
     rows, trials = results(folder)
     assert len(rows) == 6 * 2 * (1 + 2)
     assert len(trials) == 2 * (3 + 3)
     assert not (folder / "run" / "checkpoints").exists()
-    return rows, trials
+    return Undisturbed(rows, trials, folder / "run")
+
+
+def scalars(path: Path) -> Iterator[tuple[int, str, float]]:
+    """Read step, name and value from a file of TensorBoard: length, checksum, event, checksum."""
+    content = path.read_bytes()
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        event = event_pb2.Event.FromString(content[12 : 12 + length])
+        for value in event.summary.value:
+            yield event.step, value.tag, value.simple_value
+        content = content[16 + length :]
+
+
+def test_tensorboard_shows_every_job(undisturbed: Undisturbed) -> None:
+    _, trials, run = undisturbed
+    shown = {}
+    for path in run.glob("tensorboard/**/events.*"):
+        curve = {step: value for step, tag, value in scalars(path) if tag == "ray/tune/best"}
+        shown[path.parent.name] = curve[max(curve)]
+    table = {f"{row.cell}-trial{row.trial}": row.psnr for row in trials.itertuples()}
+    assert {name: shown[name] for name in table} == pytest.approx(table, abs=1e-4)
+    assert len(shown) == len(table) + 2 * (1 + 2)
 
 
 @pytest.fixture
-def check(undisturbed: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> Callable[[], None]:
+def check(undisturbed: Undisturbed, tmp_path: Path) -> Callable[[], None]:
     """Run the command to its end, and compare with the undisturbed run to the last bit."""
 
     def same() -> None:
         end(start(tmp_path), tmp_path)
-        for found, expected in zip(results(tmp_path), undisturbed, strict=True):
+        for found, expected in zip(results(tmp_path), undisturbed[:2], strict=True):
             pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
     return same
@@ -317,7 +349,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_and_then_a_greater_one(
-    undisturbed: tuple[pd.DataFrame, pd.DataFrame], small_disk: Path, tmp_path: Path
+    undisturbed: Undisturbed, small_disk: Path, tmp_path: Path
 ) -> None:
     prepare(tmp_path)
     (tmp_path / "run").symlink_to(small_disk)
@@ -325,7 +357,7 @@ def test_a_full_disk_and_then_a_greater_one(
     assert "cannot be written" in (tmp_path / "log").read_text().splitlines()[-1]
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     end(start(tmp_path), tmp_path)
-    for found, expected in zip(results(tmp_path), undisturbed, strict=True):
+    for found, expected in zip(results(tmp_path), undisturbed[:2], strict=True):
         pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 

@@ -1,0 +1,72 @@
+"""Trackers of experiments that people already use, through Tune's own integrations."""
+
+import os
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from bench.errors import UserError, unknown
+from bench.sweep.trial import Job
+
+# Name: the package it takes.
+LOGGERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+
+
+def check(names: Sequence[str]) -> None:
+    """Refuse a logger that is unknown or not installed.
+
+    Raises:
+        UserError: with what to do.
+    """
+    for name in names:
+        if name not in LOGGERS:
+            raise unknown("--log", name, LOGGERS)
+        if find_spec(LOGGERS[name]) is None:
+            raise UserError(f"--log {name}: needs its package (pip install {LOGGERS[name]})")
+
+
+def callbacks(names: Sequence[str], experiment: str, folder: Path) -> list[Callback]:
+    """Make Tune's callbacks; what they keep on disk goes to the run folder.
+
+    TensorBoard's files follow the trials (see `place`). MLflow logs to `MLFLOW_TRACKING_URI`, by
+    default `mlflow.db` in the run folder; Weights & Biases to where its own settings say.
+
+    Args:
+        names: of `LOGGERS`.
+        experiment: under which name runs are grouped.
+        folder: the run folder.
+    """
+    makers: dict[str, Callable[[], Callback]] = {
+        "tensorboard": _tensorboard,
+        "mlflow": lambda: _mlflow(experiment, folder),
+        "wandb": lambda: _wandb(experiment),
+    }
+    return [makers[name]() for name in names]
+
+
+def place(trial: Trial) -> str:
+    """Name a trial's folder by what it is."""
+    job = Job(**trial.config)
+    return f"{job.cell}-{job.label}"
+
+
+def _tensorboard() -> Callback:
+    from ray.tune.logger import TBXLoggerCallback
+
+    return TBXLoggerCallback()
+
+
+def _mlflow(experiment: str, folder: Path) -> Callback:
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve()}/mlflow.db"
+    return MLflowLoggerCallback(tracking_uri=uri, experiment_name=experiment)
+
+
+def _wandb(experiment: str) -> Callback:
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    return WandbLoggerCallback(project=experiment)
