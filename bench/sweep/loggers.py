@@ -31,8 +31,8 @@ def check(names: Sequence[str]) -> None:
 def callbacks(names: Sequence[str], experiment: str, folder: Path) -> list[Callback]:
     """Make Tune's callbacks; what they keep on disk goes to the run folder.
 
-    TensorBoard's files follow the trials (see `place`). MLflow logs to `MLFLOW_TRACKING_URI`, by
-    default `mlflow.db` in the run folder; Weights & Biases to where its own settings say.
+    TensorBoard's files stand in its `tensorboard/`. MLflow logs to `MLFLOW_TRACKING_URI`, by
+    default its `mlflow.db`; Weights & Biases to where its own settings say, offline to `wandb/`.
 
     Args:
         names: of `LOGGERS`.
@@ -42,7 +42,7 @@ def callbacks(names: Sequence[str], experiment: str, folder: Path) -> list[Callb
     makers: dict[str, Callable[[], Callback]] = {
         "tensorboard": _tensorboard,
         "mlflow": lambda: _mlflow(experiment, folder),
-        "wandb": lambda: _wandb(experiment),
+        "wandb": lambda: _wandb(experiment, folder),
     }
     return [makers[name]() for name in names]
 
@@ -66,7 +66,7 @@ def _mlflow(experiment: str, folder: Path) -> Callback:
     return MLflowLoggerCallback(tracking_uri=uri, experiment_name=experiment)
 
 
-def _wandb(experiment: str) -> Callback:
+def _wandb(experiment: str, folder: Path) -> Callback:
     from ray.air.integrations.wandb import WandbLoggerCallback
 
-    return WandbLoggerCallback(project=experiment)
+    return WandbLoggerCallback(project=experiment, dir=str(folder.resolve()))

@@ -1,0 +1,130 @@
+"""What stopping unpromising trials early saves: the small-data benchmark with and without."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from itertools import accumulate
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bench import spec
+from bench.store import Store
+
+SPEC = Path(__file__).parents[1] / "specs" / "small_data.yaml"
+# Early stopping needs trials to choose from and looks at them to choose by.
+CHANGES = {
+    "methods": ["unet", "attention_residual_unet"],
+    "budget": {"trials": 24, "steps": 180, "reports": 18},
+    "seeds": 1,
+    "pictures": 0,
+}
+NEAR = 0.1  # dB
+
+# A cell's best validation PSNR of complete trials after so many optimiser steps.
+Curve = list[tuple[int, float]]
+
+
+def page() -> str:
+    """Measure, and give the page as Markdown."""
+    curves = {pruner: _curves(pruner) for pruner in ("none", "asha")}
+    _draw(curves)
+    lines = [
+        "# Does early stopping pay?",
+        "",
+        f"Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` with "
+        f"{CHANGES['budget']}, searched without early stopping and with ASHA, whose first look is "
+        "after the first report. Steps: optimiser steps of all trials of a cell; PSNR: of the best "
+        "complete trial, on validation images; last column: the steps after which ASHA's search "
+        f"was within {NEAR} dB of the whole search without it.",
+        "",
+        "| cell | steps, none | steps, asha | ratio | PSNR, none | PSNR, asha | difference "
+        "| ratio of steps to be near |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    ratios, differences, nears = [], [], []
+    for cell, whole in curves["none"].items():
+        pruned = curves["asha"][cell]
+        (steps, best), (fewer, other) = whole[-1], pruned[-1]
+        near = next((step for step, psnr in pruned if psnr >= best - NEAR), None)
+        ratios.append(fewer / steps)
+        differences.append(other - best)
+        nears.append(near / steps if near else np.inf)
+        lines.append(
+            f"| {cell} | {steps:,} | {fewer:,} | {fewer / steps:.2f} | {best:.2f} | {other:.2f} "
+            f"| {other - best:+.2f} | {f'{near / steps:.2f}' if near else 'never'} |"
+        )
+    lines += [
+        "",
+        f"Median over cells: {np.median(ratios):.2f} of the steps, {np.median(differences):+.2f} "
+        f"dB; near after {np.median(nears):.2f} of the steps.",
+        "",
+        "![Best validation PSNR against optimiser steps](speed_pruning.png)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _curves(pruner: str) -> dict[str, Curve]:
+    """Run the search, and follow each cell through the log of events."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        changes = {**CHANGES, "search": {"pruner": pruner}}
+        (place / "spec.yaml").write_text(spec.load(SPEC, changes).dump())
+        subprocess.run(
+            [sys.executable, "-m", "bench", "run", "spec.yaml", "--out", "run",
+             "--events", "events.jsonl"],
+            cwd=place, check=True, capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+        events = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]
+        trials = Store(place / "run").trials()
+    complete = set(
+        trials.loc[trials["state"] == "complete", ["cell", "trial"]].itertuples(index=False)
+    )
+    found: dict[str, Curve] = defaultdict(list)
+    spent: dict[str, dict[int, int]] = defaultdict(dict)
+    for event in events:
+        if "trial" not in event or "step" not in event:
+            continue
+        cell, trial = event["cell"], event["trial"]
+        spent[cell][trial] = event["step"]
+        if event["event"] == "ended" and (cell, trial) in complete:
+            found[cell].append((sum(spent[cell].values()), event["best"]))
+    # What trials spent that were stopped after the last complete one is spent too.
+    for cell, curve in found.items():
+        curve.append((sum(spent[cell].values()), max(best for _, best in curve)))
+    return {
+        cell: list(
+            zip((step for step, _ in curve), accumulate((b for _, b in curve), max), strict=True)
+        )
+        for cell, curve in found.items()
+    }
+
+
+def _draw(curves: dict[str, dict[str, Curve]]) -> None:
+    """Draw the mean over cells of what is still missing to the best that either search found."""
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    top = {cell: max(curves[pruner][cell][-1][1] for pruner in curves) for cell in curves["none"]}
+    for pruner, name in (("none", "every trial to its end"), ("asha", "ASHA")):
+        mine = curves[pruner]
+        end = fmean(curve[-1][0] for curve in mine.values())
+        steps = np.linspace(0, end, 400)
+        gaps = [fmean(_reached(mine[cell], step) - top[cell] for cell in mine) for step in steps]
+        axes.plot(steps, gaps, label=name, linewidth=2.5)
+        axes.plot(end, gaps[-1], "o", color=axes.lines[-1].get_color())
+    axes.axhline(-NEAR, color="grey", linestyle=":", label=f"{NEAR} dB below the best")
+    axes.set_xlabel("optimiser steps of a cell's trials")
+    axes.set_ylabel("best validation PSNR so far,\nbelow the best found (dB)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig("docs/speed_pruning.png", dpi=150)
+
+
+def _reached(curve: Curve, step: float) -> float:
+    return max((psnr for spent, psnr in curve if spent <= step), default=np.nan)

@@ -1,0 +1,220 @@
+"""What a large sweep costs beside its training: the driver's time and memory, and the images'."""
+
+import io
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import ray
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from torch import Tensor
+
+from bench import spec, sweep
+from bench.data import ImageSet, Split
+from bench.seeds import derive_seed
+from bench.speed.sweep import Trivial
+from bench.store import Store
+from bench.sweep.searcher import SweepSearcher
+from bench.sweep.studies import Studies
+from bench.sweep.trial import CellTrial
+
+CELLS, TRIALS, AT_ONCE = 10_000, 5_000, 8
+IMAGES, SIZE = 2000, 250  # 500 MB
+SECONDS = 1.0  # between looks at the memory
+METHOD = "bench.speed.scale:Slow"
+
+
+class Slow(Trivial):
+    """A network whose training takes its time and hardly any of the processor's."""
+
+    def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Filter."""
+        if self.training and torch.is_grad_enabled():
+            time.sleep(0.2)
+        return super().forward(x)
+
+
+class Simulated(CellTrial):
+    """Reports what a trial reports, and does nothing."""
+
+    def work(self) -> Generator[dict[str, Any], None, None]:
+        """Give three validations, which derive from the configuration, and the end."""
+        psnr = 20 + derive_seed(str(self.job.config)) % 1000 / 100
+        values = {"ssim": 0.5, "parameters": 1000, "seconds": 0.0}
+        for step in (3, 6, 9):
+            yield {"step": step, "psnr": psnr, "best": psnr, **values}
+        yield {"step": 9, "psnr": psnr, "best": psnr, **values, "done": True}
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What the driver took.
+
+    Attributes:
+        first: seconds until the first trial had begun.
+        rate: trials and refits a second from then on.
+        growth: bytes by which its memory grew.
+        journal: bytes of the Optuna journal, per trial.
+    """
+
+    first: float
+    rate: float
+    growth: int
+    journal: float
+
+
+def page() -> str:
+    """Measure, and give the page as Markdown."""
+    begin = _begin()
+    driver = _driver()
+    little, much = (_resident(count) for count in (IMAGES // 100, IMAGES))
+    size = 4 * SIZE**2 * (IMAGES - IMAGES // 100)
+    lines = [
+        "# What a large sweep costs",
+        "",
+        f"Made by `make speed PART=scale` on {os.cpu_count()} CPUs, {AT_ONCE} trials at once. In "
+        "the lines on the driver the trials are simulated; Tune, journal and tables are real.",
+        "",
+        "| what | measured |",
+        "|---|---|",
+        f"| taking up a benchmark of {CELLS:,} cells | {begin:.1f} s |",
+        f"| trials and refits a second, of {TRIALS:,} trials | {driver.rate:.1f} |",
+        f"| growth of the driver's memory by {TRIALS:,} trials | {driver.growth / 1e6:.0f} MB |",
+        f"| journal per trial | {driver.journal / 1e3:.1f} kB |",
+        f"| memory that {size / 1e6:.0f} MB of images take in all processes, {AT_ONCE} trials"
+        f" | {(much - little) / 1e6:.0f} MB, {(much - little) / size:.2f} times their size |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _benchmark(cells: int, trials: int, n_train: int = 4, **changes: Any) -> spec.Benchmark:
+    levels = [k / 1000 for k in range(1, cells // 4 + 1)]
+    content = {
+        "name": "scale",
+        "dataset": {"source": "template", "image_size": 32, "n_val": 2, "n_test": 2},
+        "degradations": [{"name": "gaussian_noise", "levels": levels}],
+        "n_train": [n_train],
+        "methods": [{"name": "unet", "label": f"unet{k}"} for k in range(4)],
+        "budget": {"trials": trials, "steps": 9, "reports": 3},
+        "seeds": 1,
+        "pictures": 0,
+        **changes,
+    }
+    return spec.parse(content)
+
+
+@contextmanager
+def _store(benchmark: spec.Benchmark) -> Iterator[Store]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "run")
+        store.begin(benchmark, "")
+        yield store
+
+
+def _begin() -> float:
+    """Time what the driver does before the first trial of a large benchmark."""
+    benchmark = _benchmark(CELLS, 3)
+    with _store(benchmark) as store:
+        start = time.perf_counter()
+        SweepSearcher(benchmark, sweep.cells_of(benchmark), store, Studies(store.journal))
+        return time.perf_counter() - start
+
+
+def _driver() -> Driver:
+    """Run simulated trials."""
+    benchmark = _benchmark(200, TRIALS // 200)
+    with _cluster(), _store(benchmark) as store:
+        first: list[float] = []
+
+        class Begun(io.StringIO):
+            def write(self, text: str) -> int:
+                first.append(time.perf_counter())
+                return len(text)
+
+        before = psutil.Process().memory_info().rss
+        start = time.perf_counter()
+        sweep.run(
+            benchmark, sweep.cells_of(benchmark), _images(4, 32), store, Console(file=Begun()),
+            trainable=Simulated,
+        )  # fmt: skip
+        end = time.perf_counter()
+        growth = psutil.Process().memory_info().rss - before
+        done = len(store.trials())
+        journal = store.journal.stat().st_size / done
+    # The second thing that is printed is the first progress: a trial has ended.
+    return Driver(first[1] - start, (done + 200) / (end - first[1]), growth, journal)
+
+
+def _resident(images: int) -> int:
+    """Give the bytes that driver, cluster and trials hold together while all trials train."""
+    benchmark = _benchmark(
+        4, AT_ONCE, images,
+        methods=[METHOD],
+        dataset={"source": "template", "image_size": SIZE, "n_val": 2, "n_test": 2},
+        budget={"trials": AT_ONCE, "steps": 150, "reports": 1, "batch_size": 16},
+        search={"pruner": "none"},
+    )  # fmt: skip
+    with _cluster(), _store(benchmark) as store, _watched() as seen:
+        sweep.run(
+            benchmark, sweep.cells_of(benchmark), _images(images, SIZE), store,
+            Console(file=io.StringIO()),
+        )  # fmt: skip
+    return max(seen)
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(num_cpus=AT_ONCE, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _watched() -> Iterator[list[int]]:
+    """Collect the memory of this process and its children, each shared page counted once."""
+    seen: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SECONDS):
+            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            trials, total = 0, 0
+            for process in family:
+                try:
+                    trials += "Simulated" in process.name() or "Trial" in process.name()
+                    total += process.memory_full_info().pss
+                except psutil.NoSuchProcess:
+                    continue
+            if trials == AT_ONCE:
+                seen.append(total)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def _images(count: int, size: int) -> Split:
+    generator = np.random.default_rng(0)
+
+    def some(name: str, count: int) -> ImageSet:
+        ids = [f"{name}{k}" for k in range(count)]
+        return ImageSet(generator.random((count, 1, size, size), dtype=np.float32), ids, ids)
+
+    return Split(some("train", count), some("val", 2), some("test", 2))
