@@ -172,6 +172,7 @@ class SweepSearcher(Searcher):
             error=result.get("failed", ""),
             step=step,
             seconds=float(result.get("seconds", 0.0)),
+            node=result.get("node", ""),
         )
         self.store.write_trials(job.cell, study.table())
         if study.done:
