@@ -68,6 +68,10 @@ def run(
     smoke: Smoke = False,
     only: Only = None,
     events: Events = None,
+    nodes: Annotated[
+        int, typer.Option(help="begin when the Ray cluster has so many nodes", min=1)
+    ] = 1,
+    wait: Annotated[float, typer.Option(help="seconds to wait for --nodes", min=0)] = 900.0,
 ) -> None:
     """Run a benchmark, or finish one that was interrupted; then print its leaderboard."""
     wanted = _filters(only)
@@ -99,7 +103,7 @@ def run(
         console.print(
             f"{benchmark.name}: {count} cells -> {store.folder}", markup=False, highlight=False
         )
-        outcome = sweep.run(benchmark, chosen, split, store, console, events)
+        outcome = sweep.run(benchmark, chosen, split, store, console, events, nodes, wait)
     board = report.write(store)
     if not outcome.complete:
         print("interrupted; the same command goes on from here", file=sys.stderr)

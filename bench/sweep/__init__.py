@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,8 @@ def run(
     store: Store,
     console: Console,
     events: Path | None = None,
+    nodes: int = 1,
+    wait: float = 0.0,
 ) -> Outcome:
     """Finish what the run folder lacks: search every cell, refit its best, score on test images.
 
@@ -114,14 +117,16 @@ def run(
         store: the run folder, begun and claimed.
         console: for progress.
         events: a file to which one JSON line is added for each event.
+        nodes: how many the cluster shall have before anything is run.
+        wait: seconds to wait for these.
 
     Raises:
-        UserError: no cluster answers, or the run folder cannot be written any more.
+        UserError: no cluster answers, it lacks nodes, or the run folder cannot be written any more.
     """
     searcher = SweepSearcher(spec, chosen, store, open_journal(store.journal))
     _write_truth(chosen, split, store, spec.pictures)
     if not searcher.finished:
-        _connect(console)
+        _connect(console, nodes, wait)
         with SweepProgress(spec, searcher, console) as progress, EventLog(events) as log:
             searcher.observers = [progress, log]
             _tune(spec, chosen, split, store, searcher)
@@ -132,8 +137,11 @@ def run(
     return Outcome(searcher.finished, searcher.failed)
 
 
-def _connect(console: Console) -> None:
-    """Join the running cluster where there is one, else start a local one; say which."""
+def _connect(console: Console, nodes: int, wait: float) -> None:
+    """Join the running cluster where there is one, else start a local one; say which.
+
+    Then wait for its nodes: those that are still being set up are none of it yet.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
@@ -145,13 +153,40 @@ def _connect(console: Console) -> None:
                 f"Ray: {error}; is RAY_ADDRESS right, and does a cluster with tokens find its own "
                 "(RAY_AUTH_MODE=token)?"
             ) from None
+    # Ray says nowhere else whether init began a cluster or found one.
+    begun = ray._private.worker._global_node.is_head()
+    address = ray.get_runtime_context().gcs_address
+    came = _wait_for(nodes, wait, console)
+    # Tune starts actors one after another, unless told to start some on every node at once.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(came)
     total = ray.cluster_resources()
-    nodes = len(ray.nodes())
     console.print(
-        f"Ray: {nodes} node{'s' * (nodes > 1)}, {total.get('CPU', 0):g} CPUs, "
+        f"Ray: {'a cluster of its own' if begun else f'joined the cluster at {address}'}: "
+        f"{came} node{'s' * (came > 1)}, {total.get('CPU', 0):g} CPUs, "
         f"{total.get('GPU', 0):g} GPUs",
         highlight=False,
     )
+
+
+def _wait_for(nodes: int, wait: float, console: Console) -> int:
+    """Wait until a cluster has that many nodes, and give the number of those it has.
+
+    Raises:
+        UserError: the time is over.
+    """
+    ends = time.monotonic() + wait
+    said = 0
+    while (came := sum(node["Alive"] for node in ray.nodes())) < nodes:
+        if time.monotonic() > ends:
+            raise UserError(
+                f"--nodes {nodes}: {came} came within {wait:g} s; see `ray status` on the head, "
+                "then run the same command again, with a longer --wait or fewer --nodes"
+            )
+        if came != said:
+            console.print(f"Ray: {came} of {nodes} nodes, waiting for the others", highlight=False)
+            said = came
+        time.sleep(1)
+    return came
 
 
 def _tune(
