@@ -72,11 +72,19 @@ def run(
         list[str] | None,
         typer.Option(help="tell tensorboard, mlflow or wandb of every trial; may be repeated"),
     ] = None,
+    nodes: Annotated[
+        int, typer.Option(help="begin when the Ray cluster has so many nodes", min=1)
+    ] = 1,
+    wait: Annotated[float, typer.Option(help="seconds to wait for --nodes", min=0)] = 900.0,
 ) -> None:
     """Run a benchmark, or finish one that was interrupted; then print its leaderboard."""
     wanted = _filters(only)
-    benchmark = _checked(_load(path, settings, smoke))
+    benchmark = _load(path, settings, smoke)
     # Imported late: naming a wrong key should not wait for PyTorch and Ray.
+    from bench import cluster
+
+    cluster.connect()
+    benchmark = _checked(benchmark)
     from bench import data, report, sweep
     from bench.store import Store
     from bench.sweep import loggers
@@ -107,7 +115,9 @@ def run(
         console.print(
             f"{benchmark.name}: {count} cells -> {store.folder}", markup=False, highlight=False
         )
-        outcome = sweep.run(benchmark, chosen, split, store, console, events, log or [])
+        outcome = sweep.run(
+            benchmark, chosen, split, store, console, events, log or [], nodes, wait
+        )
     board = report.write(store)
     if not outcome.complete:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -181,8 +181,8 @@ class Store:
         return self._tables("rows/*/*.parquet", ROW_KEYS)
 
     def write_trials(self, cell: str, trials: pd.DataFrame) -> None:
-        """Write a cell's table of trials: `cell, trial, state, psnr, step, seconds, error`, and
-        the configuration as JSON.
+        """Write a cell's table of trials: `cell, trial, state, psnr, step, seconds, error`, the
+        Ray node that ran it, and the configuration as JSON.
         """
         self._write(f"trials/{cell}.parquet", lambda file: trials.to_parquet(file, index=False))
 

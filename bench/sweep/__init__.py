@@ -1,8 +1,6 @@
 """All of Ray lives here: one Tune experiment over all cells of a benchmark."""
 
 import contextlib
-import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +12,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from bench import methods
+from bench import cluster, methods
 from bench.data import Split
 from bench.errors import UserError, unknown
 from bench.spec import Benchmark, Cell, cells
@@ -29,20 +27,7 @@ from bench.sweep.trial import CellTrial, Shared, share_of, workers_of
 
 __all__ = ["Outcome", "cells_of", "matching", "run", "seeds_of", "trials_of"]
 
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Tune's own tables, which it prints whatever its verbosity.
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # The run folder holds every result: Tune's own per-trial files would only cost time.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # A job that fails at once has no PSNR to report, and must not end the sweep.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Tune saves its experiment state for a resume of its own kind; ours is the journal.
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
 RETRIES = 1
-CPUS_PER_START = 8
 
 
 @dataclass
@@ -108,6 +93,8 @@ def run(
     console: Console,
     events: Path | None = None,
     log_to: Sequence[str] = (),
+    nodes: int = 1,
+    wait: float = 0.0,
     trainable: type[CellTrial] = CellTrial,
 ) -> Outcome:
     """Finish what the run folder lacks: search every cell, refit its best, score on test images.
@@ -120,15 +107,18 @@ def run(
         console: for progress.
         events: a file to which one JSON line is added for each event.
         log_to: trackers of experiments that are told too, of `loggers.LOGGERS`.
+        nodes: how many the cluster shall have before anything is run.
+        wait: seconds to wait for these.
         trainable: runs the jobs; another only where the sweep itself is measured.
 
     Raises:
-        UserError: no cluster answers, or the run folder cannot be written any more.
+        UserError: no cluster answers, it lacks nodes, or the run folder cannot be written any more.
     """
     searcher = SweepSearcher(spec, chosen, store, Studies(store.journal))
     _write_truth(chosen, split, store, spec.pictures)
     if not searcher.finished:
-        _connect(console)
+        cluster.connect()
+        cluster.ready(nodes, wait, console)
         with SweepProgress(spec, searcher, console) as progress, EventLog(events) as log:
             searcher.observers = [progress, log]
             _tune(spec, chosen, split, store, searcher, log_to, trainable)
@@ -138,28 +128,6 @@ def run(
     if searcher.finished:
         shutil.rmtree(store.folder / "checkpoints", ignore_errors=True)
     return Outcome(searcher.finished, searcher.failed)
-
-
-def _connect(console: Console) -> None:
-    """Join the running cluster where there is one, else start a local one; say which."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
-    if not ray.is_initialized():
-        try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise UserError(
-                f"Ray: {error}; is RAY_ADDRESS right, and does a cluster with tokens find its own "
-                "(RAY_AUTH_MODE=token)?"
-            ) from None
-    total = ray.cluster_resources()
-    nodes = len(ray.nodes())
-    console.print(
-        f"Ray: {nodes} node{'s' * (nodes > 1)}, {total.get('CPU', 0):g} CPUs, "
-        f"{total.get('GPU', 0):g} GPUs",
-        highlight=False,
-    )
 
 
 def _tune(
@@ -183,10 +151,6 @@ def _tune(
         tune.with_parameters(trainable, shared=shared),
         lambda job: tune.PlacementGroupFactory(_bundles(shared.cells[job["cell"]])),
     )
-    # Of a searcher's trials Tune starts one actor after another, which on many machines takes
-    # minutes; what is begun ahead of the CPUs, on the other hand, is chosen knowing less.
-    ahead = int(ray.cluster_resources().get("CPU", 0)) // CPUS_PER_START
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(1, ahead)))
     with contextlib.ExitStack() as stack:
         if "tensorboard" in log_to:  # Tune keeps its files in the folder of the trial
             trials = str(store.folder.resolve() / "tensorboard")

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from bench.sweep.trial import Job
 
-KEPT = ("step", "psnr", "ssim", "best", "parameters", "seconds", "failed")
+KEPT = ("node", "step", "psnr", "ssim", "best", "parameters", "seconds", "failed")
 
 
 class EventLog:

@@ -181,6 +181,7 @@ class SweepSearcher(Searcher):
             error=result.get("failed", ""),
             step=step,
             seconds=float(result.get("seconds", 0.0)),
+            node=result.get("node", ""),
         )
         self._unsaved.add(job.cell)
         if study.done or time.monotonic() - self._saved >= TABLE_SECONDS:

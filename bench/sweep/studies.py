@@ -210,10 +210,14 @@ class CellStudy:
         error: str = "",
         step: int = 0,
         seconds: float = 0.0,
+        node: str = "",
     ) -> None:
         """Record the end of a trial: its best validation PSNR, or why it has none."""
         trial = self._running.pop(index)
-        notes = {"error": error, "step": step, "seconds": seconds, "parameters": parameters}
+        notes = {
+            "error": error, "step": step, "seconds": seconds, "parameters": parameters,
+            "node": node,
+        }  # fmt: skip
         if math.isfinite(ssim):
             notes["ssim"] = ssim
         if len(self._aims) > 1:
@@ -263,6 +267,7 @@ class CellStudy:
                 "parameters": trial.user_attrs.get("parameters", 0),
                 "step": trial.user_attrs.get("step", 0),
                 "seconds": trial.user_attrs.get("seconds", 0.0),
+                "node": trial.user_attrs.get("node", ""),
                 "error": trial.user_attrs.get("error", ""),
                 "config": json.dumps(trial.user_attrs.get("config", {})),
             }

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -77,6 +78,7 @@ class CellTrial(tune.Trainable):
         """Keep the shared data and begin the first job."""
         assert shared is not None
         self.shared = shared
+        self.node = ray.get_runtime_context().get_node_id()
         torch.use_deterministic_algorithms(shared.spec.deterministic, warn_only=True)
         torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
         self._begin(config)
@@ -89,6 +91,9 @@ class CellTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Run to the next validation; a failure is a result, so that the sweep goes on."""
+        return {**self._result(), "node": self.node}
+
+    def _result(self) -> dict[str, Any]:
         with _deadline(self.ends, hung_mark(self.shared.folder, self.job)):
             try:
                 result = next(self.run)
@@ -146,6 +151,7 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
     A refit has written its rows, pictures and weights by then.
     """
     start = time.perf_counter()
+    _refuse_unshared(shared.folder)
     cell, spec = shared.cells[job.cell], shared.spec
     operator = physics_of(cell, spec)
     best = -np.inf
@@ -175,6 +181,15 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
         "seconds": time.perf_counter() - start,
         "done": True,
     }
+
+
+def _refuse_unshared(folder: str) -> None:
+    """Keep a node that does not see the run folder from writing its results where none looks."""
+    if not (Path(folder) / "spec.yaml").exists():
+        raise UnwritableError(
+            f"{folder}: {socket.gethostname()}, a node of this cluster, does not see this folder; "
+            "choose an --out that all nodes share"
+        )
 
 
 def hung_mark(folder: str | Path, job: Job) -> Path:

@@ -1,0 +1,103 @@
+"""Joins the Ray cluster that there is, or starts one.
+
+It stands apart from `bench.sweep` since Ray starts while PyTorch is still being imported.
+"""
+
+import logging
+import os
+import threading
+import time
+from importlib import import_module
+
+import ray
+from rich.console import Console
+
+from bench.errors import UserError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Tune's own tables, which it prints whatever its verbosity.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # The run folder holds every result: Tune's own per-trial files would only cost time.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # A job that fails at once has no PSNR to report, and must not end the sweep.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Tune saves its experiment state for a resume of its own kind; ours is the journal.
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+CPUS_PER_START = 8
+
+
+def connect() -> None:
+    """Join the running cluster where there is one, else start a local one.
+
+    Raises:
+        UserError: no cluster answers.
+    """
+    if ray.is_initialized():
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
+    threading.Thread(target=import_module, args=("torch",), daemon=True).start()
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise UserError(
+            f"Ray: {error}; is RAY_ADDRESS right, and does a cluster with tokens find its own "
+            "(RAY_AUTH_MODE=token)?"
+        ) from None
+    if _is_own():
+        # Each CPU's worker imports what trials need while the driver prepares their images.
+        warm = ray.remote(num_cpus=1)(import_module)
+        for _ in range(int(ray.cluster_resources().get("CPU", 0))):
+            warm.remote("bench.sweep.trial")
+
+
+def ready(nodes: int, wait: float, console: Console) -> None:
+    """Wait for a cluster's nodes, those that are still being set up; then say what it has.
+
+    Args:
+        nodes: to wait for.
+        wait: seconds.
+        console: for what there is to say.
+
+    Raises:
+        UserError: the time is over.
+    """
+    came = _wait_for(nodes, wait, console)
+    total = ray.cluster_resources()
+    # Of a searcher's trials Tune starts one actor after another, which on many machines takes
+    # minutes; what is begun ahead of the CPUs, on the other hand, is chosen knowing less.
+    ahead = max(came, int(total.get("CPU", 0)) // CPUS_PER_START)
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(ahead))
+    address = ray.get_runtime_context().gcs_address
+    console.print(
+        f"Ray: {'a cluster of its own' if _is_own() else f'joined the cluster at {address}'}: "
+        f"{came} node{'s' * (came > 1)}, {total.get('CPU', 0):g} CPUs, "
+        f"{total.get('GPU', 0):g} GPUs",
+        highlight=False,
+    )
+
+
+def _is_own() -> bool:
+    """Tell whether the cluster was started here: Ray says it nowhere else."""
+    return bool(ray._private.worker._global_node.is_head())
+
+
+def _wait_for(nodes: int, wait: float, console: Console) -> int:
+    """Wait until a cluster has that many nodes, and give the number of those it has."""
+    ends = time.monotonic() + wait
+    said = 0
+    while (came := sum(node["Alive"] for node in ray.nodes())) < nodes:
+        if time.monotonic() > ends:
+            raise UserError(
+                f"--nodes {nodes}: {came} came within {wait:g} s; see `ray status` on the head, "
+                "then run the same command again, with a longer --wait or fewer --nodes"
+            )
+        if came != said:
+            console.print(f"Ray: {came} of {nodes} nodes, waiting for the others", highlight=False)
+            said = came
+        time.sleep(1)
+    return came
