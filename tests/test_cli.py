@@ -6,7 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import cli, methods
+from bench import cli, cluster, methods
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused here is refused before anything runs."""
+    monkeypatch.setattr(cluster, "connect", lambda: None)
 
 
 @pytest.fixture

@@ -80,7 +80,11 @@ class CellTrial(tune.Trainable):
         self.shared = shared
         self.node = ray.get_runtime_context().get_node_id()
         torch.use_deterministic_algorithms(shared.spec.deterministic, warn_only=True)
-        torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
+        resources = self.trial_resources.required_resources
+        torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
+        if 0 < (share := resources.get("GPU", 0)) < 1:
+            # What one trial takes beyond its share, another on the same GPU would lack.
+            torch.cuda.set_per_process_memory_fraction(share)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

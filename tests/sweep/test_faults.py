@@ -304,7 +304,10 @@ def test_a_node_leaves_and_another_comes(check: Callable, cluster: Cluster, tmp_
     wait_for(tmp_path, driver, lambda seen: slow_validations(seen) > before)
     cluster.add_node(num_cpus=1)
     end(driver, tmp_path)
-    assert f"joined the cluster at {cluster.address}: 3 nodes, 3 CPUs" in (tmp_path / "log").read_text()
+    assert (
+        f"joined the cluster at {cluster.address}: 3 nodes, 3 CPUs"
+        in (tmp_path / "log").read_text()
+    )
     check()
 
 
