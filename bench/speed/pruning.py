@@ -19,8 +19,9 @@ from bench.store import Store
 SPEC = Path(__file__).parents[1] / "specs" / "small_data.yaml"
 # Early stopping needs trials to choose from and looks at them to choose by.
 CHANGES = {
+    "degradations": [{"name": "gaussian_noise", "levels": [0.1]}],
     "methods": ["unet", "attention_residual_unet"],
-    "budget": {"trials": 24, "steps": 180, "reports": 18},
+    "budget": {"trials": 18, "steps": 120, "reports": 12},
     "seeds": 1,
     "pictures": 0,
 }
