@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.errors import UnwritableError
+from bench.spec import Benchmark
 from bench.sweep.trial import Job, Shared, run_job
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,6 @@ def test_too_few_nodes_end_in_one_line_and_leave_the_folder_to_the_next(tmp_path
 
 
 def test_a_node_that_does_not_see_the_run_folder_says_so(tmp_path: Path) -> None:
-    nothing: Any = None
-    shared = Shared(nothing, {}, str(tmp_path / "elsewhere"), nothing, nothing)
+    shared = Shared(Benchmark.model_construct(), {}, str(tmp_path / "elsewhere"), None, None)
     with pytest.raises(UnwritableError, match="does not see this folder; choose an --out"):
         next(run_job(shared, Job("cell", {}, trial=0)))

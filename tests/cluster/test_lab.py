@@ -146,6 +146,15 @@ def test_a_lab_loses_a_worker_and_gets_another(cluster: Cluster) -> None:
     cluster.write(head, workers)
     place.run("ray", "up", "-y", str(cluster.path))
 
+    token = place.home(head) / ".ray" / "auth_token"
+    assert token.read_text() == (place.desk / ".ray" / "auth_token").read_text()
+    assert token.stat().st_mode & 0o077 == 0
+    stranger = place.start(
+        "env", "RAY_AUTH_MODE=disabled", "ray", "status", "--address", f"{head}:6379"
+    )
+    assert "token is missing or incorrect" in stranger.communicate()[0]
+    assert stranger.returncode
+
     job = cluster.submit("--nodes", "3", "--only", "level=0.1")
     wait_for(lambda: len(cluster.at_work("0.1")) == 3, "trials on three nodes", job)
     ids = cluster.nodes()

@@ -59,6 +59,7 @@ class Lab:
         self.key = self.desk / "key"
         self._folder = folder
         self._undo = undo
+        self._homes: dict[str, Path] = {}
         self._daemons: dict[str, subprocess.Popen] = {}
         self.shared.mkdir()
         self.desk.mkdir()
@@ -82,8 +83,13 @@ class Lab:
             (name, "route add default via 10.77.0.1"),
         ):
             _run("ip", "-n", where, *words.split())
-        self._daemons[address] = self._sshd(name, self._folder / name)
+        self._homes[address] = self._folder / name
+        self._daemons[address] = self._sshd(name, self._homes[address])
         return address
+
+    def home(self, address: str) -> Path:
+        """Give the folder that is the user's home on a workstation."""
+        return self._homes[address]
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Begin a command at the desk, in the repository; what it leaves running ends with it."""
