@@ -80,8 +80,12 @@ class Cluster:
         config["cluster_name"] = self.lab.name
         config["provider"] |= {"head_ip": head, "worker_ips": workers}
         config["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.lab.key)}
-        # This environment stands for the one that the set-up would install.
-        config["setup_commands"].insert(0, f"ln -sfn {sys.prefix} ~/reconbench/.venv")
+        # This environment stands for the one that the set-up would install; it never installs here.
+        there = f"ln -sfn {sys.prefix} ~/reconbench/.venv && touch ~/reconbench/.installed"
+        config["setup_commands"] = [
+            there,
+            *(word.replace("bash", "PYTHON=false bash") for word in config["setup_commands"]),
+        ]
         for kind in ("head", "worker"):
             key = f"{kind}_start_ray_commands"
             small = " --num-cpus=1 --object-store-memory=200000000"
