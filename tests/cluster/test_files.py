@@ -128,7 +128,8 @@ VOLUME = _object(
 POD = _object(
     "spec",
     spec=_object(
-        "containers volumes",
+        "restartPolicy containers volumes",
+        restartPolicy={"const": "Never"},
         automountServiceAccountToken=FLAG,
         securityContext=_object("fsGroup", fsGroup=COUNT),
         containers={"type": "array", "minItems": 1, "items": CONTAINER},
