@@ -70,7 +70,8 @@ def ready(nodes: int, wait: float, console: Console) -> None:
     total = ray.cluster_resources()
     # Of a searcher's trials Tune starts one actor after another, which on many machines takes
     # minutes; what is begun ahead of the CPUs, on the other hand, is chosen knowing less.
-    ahead = max(came, int(total.get("CPU", 0)) // CPUS_PER_START)
+    cpus = int(total.get("CPU", 1))
+    ahead = max(came, cpus // CPUS_PER_START, min(cpus, 2))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(ahead))
     address = ray.get_runtime_context().gcs_address
     console.print(

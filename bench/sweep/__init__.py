@@ -160,7 +160,12 @@ def _tune(
             able,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=PerCellPruner(searcher.validations(), spec.budget, spec.search.pruner),
+                scheduler=PerCellPruner(
+                    searcher.validations(),
+                    spec.budget,
+                    spec.search.pruner,
+                    ray.cluster_resources().get("CPU", 1.0),
+                ),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=loggers.place,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from bench.spec import Budget
@@ -23,6 +24,7 @@ class PerCellPruner(FIFOScheduler):
             taken up again prunes as an uninterrupted one does.
         budget: the full length of a trial and its validations.
         pruner: "asha", "hyperband" or "none".
+        cpus: of the cluster.
     """
 
     def __init__(
@@ -30,8 +32,11 @@ class PerCellPruner(FIFOScheduler):
         finished: Mapping[str, Mapping[int, Mapping[int, float]]],
         budget: Budget,
         pruner: str = "asha",
+        cpus: float = 1.0,
     ):
         super().__init__()
+        self._cpus = cpus
+        self._queue: list[Any] = []
         self._budget, self._pruner = budget, pruner
         self._brackets: dict[tuple[str, int], ASHAScheduler] = {}
         for cell, trials in finished.items():
@@ -61,8 +66,25 @@ class PerCellPruner(FIFOScheduler):
             )
         return self._brackets[cell, late]
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Choose who gets an actor that has come free: the first that no CPU waits for.
+
+        Tune then gives up the actor that it was starting for that trial. Of the first in the queue,
+        for which there is a CPU, it would give up one that is nearly ready; where trials are short
+        it would never get a second one to run.
+        """
+        self._queue = [trial for trial in self._queue if trial.status == Trial.PENDING]
+        if not self._queue:
+            return None
+        live = tune_controller.get_live_trials()
+        busy = sum(_cpus_of(trial) for trial in live if trial.status == Trial.RUNNING)
+        one = _cpus_of(self._queue[0])
+        starting = int((self._cpus - busy - one) // one)
+        return self._queue[max(0, min(starting, len(self._queue) - 1))]
+
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Enter a search trial into its cell's bracket."""
+        self._queue.append(trial)
         if trial.config["seed"] is None:
             bracket = self._bracket(trial.config["cell"], trial.config["trial"])
             bracket.on_trial_add(tune_controller, trial)
@@ -74,3 +96,7 @@ class PerCellPruner(FIFOScheduler):
             return TrialScheduler.CONTINUE
         bracket = self._bracket(trial.config["cell"], trial.config["trial"])
         return bracket.on_trial_result(tune_controller, trial, result)
+
+
+def _cpus_of(trial: Any) -> float:
+    return max(trial.placement_group_factory.required_resources.get("CPU", 0.0), 0.01)

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -151,6 +152,27 @@ def test_only_trials_of_the_same_cell_compete() -> None:
     jobs = [(search("a"), 30.0), (search("a"), 31.0), (search("b"), 10.0), (search("a"), 10.0)]
     stop, go = TrialScheduler.STOP, TrialScheduler.CONTINUE
     assert asha_decisions(PerCellPruner({}, SPEC.budget), jobs) == [go, go, go, stop]
+
+
+def test_a_free_actor_goes_to_the_first_trial_whose_own_is_not_starting() -> None:
+    """Of four CPUs one is busy and one has come free, so that two have actors starting."""
+    share = SimpleNamespace(required_resources={"CPU": 1.0})
+    scheduler = PerCellPruner({}, SPEC.budget, cpus=4.0)
+    job = {"cell": "a", "trial": None, "seed": 0}
+    trials = [
+        SimpleNamespace(config=job, status=Trial.PENDING, placement_group_factory=share)
+        for _ in range(5)
+    ]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    trials[0].status = Trial.RUNNING
+    controller = SimpleNamespace(get_live_trials=lambda: trials)
+    assert scheduler.choose_trial_to_run(controller) is trials[3]
+    for trial in trials[1:4]:
+        trial.status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is trials[4]
+    trials[4].status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None
 
 
 def test_a_refit_is_never_stopped() -> None:
