@@ -19,18 +19,19 @@ from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 
-from bench import spec, sweep
+from bench import spec, sweep, training
 from bench.data import ImageSet, Split
 from bench.seeds import derive_seed
 from bench.speed.sweep import Trivial
 from bench.store import Store
 from bench.sweep.searcher import SweepSearcher
 from bench.sweep.studies import Studies
-from bench.sweep.trial import CellTrial
+from bench.sweep.trial import CellTrial, physics_of, score
 
 CELLS, TRIALS, AT_ONCE = 10_000, 5_000, 8
 IMAGES, SIZE = 2000, 250  # 500 MB
 SECONDS = 1.0  # between looks at the memory
+NODES, SLOTS, TRIAL_SECONDS, TEST_IMAGES = (1, 10, 100), 16, 60, 60
 METHOD = "bench.speed.scale:Slow"
 
 
@@ -77,6 +78,7 @@ def page() -> str:
     """Measure, and give the page as Markdown."""
     begin = _begin()
     driver = _driver()
+    row = _row()
     little, much = (_resident(count) for count in (IMAGES // 100, IMAGES))
     size = 4 * SIZE**2 * (IMAGES - IMAGES // 100)
     lines = [
@@ -93,8 +95,48 @@ def page() -> str:
         f"| journal per trial | {driver.journal / 1e3:.1f} kB |",
         f"| memory that {size / 1e6:.0f} MB of images take in all processes, {AT_ONCE} trials"
         f" | {(much - little) / 1e6:.0f} MB, {(much - little) / size:.2f} times their size |",
+        f"| a row, of tables of {TEST_IMAGES} | {row:.0f} bytes |",
+        "",
+        "## On paper",
+        "",
+        f"What follows from these for nodes of {SLOTS} trials at once, of {TRIAL_SECONDS} seconds "
+        "each, in an hour; a tenth of the trials are refits, and leave a table of rows:",
+        "",
+        "| nodes | trials a second | of what the driver can | rows | bytes of rows | journal "
+        "| growth of the driver | shortest trial that keeps the nodes busy |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_on_paper(nodes, driver, row) for nodes in NODES),
+        "",
+        "The driver breaks first: Tune decides about one trial after another. Until then a longer "
+        "trial is the remedy (more steps, or several CPUs a trial), or several runs, each with "
+        "`--only` and a folder of its own. Images, weights and rows do not pass through it.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _on_paper(nodes: int, driver: Driver, row: float) -> str:
+    rate = nodes * SLOTS / TRIAL_SECONDS
+    hour = 3600 * rate
+    rows = hour / 10 * TEST_IMAGES
+    memory = hour * driver.growth / TRIALS
+    return (
+        f"| {nodes} | {rate:.2f} | {100 * rate / driver.rate:.0f} % | {rows:,.0f} "
+        f"| {rows * row / 1e6:.0f} MB | {hour * driver.journal / 1e6:.0f} MB "
+        f"| {memory / 1e6:.0f} MB | {nodes * SLOTS / driver.rate:.1f} s |"
+    )
+
+
+def _row() -> float:
+    """Give the bytes that a row takes in the table of a refit."""
+    benchmark = _benchmark(4, 1, methods=[METHOD])
+    (cell, *_) = sweep.cells_of(benchmark)
+    operator, test = physics_of(cell, benchmark), _images(1, 32, TEST_IMAGES).test
+    fit = training.Fit(training.build(METHOD, {}, operator).eval(), 20.0, 0.5, 1, [], 1.0, 10)
+    rows, _ = score(cell, 0, fit, operator, test)
+    with _store(benchmark) as store:
+        store.write_rows(cell.id, 0, rows)
+        (table,) = Path(store.folder).rglob("rows/**/*.parquet")
+        return table.stat().st_size / TEST_IMAGES
 
 
 def _benchmark(cells: int, trials: int, n_train: int = 4, **changes: Any) -> spec.Benchmark:
@@ -210,11 +252,11 @@ def _watched() -> Iterator[list[int]]:
         thread.join()
 
 
-def _images(count: int, size: int) -> Split:
+def _images(count: int, size: int, n_test: int = 2) -> Split:
     generator = np.random.default_rng(0)
 
     def some(name: str, count: int) -> ImageSet:
         ids = [f"{name}{k}" for k in range(count)]
         return ImageSet(generator.random((count, 1, size, size), dtype=np.float32), ids, ids)
 
-    return Split(some("train", count), some("val", 2), some("test", 2))
+    return Split(some("train", count), some("val", 2), some("test", n_test))
