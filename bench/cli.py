@@ -18,6 +18,7 @@ from rich.table import Table
 
 from bench import __version__, plugins, spec
 from bench.errors import UserError, unknown
+from bench.places import Place
 from bench.spec import Benchmark, MethodSpec
 
 DEFAULT_SPEC = Path(__file__).parent / "specs" / "small_data.yaml"
@@ -55,14 +56,15 @@ Events = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="add one JSON line for each event of the run"),
 ]
-Run = Annotated[Path, typer.Argument(help="run folder, e.g. results/small_data")]
+Run = Annotated[str, typer.Argument(help="run folder, e.g. results/small_data")]
 
 
 @app.command()
 def run(
     path: SpecPath = None,
     out: Annotated[
-        str | None, typer.Option(metavar="DIR", help="run folder; default results/<name>")
+        str | None,
+        typer.Option(metavar="DIR", help="run folder, s3:// and gs:// too; default results/<name>"),
     ] = None,
     settings: Settings = None,
     smoke: Smoke = False,
@@ -89,8 +91,8 @@ def run(
     from bench.store import Store
     from bench.sweep import loggers
 
-    loggers.check(log or [])
     store = Store(out or Path("results") / benchmark.name)
+    loggers.check(log or [], store.folder)
     dataset = data.load(benchmark.dataset)
     data.refuse_mixed(dataset)
     if path is None:
@@ -318,7 +320,7 @@ def report(folder: Run) -> None:
     if board.table.empty:
         raise UserError(f"{folder}: no cell has finished yet")
     reports.show(board, store.spec(), console)
-    _farewell(folder)
+    _farewell(store.folder)
 
 
 @app.command()
@@ -538,11 +540,13 @@ def _save(picture: Any, file: Path) -> None:
         raise UserError(f"{file}: cannot be written ({error})") from None
 
 
-def _farewell(folder: Path) -> None:
+def _farewell(folder: Place) -> None:
+    console.print(f"\nReport:    {folder / 'report' / 'leaderboard.html'}", highlight=False)
+    if not isinstance(folder, Path):
+        return  # the dashboard reads local folders
     dashboard = Path(__file__).parent.parent / "dashboard" / "app.py"
     if dashboard.is_relative_to(Path.cwd()):
         dashboard = dashboard.relative_to(Path.cwd())
     binary = Path(sys.executable).with_name("streamlit")
     command = binary.relative_to(Path.cwd()) if binary.is_relative_to(Path.cwd()) else "streamlit"
-    console.print(f"\nReport:    {folder / 'report' / 'leaderboard.html'}", highlight=False)
     console.print(f"Dashboard: {command} run {dashboard} -- {folder}", highlight=False)

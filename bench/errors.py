@@ -12,7 +12,9 @@ class UserError(Exception):
 
 
 class UnwritableError(UserError):
-    """The run folder cannot be written, as when its disk is full: no trial is to blame."""
+    """The run folder cannot be written or reached, as when its disk is full or its object store is
+    away: no trial is to blame.
+    """
 
 
 class DivergedError(Exception):

@@ -8,20 +8,18 @@
     models/<cell>/<seed>/             weights and what rebuilds the reconstructor
     report/                           leaderboard, audit
 
-A file is either absent or whole: it is written beside its place and renamed, so a crash, a kill
-or a full disk costs only the file in hand. A cell's seed is finished when its rows are there,
-which is why they are written last.
+It stands in a file system or in an object store. A file is either absent or whole (see
+`bench.places`), so a crash, a kill or a full disk costs only the file in hand. A cell's seed is
+finished when its rows are there, which is why they are written last.
 """
 
 import contextlib
 import json
 import os
 import socket
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 import numpy as np
@@ -31,7 +29,9 @@ from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.errors import UnwritableError, UserError
+from bench import places
+from bench.errors import UserError
+from bench.places import Place
 from bench.spec import Benchmark, parse
 
 ROW_KEYS = (
@@ -49,19 +49,21 @@ ROW_KEYS = (
 
 
 SIGN_SECONDS, SILENCE_SECONDS = 10.0, 60.0
+READERS = 8  # at a time, of tables: each request of an object store takes its time
 
 
 class Store:
     """Reads and writes one run folder.
 
     Args:
-        folder: the run folder; made when first written to.
+        folder: the run folder, a path or an address (`s3://`, `gs://`); made when first written to.
+
+    Raises:
+        UserError: an address that is none.
     """
 
-    def __init__(self, folder: str | Path):
-        if "://" in str(folder):
-            raise UserError(f"{folder}: the run folder must be a path of a mounted file system")
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Place):
+        self.folder = places.place(folder)
 
     # --- what the run is -----------------------------------------------------------------
 
@@ -89,7 +91,8 @@ class Store:
         """Keep other runs out of the folder while the block runs.
 
         A file says who is here and is touched as a sign of life; no lock of the file system is
-        relied on, since network file systems do without. What a dead run left is taken over.
+        relied on, since network file systems and object stores do without. What a dead run left is
+        taken over.
 
         Raises:
             UserError: another run is at work in the folder.
@@ -102,21 +105,23 @@ class Store:
 
         def sign_of_life() -> None:
             while not ended.wait(SIGN_SECONDS):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, UserError):
                     claim.touch()
 
-        threading.Thread(target=sign_of_life, daemon=True).start()
+        living = threading.Thread(target=sign_of_life, daemon=True)
+        living.start()
         try:
             yield
         finally:
             ended.set()
-            with contextlib.suppress(OSError):
+            living.join(SIGN_SECONDS)  # a touch under way would bring the claim back
+            with contextlib.suppress(OSError, UserError):
                 claim.unlink()
 
-    def _refuse_second(self, claim: Path) -> None:
+    def _refuse_second(self, claim: Place) -> None:
         try:
             other = json.loads(claim.read_text())
-            age = time.time() - claim.stat().st_mtime
+            age = places.age(claim)
         except (FileNotFoundError, json.JSONDecodeError):
             return
         here = other["host"] == socket.gethostname()
@@ -178,7 +183,7 @@ class Store:
 
     def rows(self) -> pd.DataFrame:
         """Read all rows; an empty table before the first refit."""
-        return self._tables("rows/*/*.parquet", ROW_KEYS)
+        return self._tables("rows", ROW_KEYS)
 
     def write_trials(self, cell: str, trials: pd.DataFrame) -> None:
         """Write a cell's table of trials: `cell, trial, state, psnr, step, seconds, error`, the
@@ -188,15 +193,18 @@ class Store:
 
     def count_trials(self, cell: str) -> int:
         """Count the trials in a cell's table."""
-        path = self.folder / "trials" / f"{cell}.parquet"
-        return parquet.read_metadata(path).num_rows if path.exists() else 0
+        try:
+            with places.fetched(self.folder / "trials" / f"{cell}.parquet") as file:
+                return parquet.read_metadata(file).num_rows
+        except FileNotFoundError:
+            return 0
 
     def trials(self) -> pd.DataFrame:
         """Read the trials of all cells; an empty table before the first."""
-        return self._tables("trials/*.parquet", ("cell", "trial", "state", "psnr", "step"))
+        return self._tables("trials", ("cell", "trial", "state", "psnr", "step"))
 
     @property
-    def journal(self) -> Path:
+    def journal(self) -> Place:
         """The Optuna journal, which optuna-dashboard opens."""
         path = self.folder / "studies" / "journal.log"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -221,7 +229,7 @@ class Store:
         self._write(f"{folder}/recipe.json", lambda file: file.write(content))
         if weights:
             whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-            with self._place(f"{folder}/weights.safetensors") as path:
+            with places.written(self.folder / folder / "weights.safetensors") as path:
                 save_file(whole, path)
 
     def read_model(self, cell: str, seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -233,45 +241,36 @@ class Store:
         folder = self.folder / "models" / cell / str(seed)
         if not (folder / "recipe.json").exists():
             raise UserError(f"{folder}: no model of that cell and seed")
-        weights = folder / "weights.safetensors"
         recipe = json.loads((folder / "recipe.json").read_text())
-        return recipe, load_file(weights) if weights.exists() else {}
+        try:
+            with places.fetched(folder / "weights.safetensors") as file:
+                return recipe, load_file(file)
+        except FileNotFoundError:
+            return recipe, {}
 
-    def write_report(self, name: str, content: str) -> Path:
-        """Write a file of the report folder and return its path."""
+    def write_report(self, name: str, content: str) -> Place:
+        """Write a file of the report folder and return where it is."""
         self._write(f"report/{name}", lambda file: file.write(content.encode()))
         return self.folder / "report" / name
 
     # --- how -----------------------------------------------------------------------------
 
-    def _tables(self, pattern: str, keys: Iterable[str]) -> pd.DataFrame:
-        tables = [pd.read_parquet(path) for path in sorted(self.folder.glob(pattern))]
+    def _tables(self, kind: str, keys: Iterable[str]) -> pd.DataFrame:
+        paths = sorted((self.folder / kind).rglob("*.parquet"), key=lambda path: path.parts)
+        with ThreadPoolExecutor(READERS) as readers:
+            tables = list(readers.map(_table, paths))
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(keys))
 
     def _write(self, relative: str, fill: Callable[[IO[bytes]], object]) -> None:
-        with self._place(relative) as path, path.open("wb") as file:
+        with places.written(self.folder / relative) as path, path.open("wb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
 
-    @contextlib.contextmanager
-    def _place(self, relative: str) -> Iterator[Path]:
-        """Yield a temporary path that takes its final name only when the block succeeds."""
-        target = self.folder / relative
-        temporary = None
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-            os.close(handle)
-            temporary = Path(name)
-            yield temporary
-            temporary.chmod(0o644)
-            temporary.replace(target)
-        except OSError as error:
-            raise UnwritableError(f"{target}: cannot be written ({error.strerror})") from error
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+
+def _table(path: Place) -> pd.DataFrame:
+    with places.fetched(path) as file:
+        return pd.read_parquet(file)
 
 
 def _alive(pid: int) -> bool:

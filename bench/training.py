@@ -5,17 +5,14 @@ each validation, which is how the sweep drives, prunes and abandons it. A classi
 same way: it is built, perhaps shown the training images, and validated once.
 """
 
-import contextlib
 import itertools
 import json
 import math
-import os
 import pickle
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +20,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from bench import methods, metrics
+from bench import methods, metrics, places
 from bench.data import ImageSet
 from bench.data.augment import augment
 from bench.errors import DivergedError, UnwritableError, UserError
 from bench.methods import losses
 from bench.physics import Physics
+from bench.places import Place
 from bench.plugins import check_options
 from bench.seeds import derive_seed
 from bench.spec import Budget
@@ -84,7 +82,7 @@ def fit(
     *,
     device: str | torch.device | None = None,
     precision: str = "auto",
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Place | None = None,
     checkpoint_seconds: float = 0.0,
     compile_network: bool = False,
     parts: int = 1,
@@ -104,8 +102,8 @@ def fit(
         report: called at each validation.
         device: default: the GPU where there is one.
         precision: "fp32", "bf16", or "auto": bf16 where the hardware has it.
-        checkpoint: a file that is written at each validation; where it exists, the run goes on
-            from it and ends as it would have done without a stop.
+        checkpoint: a file, or an object (`s3://`, `gs://`), that is written at each validation;
+            where it exists, the run goes on from it and ends as it would have done without a stop.
         checkpoint_seconds: least time between two such writes.
         compile_network: train through `torch.compile`, which takes its time before the first step.
         parts: into which each batch is cut, one after another, to need less memory.
@@ -141,7 +139,7 @@ def steps(
     *,
     device: str | torch.device | None = None,
     precision: str = "auto",
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Place | None = None,
     checkpoint_seconds: float = 0.0,
     compile_network: bool = False,
     parts: int = 1,
@@ -188,7 +186,7 @@ def steps(
             if checkpoint is not None and trainer.rank == 0 and late:
                 saved = time.perf_counter()
                 seconds = spent + time.perf_counter() - start
-                _save(Path(checkpoint), identity, step, seconds, trainer, best)
+                _save(places.place(checkpoint), identity, step, seconds, trainer, best)
             yield best.history[-1]
     if best.weights is None:
         raise DivergedError("no validation gave a finite PSNR")
@@ -276,7 +274,7 @@ class _Best:
 
 
 def _save(
-    path: Path, identity: str, step: int, seconds: float, trainer: Trainer, best: _Best
+    path: Place, identity: str, step: int, seconds: float, trainer: Trainer, best: _Best
 ) -> None:
     """Write a checkpoint; the earlier one stays until it is whole."""
     content = {
@@ -286,27 +284,25 @@ def _save(
         "trainer": trainer.state_dict(),
         "best": best.state_dict(),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as the latter
-        reason = " ".join(str(error).split())
-        raise UnwritableError(f"{path}: cannot be written ({reason})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with places.written(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # so PyTorch reports a full disk
+            reason = " ".join(str(error).split())
+            raise UnwritableError(f"{path}: cannot be written ({reason})") from error
 
 
 def _resume(
-    path: str | Path | None, identity: str, trainer: Trainer, best: _Best, device: torch.device
+    path: str | Place | None, identity: str, trainer: Trainer, best: _Best, device: torch.device
 ) -> tuple[int, float]:
     """Take up a checkpoint, if there is one; give the steps done and the seconds spent."""
-    if path is None or not Path(path).exists():
+    if path is None:
         return 0, 0.0
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        with places.fetched(places.place(path)) as file:
+            content = torch.load(file, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        return 0, 0.0
     except (RuntimeError, EOFError, pickle.UnpicklingError):
         raise UserError(f"{path}: no readable checkpoint; delete it to begin again") from None
     if content.get("identity") != identity:

@@ -86,8 +86,10 @@ def test_pictures_need_no_pickle(store: Store) -> None:
 def test_no_run_here(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         Store(tmp_path).spec()
-    with pytest.raises(UserError, match="mounted file system"):
-        Store("s3://bucket/run")
+    for address in ("ftp://host/run", "s3://", "s3://key:secret@bucket/run", "s3://bucket/x?y=z"):
+        with pytest.raises(UserError, match="s3://BUCKET/FOLDER") as caught:
+            Store(address)
+        assert "secret" not in str(caught.value)
 
 
 def test_only_one_run_is_at_work_in_a_folder(tmp_path: Path) -> None:

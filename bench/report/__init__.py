@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from bench import places
+from bench.places import Place
 from bench.report.edges import at_edge
 from bench.report.leaderboard import Leaderboard, build
 from bench.spec import Benchmark
@@ -181,9 +182,9 @@ def _strips(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
     return strips
 
 
-def _png(path: Path, name: str) -> str:
+def _png(path: Place, name: str) -> str:
     """Encode the first image of an archive as PNG in base64, black to white for 0 to 1."""
-    with np.load(path, allow_pickle=False) as archive:
+    with places.fetched(path) as file, np.load(file, allow_pickle=False) as archive:
         image = archive[name][0, 0]
     grey = Image.fromarray((255 * np.clip(image, 0, 1)).round().astype(np.uint8))
     scale = max(1, PICTURE_SIDE // max(grey.size))

@@ -192,7 +192,7 @@ def _driver() -> Driver:
         end = time.perf_counter()
         growth = psutil.Process().memory_info().rss - before
         done = len(store.trials())
-        journal = store.journal.stat().st_size / done
+        journal = len(store.journal.read_bytes()) / done
     # The second thing that is printed is the first progress: a trial has ended.
     return Driver(first[1] - start, (done + 200) / (end - first[1]), growth, journal)
 

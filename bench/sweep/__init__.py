@@ -1,7 +1,6 @@
 """All of Ray lives here: one Tune experiment over all cells of a benchmark."""
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from bench import cluster, methods
+from bench import cluster, methods, places
 from bench.data import Split
 from bench.errors import UserError, unknown
 from bench.spec import Benchmark, Cell, cells
@@ -114,7 +113,8 @@ def run(
     Raises:
         UserError: no cluster answers, it lacks nodes, or the run folder cannot be written any more.
     """
-    searcher = SweepSearcher(spec, chosen, store, Studies(store.journal))
+    studies = Studies(store.journal)
+    searcher = SweepSearcher(spec, chosen, store, studies)
     _write_truth(chosen, split, store, spec.pictures)
     if not searcher.finished:
         cluster.connect()
@@ -125,8 +125,9 @@ def run(
         if searcher.fatal:
             raise searcher.fatal
         searcher.save_tables()
+    studies.close()
     if searcher.finished:
-        shutil.rmtree(store.folder / "checkpoints", ignore_errors=True)
+        places.remove_tree(store.folder / "checkpoints")
     return Outcome(searcher.finished, searcher.failed)
 
 

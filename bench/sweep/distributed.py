@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty
 from typing import Any
 from uuid import uuid4
@@ -24,8 +23,9 @@ from ray.util.queue import Queue
 from torch import Tensor
 
 from bench import training
-from bench.errors import DivergedError
+from bench.errors import DivergedError, UnwritableError
 from bench.physics import Physics
+from bench.places import Place
 from bench.spec import Budget
 from bench.training import Fit, Progress
 
@@ -55,7 +55,7 @@ class Order:
     seed: int
     workers: int
     precision: str
-    checkpoint: Path
+    checkpoint: Place
     checkpoint_seconds: float
     parts: int
     threads: int
@@ -92,7 +92,7 @@ def steps(
     workers: int,
     precision: str,
     share: dict[str, float],
-    checkpoint: Path,
+    checkpoint: Place,
     checkpoint_seconds: float,
     parts: int,
 ) -> Generator[Progress, None, Fit]:
@@ -174,7 +174,8 @@ def _work(config: dict[str, Any]) -> None:
             return
         except Exception as error:
             # What would only happen again; all else is for Ray Train to try once more.
-            if not (isinstance(error, DivergedError) or training.out_of_memory(error)):
+            final = isinstance(error, (DivergedError, UnwritableError))
+            if not (final or training.out_of_memory(error)):
                 raise
             order.up.put(_Said(start, error))
             return

@@ -3,11 +3,89 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from optuna.storages.journal import BaseJournalBackend
 
 from bench.errors import UserError
+from bench.places import Place, Remote
+
+SEGMENT_BYTES = 2**18
+
+
+class _Growing(Protocol):
+    """Bytes that are kept, and to which more are added."""
+
+    def read(self) -> bytes: ...
+    def append(self, content: bytes, wait: bool) -> None: ...
+    def close(self) -> None: ...
+
+
+class _File:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def read(self) -> bytes:
+        """Give what is there, less the half of a line that a crash left, which is cut off."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if content and not content.endswith(b"\n"):
+            content = content[: content.rfind(b"\n") + 1]
+            os.truncate(self.path, len(content))
+        return content
+
+    def append(self, content: bytes, wait: bool) -> None:
+        with self.path.open("ab") as file:
+            file.write(content)
+            file.flush()
+            if wait:
+                os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Leave the file as it is."""
+
+
+class _Segments:
+    """Grows where no object can: in segments, the last of which is uploaded again and again.
+
+    A segment is called by the bytes before it, as `journal.log.000000262144`: so one that a crash
+    left when it was already joined to the rest is known by its number.
+    """
+
+    def __init__(self, whole: Remote):
+        self.whole = whole
+        self._last = b""
+        self._before = len(self.read())
+
+    def read(self) -> bytes:
+        """Give what was joined at an earlier end, and every segment since."""
+        content = self.whole.read_bytes() if self.whole.exists() else b""
+        for segment in self._segments():
+            before = int(segment.name.rpartition(".")[2])
+            if before > len(content):
+                raise UserError(
+                    f"{segment}: the segment before is missing; restore it, or choose another --out"
+                )
+            if before == len(content):
+                content += segment.read_bytes()
+        return content
+
+    def append(self, content: bytes, wait: bool) -> None:
+        longer = self._last + content
+        (self.whole.parent / f"{self.whole.name}.{self._before:012}").write_bytes(longer)
+        self._last = longer
+        if len(longer) >= SEGMENT_BYTES:
+            self._before, self._last = self._before + len(longer), b""
+
+    def close(self) -> None:
+        """Join all segments to one object."""
+        if segments := self._segments():
+            self.whole.write_bytes(self.read())
+            for segment in segments:
+                segment.unlink(missing_ok=True)
+
+    def _segments(self) -> list[Remote]:
+        found = self.whole.parent.rglob(f"{self.whole.name}.{'[0-9]' * 12}")
+        return sorted(found, key=lambda segment: segment.name)
 
 
 class Journal(BaseJournalBackend):
@@ -18,21 +96,18 @@ class Journal(BaseJournalBackend):
     claimed by one driver, and a trial takes two writes, one as it begins and one as it ends.
 
     Args:
-        path: the file; what a crash left of a last, half-written line is cut off.
+        path: the file; what a crash left of a last, half-written line is cut off. In an object
+            store it is whole once the journal was closed.
 
     Raises:
-        UserError: a line that is no JSON.
+        UserError: a line that is no JSON, or a segment that is missing.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Place):
+        self._kept: _Growing = _Segments(path) if isinstance(path, Remote) else _File(path)
         self._unread: list[dict[str, Any]] = []
         self._unwritten: list[bytes] = []
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        if lines and not lines[-1].endswith(b"\n"):
-            os.truncate(path, sum(map(len, lines[:-1])))
-            del lines[-1]
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(self._kept.read().splitlines(), 1):
             try:
                 self._unread.append(json.loads(line))
             except ValueError:
@@ -57,12 +132,18 @@ class Journal(BaseJournalBackend):
 
         Raises:
             OSError: the file cannot be written.
+            UnwritableError: the object store cannot be reached.
         """
-        if not self._unwritten:
-            return
-        with self.path.open("ab") as file:
-            file.write(b"".join(self._unwritten))
-            file.flush()
-            if wait:
-                os.fsync(file.fileno())
-        self._unwritten.clear()
+        if self._unwritten:
+            self._kept.append(b"".join(self._unwritten), wait)
+            self._unwritten.clear()
+
+    def close(self) -> None:
+        """Write what waits, and leave one file, which optuna-dashboard opens.
+
+        Raises:
+            OSError: the file cannot be written.
+            UnwritableError: the object store cannot be reached.
+        """
+        self.flush()
+        self._kept.close()

@@ -9,14 +9,15 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from bench.errors import UserError, unknown
+from bench.places import Place
 from bench.sweep.trial import Job
 
 # Name: the package it takes.
 LOGGERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
 
-def check(names: Sequence[str]) -> None:
-    """Refuse a logger that is unknown or not installed.
+def check(names: Sequence[str], folder: Place) -> None:
+    """Refuse a logger that is unknown, not installed, or of no use with this run folder.
 
     Raises:
         UserError: with what to do.
@@ -26,9 +27,16 @@ def check(names: Sequence[str]) -> None:
             raise unknown("--log", name, LOGGERS)
         if find_spec(LOGGERS[name]) is None:
             raise UserError(f"--log {name}: needs its package (pip install {LOGGERS[name]})")
+        elsewhere = name == "mlflow" and "MLFLOW_TRACKING_URI" in os.environ
+        if not (isinstance(folder, Path) or elsewhere):
+            hint = " or name a server in MLFLOW_TRACKING_URI" if name == "mlflow" else ""
+            raise UserError(
+                f"--log {name}: adds to files in the run folder, which {folder} does not allow; "
+                f"choose a local --out{hint}"
+            )
 
 
-def callbacks(names: Sequence[str], experiment: str, folder: Path) -> list[Callback]:
+def callbacks(names: Sequence[str], experiment: str, folder: Place) -> list[Callback]:
     """Make Tune's callbacks; what they keep on disk goes to the run folder.
 
     TensorBoard's files stand in its `tensorboard/`. MLflow logs to `MLFLOW_TRACKING_URI`, by
@@ -59,14 +67,14 @@ def _tensorboard() -> Callback:
     return TBXLoggerCallback()
 
 
-def _mlflow(experiment: str, folder: Path) -> Callback:
+def _mlflow(experiment: str, folder: Place) -> Callback:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve()}/mlflow.db"
     return MLflowLoggerCallback(tracking_uri=uri, experiment_name=experiment)
 
 
-def _wandb(experiment: str, folder: Path) -> Callback:
+def _wandb(experiment: str, folder: Place) -> Callback:
     from ray.air.integrations.wandb import WandbLoggerCallback
 
     return WandbLoggerCallback(project=experiment, dir=str(folder.resolve()))

@@ -139,8 +139,10 @@ class SweepSearcher(Searcher):
             return
         with self._writing():
             checkpoint_of(self.store.folder, job).unlink(missing_ok=True)
-        if error:
-            result["failed"] = self._cause_of_death(job)
+            if error:
+                result["failed"] = self._cause_of_death(job)
+        if error and "failed" not in result:  # the run folder is out of reach
+            return
         if job.is_refit:
             if "failed" in result:
                 self.failed[job.cell] = f"refit {job.seed}: {result['failed']}"

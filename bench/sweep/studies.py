@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from bench import methods
+from bench.places import Place
 from bench.seeds import derive_seed
 from bench.spec import Budget, Cell, Search
 from bench.sweep.journal import Journal
@@ -36,7 +36,7 @@ class Studies:
         UserError: the journal is damaged.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Place):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._journal = Journal(path)
         self._storage = JournalStorage(self._journal)
@@ -61,6 +61,10 @@ class Studies:
     def flush(self, wait: bool = True) -> None:
         """Write what happened, and wait for the disk; see `Journal.flush`."""
         self._journal.flush(wait)
+
+    def close(self) -> None:
+        """Write what happened, and leave the journal as one file; see `Journal.close`."""
+        self._journal.close()
 
 
 def _sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:

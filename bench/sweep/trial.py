@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +18,18 @@ import torch
 from ray import tune
 from torch import Tensor, nn
 
-from bench import methods, metrics, physics, training
+from bench import methods, metrics, physics, places, training
 from bench.data import ImageSet
 from bench.errors import UnwritableError
 from bench.physics import Physics
+from bench.places import Place
 from bench.seeds import derive_seed
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep import distributed
 
 HUNG = 75  # exit status of a worker that outlasted the time limit
+MARK_SECONDS = 10.0  # that such a worker has to say so
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,6 @@ class CellTrial(tune.Trainable):
         limit = self.shared.spec.time_limit
         self.ends = None if limit is None else time.monotonic() + limit
         self.job = Job(**config)
-        hung_mark(self.shared.folder, self.job).unlink(missing_ok=True)  # of an earlier try
         self.run = self.work()
 
     def work(self) -> Generator[dict[str, Any], None, None]:
@@ -125,7 +125,7 @@ class CellTrial(tune.Trainable):
 
 
 @contextlib.contextmanager
-def _deadline(ends: float | None, mark: Path) -> Iterator[None]:
+def _deadline(ends: float | None, mark: Place) -> Iterator[None]:
     """End the whole process if the block outlasts a time: nothing less stops one that hangs.
 
     An empty file says to the driver why the process died.
@@ -134,10 +134,17 @@ def _deadline(ends: float | None, mark: Path) -> Iterator[None]:
         yield
         return
 
-    def give_up() -> None:
-        with contextlib.suppress(OSError):
+    def leave_mark() -> None:
+        with contextlib.suppress(OSError, UnwritableError):
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
+
+    def give_up() -> None:
+        marking = threading.Thread(
+            target=leave_mark, daemon=True
+        )  # it may be the folder that hangs
+        marking.start()
+        marking.join(MARK_SECONDS)
         os._exit(HUNG)
 
     timer = threading.Timer(max(ends - time.monotonic(), 0), give_up)
@@ -157,6 +164,8 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
     start = time.perf_counter()
     _refuse_unshared(shared.folder)
     cell, spec = shared.cells[job.cell], shared.spec
+    if spec.time_limit is not None:
+        hung_mark(shared.folder, job).unlink(missing_ok=True)  # of an earlier try
     operator = physics_of(cell, spec)
     best = -np.inf
     with contextlib.closing(_frugal(shared, job, operator)) as run:
@@ -189,22 +198,22 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
 
 def _refuse_unshared(folder: str) -> None:
     """Keep a node that does not see the run folder from writing its results where none looks."""
-    if not (Path(folder) / "spec.yaml").exists():
+    if not (places.place(folder) / "spec.yaml").exists():
         raise UnwritableError(
             f"{folder}: {socket.gethostname()}, a node of this cluster, does not see this folder; "
             "choose an --out that all nodes share"
         )
 
 
-def hung_mark(folder: str | Path, job: Job) -> Path:
+def hung_mark(folder: str | Place, job: Job) -> Place:
     """Name the file that says of a job that it outlasted the time limit."""
-    return Path(folder) / "checkpoints" / job.cell / f"{job.label}.hung"
+    return places.place(folder) / "checkpoints" / job.cell / f"{job.label}.hung"
 
 
-def checkpoint_of(folder: str | Path, job: Job) -> Path:
+def checkpoint_of(folder: str | Place, job: Job) -> Place:
     """Name a job's checkpoint, which stays there until the driver knows that the job has ended."""
     config = hashlib.sha256(json.dumps(job.config, sort_keys=True).encode()).hexdigest()[:12]
-    return Path(folder) / "checkpoints" / job.cell / f"{job.label}-{config}.pt"
+    return places.place(folder) / "checkpoints" / job.cell / f"{job.label}-{config}.pt"
 
 
 def _frugal(
@@ -224,7 +233,7 @@ def _frugal(
 
 
 def _training(
-    shared: Shared, job: Job, operator: Physics, checkpoint: Path, parts: int = 1
+    shared: Shared, job: Job, operator: Physics, checkpoint: Place, parts: int = 1
 ) -> Generator[training.Progress, None, training.Fit]:
     """Begin a job's training, here or on as many workers as its method asks for."""
     cell, spec = shared.cells[job.cell], shared.spec

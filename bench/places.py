@@ -1,0 +1,259 @@
+"""Where files stand: in a mounted file system, or in an object store (`s3://`, `gs://`).
+
+The run folder, the journal and checkpoints are read and written alike in both. A file is absent or
+whole: in a file system it is written beside its place and renamed, in an object store it is one
+upload, which counts for nothing until it is complete.
+"""
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import uuid4
+
+from bench.errors import UnwritableError, UserError
+
+# No user name, no query: credentials in an address would be written down with it.
+ADDRESS = re.compile(r"(?P<scheme>s3|gs)://(?P<key>[a-z0-9][a-z0-9._-]*(/[^?#]*)?)")
+OPTIONS = {
+    "s3": "allow_delayed_open=true",  # one request for a small file, not three
+    "gs": "retry_limit_seconds=60",  # rather than a quarter of an hour
+}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A place in an object store: as much of `pathlib.Path` as a run folder needs.
+
+    Folders come and go with the objects in them. Credentials, region and endpoint are those that
+    the libraries of the store find in the environment or in their usual files.
+
+    Every method raises UnwritableError where the store cannot be reached or refuses.
+
+    Attributes:
+        scheme: "s3" or "gs".
+        key: bucket and name in it.
+    """
+
+    scheme: str
+    key: PurePosixPath
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.key}"
+
+    def __truediv__(self, name: str) -> "Remote":
+        return Remote(self.scheme, self.key / name)
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.key.name
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All parts, the bucket first."""
+        return self.key.parts
+
+    @property
+    def parent(self) -> "Remote":
+        """The folder around it."""
+        return Remote(self.scheme, self.key.parent)
+
+    def resolve(self) -> "Remote":
+        """Give itself: an address is the same everywhere."""
+        return self
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        """Do nothing: there are no folders without objects."""
+
+    def exists(self) -> bool:
+        """Tell whether there is an object of this name."""
+        with self._reaching() as store:
+            return store.get_file_info(str(self.key)).is_file
+
+    def modified(self) -> float:
+        """Give the time of the last upload, in seconds, by the clock of the store.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        with self._reaching() as store:
+            info = store.get_file_info(str(self.key))
+            if not info.is_file:
+                raise FileNotFoundError(str(self))
+            return info.mtime.timestamp()
+
+    def read_bytes(self) -> bytes:
+        """Read an object.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+        """
+        with self._reaching() as store, store.open_input_stream(str(self.key)) as stream:
+            return stream.read()
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Read an object as text; see `read_bytes`."""
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Upload an object, in one piece: what fails midway leaves what was there before."""
+        with self._reaching() as store, store.open_output_stream(str(self.key)) as stream:
+            stream.write(content)
+
+    def touch(self) -> None:
+        """Upload it again as it is, an empty one if there was none: that renews its time."""
+        self.write_bytes(self.read_bytes() if self.exists() else b"")
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete an object.
+
+        Raises:
+            FileNotFoundError: there is none of this name, and `missing_ok` is not set.
+        """
+        with (
+            contextlib.suppress(*[FileNotFoundError] * missing_ok),
+            self._reaching() as store,
+        ):
+            store.delete_file(str(self.key))
+
+    def iterdir(self) -> Iterator["Remote"]:
+        """List what is in a folder; nothing where there is none."""
+        return iter(self._list(recursive=False))
+
+    def rglob(self, pattern: str) -> Iterator["Remote"]:
+        """List the objects in a folder and those below whose names match a pattern."""
+        return (found for found in self._list(recursive=True) if found.key.match(pattern))
+
+    def _list(self, recursive: bool) -> list["Remote"]:
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(str(self.key), recursive=recursive, allow_not_found=True)
+        with self._reaching() as store:
+            infos = store.get_file_info(selector)
+        return [
+            Remote(self.scheme, PurePosixPath(info.path))
+            for info in infos
+            if info.is_file or not recursive
+        ]
+
+    def rmtree(self) -> None:
+        """Delete a folder with all that is in it, if there is one."""
+        with contextlib.suppress(FileNotFoundError), self._reaching() as store:
+            store.delete_dir(str(self.key))
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[Any]:
+        try:
+            yield _filesystem(self.scheme, self.key.parts[0])
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise UnwritableError(f"{self}: cannot be reached ({reason})") from error
+
+
+Place = Path | Remote
+
+
+@functools.cache
+def _filesystem(scheme: str, bucket: str) -> Any:
+    from pyarrow.fs import FileSystem  # late: it starts the libraries of the object stores
+
+    return FileSystem.from_uri(f"{scheme}://{bucket}?{OPTIONS[scheme]}")[0]
+
+
+def place(name: str | Place) -> Place:
+    """Find the place that is meant: a path, or an address in an object store.
+
+    Raises:
+        UserError: no address of a store that is known here.
+    """
+    if isinstance(name, Remote) or "://" not in str(name):
+        return name if isinstance(name, Remote) else Path(name)
+    if not (found := ADDRESS.fullmatch(str(name))):
+        # The address is not repeated: somebody may have put a password in it.
+        raise UserError(
+            "run folder: an address in an object store is s3://BUCKET/FOLDER or gs://BUCKET/FOLDER "
+            "and nothing more; credentials, region and endpoint come from the environment"
+        )
+    return Remote(found["scheme"], PurePosixPath(found["key"]))
+
+
+@contextlib.contextmanager
+def written(target: Place) -> Iterator[Path]:
+    """Yield a temporary path; its content is at the target only once the block has succeeded.
+
+    Raises:
+        UnwritableError: the target cannot be written; what was there before still is.
+    """
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = target.parent if isinstance(target, Path) else None
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=folder)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        if isinstance(target, Path):
+            temporary.chmod(0o644)
+            temporary.replace(target)
+        else:
+            target.write_bytes(temporary.read_bytes())
+    except OSError as error:
+        reason = error.strerror or error
+        raise UnwritableError(f"{target}: cannot be written ({reason})") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def fetched(file: Place) -> Iterator[Path]:
+    """Yield a path at which a file can be read: its own, or that of a copy of the object.
+
+    Raises:
+        FileNotFoundError: there is no such object; a path is yielded unseen.
+        UnwritableError: the object store cannot be reached.
+    """
+    if isinstance(file, Path):
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="reconbench-") as folder:
+        copy = Path(folder) / file.name
+        copy.write_bytes(file.read_bytes())
+        yield copy
+
+
+def age(file: Place) -> float:
+    """Give the seconds since a file was written.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnwritableError: the object store cannot be reached.
+    """
+    if isinstance(file, Path):
+        return time.time() - file.stat().st_mtime
+    written_at = file.modified()
+    probe = file.parent / f".{file.name}.{uuid4().hex}"
+    probe.write_bytes(b"")  # both times by the clock of the store, whatever the one here says
+    try:
+        return probe.modified() - written_at
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def remove_tree(folder: Place) -> None:
+    """Delete a folder with all that is in it, as far as that can be done."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with contextlib.suppress(UnwritableError):
+        folder.rmtree()
