@@ -4,13 +4,17 @@ import sys
 from pathlib import Path
 
 from bench import plugins, speed
-from bench.errors import unknown
+from bench.errors import UserError, unknown
 
 if __name__ == "__main__":
     known = [name for name in plugins.modules(speed) if name != "__main__"]
     for name in sys.argv[1:] or known:
         if name not in known:
             sys.exit(f"error: {unknown('part', name, known)}")
-        page = plugins.load_module(f"bench.speed.{name}").page()
+        try:
+            page = plugins.load_module(f"bench.speed.{name}").page()
+        except UserError as error:  # what this machine lacks
+            print(f"left out: {error}")
+            continue
         print(page)
         Path(f"docs/speed_{name}.md").write_text(page, encoding="utf-8")

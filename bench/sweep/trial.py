@@ -83,7 +83,7 @@ class CellTrial(tune.Trainable):
         torch.use_deterministic_algorithms(shared.spec.deterministic, warn_only=True)
         resources = self.trial_resources.required_resources
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
-        if 0 < (share := resources.get("GPU", 0)) < 1:
+        if 0 < (share := resources.get("GPU", 0)) < 1 and torch.cuda.is_available():
             # What one trial takes beyond its share, another on the same GPU would lack.
             torch.cuda.set_per_process_memory_fraction(share)
         self._begin(config)
