@@ -10,6 +10,8 @@ import time
 from importlib import import_module
 
 import ray
+from ray._private import ray_constants
+from ray._private.services import canonicalize_bootstrap_address
 from rich.console import Console
 
 from bench.errors import UserError
@@ -41,6 +43,8 @@ def connect() -> None:
         os.environ.setdefault(name, value)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
     threading.Thread(target=import_module, args=("torch",), daemon=True).start()
+    if canonicalize_bootstrap_address(None) is None:
+        _keep_to_this_machine()
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
@@ -80,6 +84,16 @@ def ready(nodes: int, wait: float, console: Console) -> None:
         f"{total.get('GPU', 0):g} GPUs",
         highlight=False,
     )
+
+
+def _keep_to_this_machine() -> None:
+    """Have a cluster that is started here listen on the loopback interface alone.
+
+    So Ray does by itself on macOS and Windows, while on Linux it listens on every address. What it
+    starts reads the variable; what is imported here has read it.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _is_own() -> bool:

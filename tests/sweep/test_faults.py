@@ -233,6 +233,19 @@ def actors(driver: subprocess.Popen) -> list[psutil.Process]:
     return found
 
 
+def listening(driver: subprocess.Popen) -> set[str]:
+    """Find the addresses on which a run can be reached."""
+    found = set()
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {
+                connection.laddr.ip.removeprefix("::ffff:")
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    return found
+
+
 def slow_validations(seen: list[dict], refit: bool = False) -> int:
     key = "seed" if refit else "trial"
     return sum(e["event"] == "validated" and "Slow" in e["cell"] and key in e for e in seen)
@@ -242,6 +255,7 @@ def test_a_worker_killed_in_mid_trial(check: Callable, tmp_path: Path) -> None:
     driver = begun(prepare(tmp_path))
     wait_for(tmp_path, driver, slow_validations)
     wait_for(tmp_path, driver, lambda seen: actors(driver))
+    assert listening(driver) == {"127.0.0.1"}
     for process in actors(driver):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
