@@ -42,7 +42,7 @@ def at_edge(trials: pd.DataFrame, spec: Benchmark) -> list[str]:
     return found
 
 
-def _is_at_edge(value: float, entry: dict[str, Any]) -> bool:
+def _is_at_edge(value: Any, entry: dict[str, Any]) -> bool:
     if "choices" in entry:
         return False
     scale = math.log if entry.get("log") else float
