@@ -64,7 +64,7 @@ def corrupt_folder(folder: Path) -> Path:
         (["--set", "methods=[{name: unet, fixed: {preset: x}}]"], "unknown preset of unet: 'x'"),
         (["--set", "methods=[{name: unet, workers: 3}]"], "cannot be shared by the 3 workers"),
         (["--set", "methods=[kspace_gan]"], "kspace_gan serves MRICartesian only"),
-        (["--out", "s3://bucket/run"], "s3://bucket/run: the run folder must be"),
+        (["--out", "ftp://server/run"], "is s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_status_2(reconbench, words, says) -> None:
