@@ -37,10 +37,10 @@ def connect() -> None:
     Raises:
         UserError: no cluster answers.
     """
-    if ray.is_initialized():
-        return
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        return
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
     threading.Thread(target=import_module, args=("torch",), daemon=True).start()
     if canonicalize_bootstrap_address(None) is None:
@@ -52,11 +52,6 @@ def connect() -> None:
             f"Ray: {error}; is RAY_ADDRESS right, and does a cluster with tokens find its own "
             "(RAY_AUTH_MODE=token)?"
         ) from None
-    if _is_own():
-        # Each CPU's worker imports what trials need while the driver prepares their images.
-        warm = ray.remote(num_cpus=1)(import_module)
-        for _ in range(int(ray.cluster_resources().get("CPU", 0))):
-            warm.remote("bench.sweep.trial")
 
 
 def ready(nodes: int, wait: float, console: Console) -> None:
