@@ -1,15 +1,13 @@
 """What several small trials on one GPU gain over one at a time."""
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
 from bench.errors import UserError
+from bench.speed import events_of
 
 SHARES = (1.0, 0.5, 0.25)
 FILE = {
@@ -53,17 +51,8 @@ def page() -> str:
 def _seconds(share: float) -> float:
     """Run the search with that share of a GPU for each trial."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
         methods = [{"name": "unet", "gpus": share}]
-        (place / "spec.yaml").write_text(json.dumps({**FILE, "methods": methods}))
-        subprocess.run(
-            [sys.executable, "-m", "bench", "run", "spec.yaml", "--out", "run",
-             "--events", "events.jsonl"],
-            cwd=place, check=True, capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]),
-                 "CUDA_VISIBLE_DEVICES": "0"},
-        )  # fmt: skip
-        events = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]
+        events = events_of({**FILE, "methods": methods}, Path(folder))
     ended = [event for event in events if event["event"] == "ended" and "trial" in event]
     first = min(event["time"] - event["seconds"] for event in ended)
     return max(event["time"] for event in ended) - first

@@ -1,9 +1,5 @@
 """What stopping unpromising trials early saves: the small-data benchmark with and without."""
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from itertools import accumulate
@@ -14,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench import spec
+from bench.speed import events_of
 from bench.store import Store
 
 SPEC = Path(__file__).parents[1] / "specs" / "small_data.yaml"
@@ -74,15 +71,8 @@ def _curves(pruner: str) -> dict[str, Curve]:
     """Run the search, and follow each cell through the log of events."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        changes = {**CHANGES, "search": {"pruner": pruner}}
-        (place / "spec.yaml").write_text(spec.load(SPEC, changes).dump())
-        subprocess.run(
-            [sys.executable, "-m", "bench", "run", "spec.yaml", "--out", "run",
-             "--events", "events.jsonl"],
-            cwd=place, check=True, capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        )  # fmt: skip
-        events = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]
+        benchmark = spec.load(SPEC, {**CHANGES, "search": {"pruner": pruner}})
+        events = events_of(benchmark.model_dump(), place)
         trials = Store(place / "run").trials()
     complete = set(
         trials.loc[trials["state"] == "complete", ["cell", "trial"]].itertuples(index=False)

@@ -4,11 +4,8 @@ Twenty trials of a network of ten weights. A trial's overhead is the time that a
 was taken, less the time that the training took.
 """
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from torch import Tensor, nn
 from bench import data, physics, spec, training
 from bench.data import Split
 from bench.spec import Benchmark
+from bench.speed import events_of
 
 TRIALS, STEPS, VARIANCE = 20, 20, 0.1
 FILE = {
@@ -104,16 +102,8 @@ def page() -> str:
 def _ours() -> Line:
     """Time the command itself, by its log of events."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        (place / "spec.yaml").write_text(json.dumps(FILE))
         start = time.time()
-        subprocess.run(
-            [sys.executable, "-m", "bench", "run", "spec.yaml", "--out", "run",
-             "--events", "events.jsonl"],
-            cwd=place, check=True, capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        )  # fmt: skip
-        events = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]
+        events = events_of(FILE, Path(folder))
     ended = [event for event in events if event["event"] == "ended" and "trial" in event]
     seconds = sum(event["seconds"] for event in ended) / len(ended)
     first = min(event["time"] - event["seconds"] for event in ended)
