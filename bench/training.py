@@ -30,9 +30,10 @@ from bench.places import Place
 from bench.plugins import check_options
 from bench.seeds import derive_seed
 from bench.spec import Budget
-from bench.trainer import Recipe, Trainer
+from bench.trainer import Recipe, Trainer, has_moments, settle
 
 CHUNK = 16
+SETTLING = 4  # batches from which the moments of batch normalisation are taken
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,12 @@ def steps(
     done, spent = _resume(checkpoint, identity, trainer, best, device)
     yield from best.history  # whoever judges the run may have been stopped with it
     due = set(report_steps(budget))
+    settling = _settling(
+        trainer, batches(
+            train, physics, recipe, budget.batch_size, derive_seed("moments", seed), device,
+            rank=trainer.rank, workers=workers,
+        ),
+    )  # fmt: skip
     saved = start
     drawn = batches(
         train, physics, recipe, budget.batch_size, seed, device,
@@ -181,6 +188,7 @@ def steps(
         trainer.step(step, x, y, physics)
         if step in due:
             network = trainer.network
+            settle(network, settling, physics)
             best.note(judge(network, step), network, final=step > trainer.pretrained)
             late = time.perf_counter() - saved >= checkpoint_seconds
             if checkpoint is not None and trainer.rank == 0 and late:
@@ -225,6 +233,13 @@ def reconstruct(
     """Reconstruct measurements a few at a time, in evaluation mode and float32."""
     model.eval()
     return torch.cat([model(part, physics) for part in y.split(CHUNK)])
+
+
+def _settling(
+    trainer: Trainer, drawn: Iterator[tuple[Tensor, Tensor]]
+) -> list[Shaped[Tensor, "b ..."]]:
+    """Give the measurements that settle the moments of a network that has any."""
+    return [y for _, y in itertools.islice(drawn, SETTLING if has_moments(trainer.network) else 0)]
 
 
 class _Judge:

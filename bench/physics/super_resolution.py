@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.signal import resample
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -118,6 +117,8 @@ def sinc_matrix(before: int, after: int, shift: float = 0.0) -> Float[Tensor, "a
 
     The result is moved on by `shift` of its own pixels.
     """
+    from scipy.signal import resample  # half a second, which every worker would spend
+
     lines = resample(np.eye(before), after, axis=0)
     if shift:
         spectrum = np.fft.rfft(lines, axis=0)
