@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from bench import physics, trainer, training
+from bench import methods, physics, trainer, training
 from bench.data import ImageSet
 from bench.errors import DivergedError, UserError
 from bench.methods.losses.adversarial import Discriminator, discriminator_loss, generator_loss
@@ -272,6 +272,36 @@ for on in (False, True):
     )
     print(json.dumps([fit.psnr, sorted(fit.reconstructor.state_dict())]))
 """
+
+
+def test_settled_moments_are_those_of_the_given_measurements() -> None:
+    network = methods.create("unet", OPERATOR, norm="batch", **SMALL)
+    first = next(part for part in network.modules() if isinstance(part, nn.BatchNorm2d))
+    seen: list[np.ndarray] = []
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().numpy()))
+    x = torch.tensor(TRAIN.images)
+    measurements = [OPERATOR.measure(x, [f"{k}{name}" for name in TRAIN.ids]) for k in range(3)]
+    first.running_mean.fill_(1e6)  # what was there before counts for nothing
+    trainer.settle(network, measurements, OPERATOR)
+    assert len(seen) == 3
+    mean = np.mean([batch.mean((0, 2, 3)) for batch in seen], axis=0)
+    variance = np.mean([batch.var((0, 2, 3), ddof=0) for batch in seen], axis=0)
+    count = seen[0].size / seen[0].shape[1]
+    np.testing.assert_allclose(first.running_mean, mean, atol=1e-6)
+    np.testing.assert_allclose(first.running_var, variance * count / (count - 1), rtol=1e-4)
+    assert first.momentum == 0.1
+
+
+def test_an_early_validation_judges_the_weights_and_not_moments_that_lag_behind() -> None:
+    few = Budget(steps=6, batch_size=4, reports=1)
+    config = {**SMALL, "norm": "batch", "lr": 1e-2}
+    done = training.fit("unet", config, TRAIN, VAL, OPERATOR, few, 0, precision="fp32")
+    x = torch.tensor(VAL.images)
+    network = done.reconstructor.train()  # normalised by the images themselves
+    with torch.no_grad():
+        x_hat = network(OPERATOR.measure(x, VAL.ids), OPERATOR)
+    own = float(-10 * torch.log10((x_hat - x).square().mean((1, 2, 3))).mean())
+    assert done.psnr == pytest.approx(own, abs=0.5)
 
 
 @pytest.mark.slow
