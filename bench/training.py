@@ -142,10 +142,15 @@ def steps(
     precision: str = "auto",
     checkpoint: str | Place | None = None,
     checkpoint_seconds: float = 0.0,
+    checkpoint_at: int | None = None,
     compile_network: bool = False,
     parts: int = 1,
 ) -> Generator[Progress, None, Fit]:
-    """Run a method as a generator of its validations that returns the `Fit`; see `fit`."""
+    """Run a method as a generator of its validations that returns the `Fit`; see `fit`.
+
+    At the validation after `checkpoint_at` steps the checkpoint is written however short ago the
+    last one was, for a run that is to be left there.
+    """
     start = time.perf_counter()
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(seed)
@@ -190,7 +195,7 @@ def steps(
             network = trainer.network
             settle(network, settling, physics)
             best.note(judge(network, step), network, final=step > trainer.pretrained)
-            late = time.perf_counter() - saved >= checkpoint_seconds
+            late = time.perf_counter() - saved >= checkpoint_seconds or step == checkpoint_at
             if checkpoint is not None and trainer.rank == 0 and late:
                 saved = time.perf_counter()
                 seconds = spent + time.perf_counter() - start

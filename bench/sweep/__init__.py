@@ -19,7 +19,7 @@ from bench.store import Store
 from bench.sweep import distributed, loggers
 from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
-from bench.sweep.scheduler import PerCellPruner
+from bench.sweep.scheduler import FirstFree
 from bench.sweep.searcher import SweepSearcher, seeds_of
 from bench.sweep.studies import Studies, trials_of
 from bench.sweep.trial import CellTrial, Shared, share_of, workers_of
@@ -161,12 +161,7 @@ def _tune(
             able,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=PerCellPruner(
-                    searcher.validations(),
-                    spec.budget,
-                    spec.search.pruner,
-                    ray.cluster_resources().get("CPU", 1.0),
-                ),
+                scheduler=FirstFree(ray.cluster_resources().get("CPU", 1.0)),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=loggers.place,

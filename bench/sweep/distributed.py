@@ -57,6 +57,7 @@ class Order:
     precision: str
     checkpoint: Place
     checkpoint_seconds: float
+    checkpoint_at: int | None
     parts: int
     threads: int
     up: Queue
@@ -94,6 +95,7 @@ def steps(
     share: dict[str, float],
     checkpoint: Place,
     checkpoint_seconds: float,
+    checkpoint_at: int | None,
     parts: int,
 ) -> Generator[Progress, None, Fit]:
     """Be `training.steps` on several workers; closing the generator stops them.
@@ -105,7 +107,7 @@ def steps(
     up, down = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
     order = Order(
         method, config, images, size, physics, budget, seed, workers, precision, checkpoint,
-        checkpoint_seconds, parts, int(share["CPU"]), up, down,
+        checkpoint_seconds, checkpoint_at, parts, int(share["CPU"]), up, down,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="reconbench-") as scratch, ThreadPoolExecutor(1) as own:
         trainer = TorchTrainer(
@@ -163,7 +165,7 @@ def _work(config: dict[str, Any]) -> None:
         order.method, order.config, train.first(order.size), val, order.physics,
         order.budget, order.seed, order.workers, device=device, precision=order.precision,
         checkpoint=order.checkpoint, checkpoint_seconds=order.checkpoint_seconds,
-        parts=order.parts,
+        checkpoint_at=order.checkpoint_at, parts=order.parts,
     )  # fmt: skip
     while True:
         try:

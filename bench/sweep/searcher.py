@@ -4,18 +4,18 @@ import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from bench import methods
+from bench import methods, places
 from bench.errors import UnwritableError, UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep.studies import CellStudy, Studies
-from bench.sweep.trial import Job, checkpoint_of, hung_mark, workers_of
+from bench.sweep.trial import PARTS, Job, checkpoint_of, hung_mark, workers_of
 
 TABLE_SECONDS = 1.0  # between writings of the tables of trials, for who looks on
 
@@ -78,10 +78,6 @@ class SweepSearcher(Searcher):
         """Whether nothing is left to run or running."""
         return not (self._open or self._refits or self._jobs)
 
-    def validations(self) -> dict[str, dict[int, Mapping[int, float]]]:
-        """Give PSNR by cell, finished trial and step, for a scheduler that starts anew."""
-        return {cell: study.validations() for cell, study in self.studies.items()}
-
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Give Tune the next job, None to wait, or FINISHED."""
         if self._waiting:
@@ -110,7 +106,9 @@ class SweepSearcher(Searcher):
                 continue
             hints = [other.best for other in near if other.done and other.best]
             if candidate := study.ask(hints):
-                return Job(study.cell.id, candidate.config, trial=candidate.index)
+                return Job(
+                    study.cell.id, candidate.config, trial=candidate.index, until=candidate.until
+                )
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -138,7 +136,8 @@ class SweepSearcher(Searcher):
             self.fatal = UnwritableError(result["unwritable"])
             return
         with self._writing():
-            checkpoint_of(self.store.folder, job).unlink(missing_ok=True)
+            if job.until is None or error or "failed" in result:
+                self._drop_checkpoints(job)
             if error:
                 result["failed"] = self._cause_of_death(job)
         if error and "failed" not in result:  # the run folder is out of reach
@@ -150,6 +149,10 @@ class SweepSearcher(Searcher):
             with self._writing():
                 self._end_trial(job, result)
         self._tell("failed" if "failed" in result else "ended", job, result)
+
+    def _drop_checkpoints(self, job: Job) -> None:
+        for parts in (1, PARTS):
+            checkpoint_of(self.store.folder, job, parts).unlink(missing_ok=True)
 
     def _cause_of_death(self, job: Job) -> str:
         mark = hung_mark(self.store.folder, job)
@@ -189,6 +192,8 @@ class SweepSearcher(Searcher):
         if study.done or time.monotonic() - self._saved >= TABLE_SECONDS:
             self.save_tables()
         if study.done:
+            # Of trials too, that wait for ever.
+            places.remove_tree(self.store.folder / "checkpoints" / job.cell)
             self._open.remove(study)
             self._issue_refits(study)
 

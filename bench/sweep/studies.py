@@ -16,6 +16,7 @@ from bench import methods
 from bench.places import Place
 from bench.seeds import derive_seed
 from bench.spec import Budget, Cell, Search
+from bench.sweep import halving
 from bench.sweep.journal import Journal
 
 STARTUP_TRIALS = 4
@@ -81,10 +82,15 @@ def _sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration to try: the `index`-th of its cell."""
+    """A configuration to try: the `index`-th of its cell.
+
+    Attributes:
+        until: the step after which it waits for others to be compared with; None: to its end.
+    """
 
     index: int
     config: dict[str, Any]
+    until: int | None = None
 
 
 def trials_of(cell: Cell, budget: Budget) -> int:
@@ -98,6 +104,10 @@ class CellStudy:
     A trial is known by its index, 0 to trials - 1, whatever happened in between: one that a crash
     left unfinished is given up in the journal and its configuration is asked for again under the
     same index. Index 0 is the method's defaults. Each index has a sampler seeded by its name.
+
+    Trials of networks wait at the rungs of `halving`: they are told as pruned. One that is found to
+    be worth more steps is asked for again, under the same index, and goes on from its checkpoint.
+    In the journal it is then a trial more; the last of an index counts.
 
     Args:
         cell: the cell.
@@ -118,6 +128,7 @@ class CellStudy:
         self.cell = cell
         self.in_order = in_order
         self.search = search or Search()
+        self.budget = budget
         self._aims = AIMS.get(self.search.sampler, ("maximize",))
         self.space = methods.space_of(cell.method.name, cell.method.fixed)
         self.trials = trials_of(cell, budget)
@@ -127,15 +138,20 @@ class CellStudy:
         self._reports: dict[int, dict[int, float]] = {}
         self._finished: dict[int, FrozenTrial] = {}
         self._lost: dict[int, FrozenTrial] = {}
+        self._sent: dict[int, int] = {}
+        self.done = False
         for trial in self._begun.get_trials(deepcopy=False) if self._begun else ():
             self._take_up(trial)
-        if self.done and self.best is None:  # a cell without any result is tried anew
+        if len(self._finished) >= self.trials and all(map(_failed, self._finished.values())):
+            # A cell without any result is tried anew.
             self._lost, self._finished = self._finished, {}
+        self._conclude()
 
     def _take_up(self, trial: FrozenTrial) -> None:
         index = trial.user_attrs.get("index")
         if trial.state.is_finished() and "lost" not in trial.user_attrs:
             self._finished[index] = trial
+            self._sent[index] = trial.user_attrs.get("step", 0)
             return
         if not trial.state.is_finished():
             self._studies.give_up(trial)
@@ -150,13 +166,8 @@ class CellStudy:
         return self._begun
 
     @property
-    def done(self) -> bool:
-        """Whether every trial has finished, one way or another."""
-        return len(self._finished) >= self.trials
-
-    @property
     def finished(self) -> int:
-        """Number of finished trials."""
+        """Number of finished trials, of which some may go on yet."""
         return len(self._finished)
 
     def ask(self, hints: Iterable[Mapping[str, Any]] = ()) -> Candidate | None:
@@ -165,14 +176,17 @@ class CellStudy:
         Args:
             hints: configurations that did well elsewhere; one that was not tried yet goes first.
         """
-        taken = self._finished.keys() | self._running.keys()
-        index = next((i for i in range(self.trials) if i not in taken), None)
-        if index is None or (self.in_order and self._running):
+        if self.done or (self.in_order and self._running):
             return None
+        chosen = self._promotable() or self._untouched()
+        if chosen is None:
+            return None
+        index, until = chosen
         seed = derive_seed(self.cell.id, "sampler", index) % 2**32
         self._study.sampler = _sampler(self.search.sampler, seed)
-        if index in self._lost and self._lost[index].params:
-            self._study.enqueue_trial(self._lost[index].params)
+        earlier = self._finished.get(index) or self._lost.get(index)
+        if earlier is not None and earlier.params:
+            self._study.enqueue_trial(earlier.params)
         elif index == 0:
             self._study.enqueue_trial(search_spaces.defaults(self.space))
         elif hint := self._untried(hints):
@@ -182,8 +196,49 @@ class CellStudy:
         config = {**self.cell.method.fixed, **search_spaces.suggest(trial, self.space)}
         trial.set_user_attr("config", config)
         self._running[index] = trial
+        self._reports.pop(index, None)
+        self._sent[index] = self.budget.steps if until is None else until
         self._studies.flush(wait=False)
-        return Candidate(index, config)
+        return Candidate(index, config, until)
+
+    def _untouched(self) -> tuple[int, int | None] | None:
+        """Give the next index that was not tried yet, and its first rung."""
+        taken = self._finished.keys() | self._running.keys()
+        index = next((i for i in range(self.trials) if i not in taken), None)
+        return None if index is None else (index, next(iter(self._rungs(index)), None))
+
+    def _promotable(self) -> tuple[int, int | None] | None:
+        """Give the index of a trial that shall go on, and how far."""
+        reached = {
+            index: values
+            for index, values in self.validations().items()
+            if not _failed(self._finished[index])
+        }
+        brackets = {tuple(self._rungs(index)) for index in reached}
+        for looks in sorted(brackets):
+            mine = {i: values for i, values in reached.items() if tuple(self._rungs(i)) == looks}
+            if chosen := halving.promotable(mine, self._sent, looks):
+                return self._after(*chosen)
+        if len(self._finished) < self.trials or self._running or self.best:
+            return None
+        # So few trials, or so many failed, that none was sent to the end.
+        for look in sorted({look for looks in brackets for look in looks}, reverse=True):
+            for index in halving.ranking(reached, look):
+                return self._after(index, look)
+        return None
+
+    def _after(self, index: int, look: int) -> tuple[int, int | None]:
+        return index, next((later for later in self._rungs(index) if later > look), None)
+
+    def _rungs(self, index: int) -> list[int]:
+        if not methods.is_learned(self.cell.method.name):
+            return []
+        return halving.rungs(self.budget, self.search.pruner, index)
+
+    def _conclude(self) -> None:
+        """Note whether every trial has finished, one way or another, and none shall go on."""
+        all_tried = len(self._finished) >= self.trials and not self._running
+        self.done = all_tried and self._promotable() is None
 
     def _untried(self, hints: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         known = [
@@ -218,6 +273,8 @@ class CellStudy:
     ) -> None:
         """Record the end of a trial: its best validation PSNR, or why it has none."""
         trial = self._running.pop(index)
+        if index in self._finished:  # what it took until it was sent on
+            seconds += self._finished[index].user_attrs["seconds"]
         notes = {
             "error": error, "step": step, "seconds": seconds, "parameters": parameters,
             "node": node,
@@ -225,7 +282,8 @@ class CellStudy:
         if math.isfinite(ssim):
             notes["ssim"] = ssim
         if len(self._aims) > 1:
-            notes |= {"pruned": pruned, "reports": self._reports.get(index, {})}
+            reports = self._reports.get(index, {})
+            notes |= {"pruned": pruned and not error, "reports": reports}
         for name, value in notes.items():
             trial.set_user_attr(name, value)
         if error or psnr is None or not math.isfinite(psnr):
@@ -240,6 +298,7 @@ class CellStudy:
                 self._study.tell(trial, values[: len(self._aims)])
         # tell() itself returns the trial as it was before its last attributes in some releases
         self._finished[index] = self._study.get_trials(deepcopy=False)[trial.number]
+        self._conclude()
         self._studies.flush()
 
     @property
@@ -278,3 +337,7 @@ class CellStudy:
             for index, trial in sorted(self._finished.items())
         ]
         return pd.DataFrame(lines)
+
+
+def _failed(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and not trial.user_attrs.get("pruned")

@@ -30,6 +30,7 @@ from bench.sweep import distributed
 
 HUNG = 75  # exit status of a worker that outlasted the time limit
 MARK_SECONDS = 10.0  # that such a worker has to say so
+PARTS = 2  # into which batches are cut that memory is not enough for
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,17 @@ class Shared:
 
 @dataclass(frozen=True)
 class Job:
-    """A search trial, or the refit of a cell's best configuration with one seed."""
+    """A search trial, or the refit of a cell's best configuration with one seed.
+
+    Attributes:
+        until: the step at which a trial is left with its checkpoint; None: its last.
+    """
 
     cell: str
     config: dict[str, Any]
     trial: int | None = None
     seed: int | None = None
+    until: int | None = None
 
     @property
     def is_refit(self) -> bool:
@@ -89,7 +95,7 @@ class CellTrial(tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another job on this actor; the one before may have been stopped early."""
+        """Begin another job on this actor."""
         self.run.close()
         self._begin(new_config)
         return True
@@ -157,7 +163,7 @@ def _deadline(ends: float | None, mark: Place) -> Iterator[None]:
 
 
 def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
-    """Run a trial or refit; yield a result at each validation, the last one with `done`.
+    """Run a trial or refit; yield a result at each validation, then the last one with `done`.
 
     A refit has written its rows, pictures and weights by then.
     """
@@ -176,13 +182,17 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
                 fit: training.Fit = end.value
                 break
             best = max(best, progress.psnr)
-            yield {
+            result = {
                 "step": progress.step,
                 "psnr": progress.psnr,
                 "ssim": progress.ssim,
                 "best": best,
                 "seconds": time.perf_counter() - start,
             }
+            yield result
+            if progress.step == job.until:
+                yield {**result, "done": True}
+                return
     if job.is_refit:
         _keep(shared, cell, job, operator, fit)
     yield {
@@ -210,45 +220,50 @@ def hung_mark(folder: str | Place, job: Job) -> Place:
     return places.place(folder) / "checkpoints" / job.cell / f"{job.label}.hung"
 
 
-def checkpoint_of(folder: str | Place, job: Job) -> Place:
-    """Name a job's checkpoint, which stays there until the driver knows that the job has ended."""
+def checkpoint_of(folder: str | Place, job: Job, parts: int = 1) -> Place:
+    """Name a job's checkpoint, which stays there until the driver knows that the job has ended.
+
+    One with batches cut in parts has another, and goes on with these.
+    """
     config = hashlib.sha256(json.dumps(job.config, sort_keys=True).encode()).hexdigest()[:12]
-    return places.place(folder) / "checkpoints" / job.cell / f"{job.label}-{config}.pt"
+    name = f"{job.label}-{config}{f'-{parts}' if parts > 1 else ''}.pt"
+    return places.place(folder) / "checkpoints" / job.cell / name
 
 
 def _frugal(
     shared: Shared, job: Job, operator: Physics
 ) -> Generator[training.Progress, None, training.Fit]:
     """Train; out of memory, begin again with batches cut in two, once."""
-    place = checkpoint_of(shared.folder, job)
-    try:
-        return (yield from _training(shared, job, operator, place))
-    except (MemoryError, RuntimeError) as error:  # PyTorch's is one of the latter
-        if not training.out_of_memory(error):
-            raise
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    place.unlink(missing_ok=True)
-    return (yield from _training(shared, job, operator, place, parts=2))
+    if not checkpoint_of(shared.folder, job, parts=PARTS).exists():
+        try:
+            return (yield from _training(shared, job, operator))
+        except (MemoryError, RuntimeError) as error:  # PyTorch's is one of the latter
+            if not training.out_of_memory(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return (yield from _training(shared, job, operator, parts=PARTS))
 
 
 def _training(
-    shared: Shared, job: Job, operator: Physics, checkpoint: Place, parts: int = 1
+    shared: Shared, job: Job, operator: Physics, parts: int = 1
 ) -> Generator[training.Progress, None, training.Fit]:
     """Begin a job's training, here or on as many workers as its method asks for."""
     cell, spec = shared.cells[job.cell], shared.spec
     seed = training_seed(cell, job.seed)
+    checkpoint = checkpoint_of(shared.folder, job, parts)
     if workers_of(cell) > 1:
         return distributed.steps(
             cell.method.name, job.config, shared.images, cell.n_train, operator, spec.budget, seed,
             workers_of(cell), spec.precision, share_of(cell),
-            checkpoint, spec.checkpoint_seconds, parts,
+            checkpoint, spec.checkpoint_seconds, job.until, parts,
         )  # fmt: skip
     train, val = ray.get(shared.images)
     return training.steps(
         cell.method.name, job.config, train.first(cell.n_train), val, operator, spec.budget,
         seed, precision=spec.precision, checkpoint=checkpoint,
-        checkpoint_seconds=spec.checkpoint_seconds, compile_network=spec.compile, parts=parts,
+        checkpoint_seconds=spec.checkpoint_seconds, checkpoint_at=job.until,
+        compile_network=spec.compile, parts=parts,
     )  # fmt: skip
 
 

@@ -1,0 +1,64 @@
+"""Asynchronous successive halving: which of a cell's trials are worth more optimiser steps."""
+
+from collections.abc import Collection, Mapping
+
+from bench.spec import Budget
+from bench.training import report_steps
+
+REDUCTION = 2
+FIRST = 8  # trials first wait for each other after this fraction of the steps
+BRACKETS = 3
+
+
+def rungs(budget: Budget, pruner: str, index: int) -> list[int]:
+    """List the steps at which a trial waits until it is known whether it is among the better half.
+
+    They double, from an eighth of a full trial on, and lie on validations. Hyperband (Li et al.,
+    JMLR 18, 2018) has several brackets, which begin to choose later.
+
+    Args:
+        budget: the full length of a trial and its validations.
+        pruner: "asha", "hyperband" or "none".
+        index: the trial's; of several brackets it belongs to the one that it falls to in turn.
+    """
+    if pruner == "none" or budget.trials < REDUCTION:
+        return []
+    late = index % BRACKETS if pruner == "hyperband" else 0
+    validations = report_steps(budget)
+    looks, at = set(), budget.steps / FIRST * REDUCTION**late
+    while at < budget.steps:
+        looks.add(next(step for step in validations if step >= at))
+        at *= REDUCTION
+    return sorted(looks - {budget.steps})
+
+
+def promotable(
+    reached: Mapping[int, Mapping[int, float]], sent: Mapping[int, int], looks: Collection[int]
+) -> tuple[int, int] | None:
+    """Choose a trial that shall go on, as ASHA does (Li et al., MLSys 2020, algorithm 2).
+
+    Args:
+        reached: trial -> step -> PSNR, of the trials of one bracket.
+        sent: trial -> the step to which it has been sent.
+        looks: of `rungs`.
+
+    Returns:
+        the trial and the rung that it leaves, the highest possible; None while every trial of the
+        better half of its rung has gone on.
+    """
+    for look in sorted(looks, reverse=True):
+        best = ranking(reached, look)
+        for trial in best[: len(best) // REDUCTION]:
+            if sent[trial] <= look:
+                return trial, look
+    return None
+
+
+def ranking(reached: Mapping[int, Mapping[int, float]], look: int) -> list[int]:
+    """Order the trials that reached a step by the best PSNR on the way, best first."""
+    scores = {
+        trial: max(psnr for step, psnr in values.items() if step <= look)
+        for trial, values in reached.items()
+        if look in values
+    }
+    return sorted(scores, key=lambda trial: (-scores[trial], trial))

@@ -1,0 +1,201 @@
+"""Which trials go on: the schedule, and whole searches of simulated trials."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
+from bench.sweep.halving import promotable, rungs
+from bench.sweep.studies import Candidate, CellStudy, Studies
+from bench.training import report_steps
+
+BUDGET = Budget(trials=18, steps=120, reports=8)
+
+
+@pytest.mark.parametrize(
+    ("reports", "steps"),
+    [(8, [15, 30, 60]), (12, [20, 30, 60]), (3, [40, 80]), (2, [60]), (1, [])],
+)
+def test_rungs_double_from_an_eighth_of_the_steps_on_validations(
+    reports: int, steps: list[int]
+) -> None:
+    assert rungs(Budget(trials=18, steps=120, reports=reports), "asha", 0) == steps
+
+
+def test_hyperband_has_brackets_that_choose_later() -> None:
+    assert [rungs(BUDGET, "hyperband", index) for index in range(4)] == [
+        [15, 30, 60], [30, 60], [60], [15, 30, 60],
+    ]  # fmt: skip
+
+
+def test_nobody_waits_without_a_pruner_or_without_others() -> None:
+    assert rungs(BUDGET, "none", 0) == []
+    assert rungs(BUDGET.model_copy(update={"trials": 1}), "asha", 0) == []
+
+
+def test_the_better_half_of_a_rung_goes_on_from_the_highest_rung_first() -> None:
+    low = {k: {15: 20.0 + k} for k in range(5)}
+    sent = dict.fromkeys(range(5), 15)
+    assert promotable(low, sent, [15, 30]) == (4, 15)
+    sent[4] = 30  # on its way
+    assert promotable(low, sent, [15, 30]) == (3, 15)
+    sent[3] = 30
+    assert promotable(low, sent, [15, 30]) is None
+    both = {**low, 3: {15: 23.0, 30: 25.0}, 4: {15: 24.0, 30: 24.5}}
+    assert promotable(both, sent, [15, 30]) == (3, 30)
+
+
+def study(folder: Path, budget: Budget, pruner: str, in_order: bool = False) -> CellStudy:
+    task = Task("data", DegradationSpec(name="gaussian_noise", levels=[0.1]), 0.1)
+    cell = Cell(task, 4, MethodSpec.model_validate("unet"))
+    search = Search.model_validate({"sampler": "random", "pruner": pruner})
+    return CellStudy(cell, budget, Studies(folder / "journal.log"), search, in_order)
+
+
+class Played:
+    """Trials that run at once, and end in any order: what each of them validates to is given."""
+
+    def __init__(self, one: CellStudy, curves: np.ndarray, choose: np.random.Generator):
+        self.one, self.curves, self.choose = one, curves, choose
+        self.running: list[Candidate] = []
+        self.segments: list[tuple[int, int]] = []
+
+    def begin(self) -> bool:
+        if (candidate := self.one.ask()) is None:
+            return False
+        self.running.append(candidate)
+        return True
+
+    def end_one(self) -> None:
+        candidate = self.running.pop(self.choose.integers(len(self.running)))
+        until = candidate.until or self.one.budget.steps
+        values = self.curves[candidate.index]
+        seen = [step for step in report_steps(self.one.budget) if step <= until]
+        for number, step in enumerate(seen):
+            self.one.report(candidate.index, step, values[number])
+        best = float(values[: len(seen)].max())
+        pruned = until < self.one.budget.steps
+        self.one.tell(candidate.index, best, step=until, seconds=1.0, pruned=pruned)
+        self.segments.append((candidate.index, until))
+
+    def to_the_end(self, at_once: int) -> None:
+        while True:
+            while len(self.running) < at_once and self.begin():
+                pass
+            if not self.running:
+                return
+            self.end_one()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    trials=some.integers(1, 20),
+    reports=some.integers(1, 9),
+    at_once=some.integers(1, 6),
+    pruner=some.sampled_from(["asha", "hyperband", "none"]),
+    seed=some.integers(0, 1000),
+)
+def test_searches_end_and_the_best_of_steady_trials_wins(
+    trials: int, reports: int, at_once: int, pruner: str, seed: int
+) -> None:
+    """Steady: one that is ahead of another is so at every step."""
+    budget = Budget(trials=trials, steps=45, reports=reports)
+    choose = np.random.default_rng(seed)
+    curves = choose.permutation(trials)[:, None] + np.linspace(0, 0.5, reports)
+    with tempfile.TemporaryDirectory() as folder:
+        one = study(Path(folder), budget, pruner)
+        played = Played(one, curves, choose)
+        played.to_the_end(at_once)
+        assert one.done
+        table = one.table()
+        again = study(Path(folder), budget, pruner)
+        assert again.done
+        assert again.best == one.best
+    assert len(table) == trials
+    assert len(set(played.segments)) == len(played.segments)  # no stretch is run twice
+    complete = table[table["state"] == "complete"]
+    if pruner == "hyperband":  # the best of one bracket may stop below the best of another
+        assert len(complete) >= 1
+    else:
+        assert complete["psnr"].max() == curves.max()
+    for look in rungs(budget, "asha", 0) if pruner == "asha" else ():
+        there = sum(table["step"] >= look)
+        beyond = sum(table["step"] > look)
+        # What is promoted early may fall behind those that come later, up to one at a time.
+        assert there // 2 <= beyond <= max(there // 2 + at_once + there // 4, 1)
+    if pruner == "none":
+        assert set(table["state"]) == {"complete"}
+    assert list(table["seconds"]) == [
+        sum(index == trial for index, _ in played.segments) for trial in range(trials)
+    ]
+
+
+@settings(max_examples=15, deadline=None)
+@given(stop=some.integers(0, 40), seed=some.integers(0, 1000))
+def test_killed_at_any_time_a_search_in_order_ends_as_an_undisturbed_one(
+    stop: int, seed: int
+) -> None:
+    budget = Budget(trials=9, steps=48, reports=8)
+    curves = np.random.default_rng(seed).normal(size=(9, 8)).cumsum(1)
+    tables = []
+    for killed in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            played = Played(
+                study(Path(folder), budget, "asha", in_order=True), curves, np.random.default_rng(0)
+            )
+            for _ in range(stop if killed else 0):
+                if played.begin():
+                    played.end_one()
+            played.begin()  # under way when the driver dies
+            if killed:
+                played.one = study(Path(folder), budget, "asha", in_order=True)
+                played.running.clear()
+            played.to_the_end(1)
+            tables.append(played.one.table())
+    assert tables[0].equals(tables[1])
+    assert (tables[0]["state"] == "complete").any()
+
+
+def test_where_most_fail_the_best_of_the_others_goes_to_the_end(tmp_path: Path) -> None:
+    budget = Budget(trials=4, steps=40, reports=4)
+    one = study(tmp_path, budget, "asha")
+    for _ in range(4):
+        candidate = one.ask()
+        assert candidate is not None
+        if candidate.index == 2:
+            one.report(2, 10, 20.0)
+            one.tell(2, 20.0, step=10, pruned=True)
+        else:
+            one.tell(candidate.index, None, error="diverged")
+    for until in (20, None):
+        candidate = one.ask()
+        assert candidate is not None
+        assert (candidate.index, candidate.until) == (2, until)
+        for step in (10, 20):
+            one.report(2, step, 20.0)
+        one.tell(2, 20.0, step=until or 40, pruned=until is not None)
+    assert one.done
+    assert list(one.table()["state"]) == ["failed", "failed", "complete", "failed"]
+
+
+def test_one_that_fails_after_it_was_sent_on_is_not_sent_again(tmp_path: Path) -> None:
+    budget = Budget(trials=2, steps=40, reports=2)
+    one = study(tmp_path, budget, "asha")
+    for index, psnr in enumerate((20.0, 21.0)):
+        assert one.ask() is not None
+        one.report(index, 20, psnr)
+        one.tell(index, psnr, step=20, pruned=True)
+    better = one.ask()
+    assert better is not None
+    assert (better.index, better.until) == (1, None)
+    one.tell(1, None, step=20, error="diverged")
+    other = one.ask()
+    assert other is not None
+    assert (other.index, other.until) == (0, None)
+    one.tell(0, 20.5, step=40)
+    assert one.done
+    assert one.best == other.config
