@@ -1,7 +1,6 @@
 """What a benchmark will take, measured on a few steps of every method."""
 
-import itertools
-import statistics
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from bench.errors import DivergedError
 from bench.physics import Physics
 from bench.spec import Benchmark, Budget, Cell, MethodSpec
 
-STEPS = 4  # measured, the first of them not counted
+STEPS = 3  # measured
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ def seconds_of(cell: Cell, price: Price, benchmark: Benchmark, trials: int, refi
     budget = benchmark.budget
     steps = budget.steps if price.step else 0
     validations = budget.reports if price.step else 1
-    run = steps * price.step + validations * benchmark.dataset.n_val * price.image
+    judged = benchmark.dataset.n_val + (training.SETTLING * budget.batch_size if steps else 0)
+    run = steps * price.step + validations * judged * price.image
     return (trials + refits) * run + refits * benchmark.dataset.n_test * price.image
 
 
@@ -67,16 +67,6 @@ def _price(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Price
     few = ImageSet(images.numpy(), ["0", "1"], ["0", "1"])
     space = methods.space_of(method.name, method.fixed)
     config = {**search_spaces.defaults(space), **method.fixed}
-    budget = Budget(steps=STEPS, batch_size=benchmark.budget.batch_size, reports=STEPS)
-    run = training.steps(
-        method.name, config, few, few, operator, budget, 0, precision=benchmark.precision
-    )
-    marks = [time.perf_counter()]
-    try:
-        for _ in run:
-            marks.append(time.perf_counter())
-    except DivergedError:  # random images are no image; what counts is the time
-        marks.append(time.perf_counter())
     model = training.build(method.name, config, operator)
     y = operator.measure(images, few.ids)
     start = time.perf_counter()
@@ -84,6 +74,15 @@ def _price(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Price
     image = (time.perf_counter() - start) / len(images)
     if not methods.is_learned(method.name):
         return Price(0.0, image)
-    turns = [after - before for before, after in itertools.pairwise(marks[1:])]
-    step = statistics.median(turns or [marks[-1] - marks[0]]) - len(images) * image
-    return Price(max(step, 1e-6), image)
+
+    def seconds(steps: int) -> float:
+        budget = Budget(steps=steps, batch_size=benchmark.budget.batch_size, reports=1)
+        start = time.perf_counter()
+        with contextlib.suppress(DivergedError):  # random images are no image; the time counts
+            training.fit(
+                method.name, config, few, few, operator, budget, 0, precision=benchmark.precision
+            )
+        return time.perf_counter() - start
+
+    seconds(1)  # the first run warms up
+    return Price(max((seconds(1 + STEPS) - seconds(1)) / STEPS, 1e-6), image)
