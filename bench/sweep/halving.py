@@ -10,7 +10,7 @@ FIRST = 8  # trials first wait for each other after this fraction of the steps
 BRACKETS = 3
 
 
-def rungs(budget: Budget, pruner: str, index: int) -> list[int]:
+def rungs(budget: Budget, trials: int, pruner: str, index: int) -> list[int]:
     """List the steps at which a trial waits until it is known whether it is among the better half.
 
     They double, from an eighth of a full trial on, and lie on validations. Hyperband (Li et al.,
@@ -18,10 +18,11 @@ def rungs(budget: Budget, pruner: str, index: int) -> list[int]:
 
     Args:
         budget: the full length of a trial and its validations.
+        trials: of the cell.
         pruner: "asha", "hyperband" or "none".
         index: the trial's; of several brackets it belongs to the one that it falls to in turn.
     """
-    if pruner == "none" or budget.trials < REDUCTION:
+    if pruner == "none" or trials < REDUCTION:
         return []
     late = index % BRACKETS if pruner == "hyperband" else 0
     validations = report_steps(budget)

@@ -233,7 +233,7 @@ class CellStudy:
     def _rungs(self, index: int) -> list[int]:
         if not methods.is_learned(self.cell.method.name):
             return []
-        return halving.rungs(self.budget, self.search.pruner, index)
+        return halving.rungs(self.budget, self.trials, self.search.pruner, index)
 
     def _conclude(self) -> None:
         """Note whether every trial has finished, one way or another, and none shall go on."""

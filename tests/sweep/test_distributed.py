@@ -82,7 +82,7 @@ def begin(images: tuple[ImageSet, ImageSet], place: Path):
     return distributed.steps(
         "unet", {"width": 4, "depth": 2}, ray.put(images), 4,
         physics.create("gaussian_noise", 0.05, 16), Budget(steps=8, batch_size=4, reports=4), 0, 2,
-        "fp32", {"CPU": 1.0}, place / "state.pt", 0.0, 1,
+        "fp32", {"CPU": 1.0}, place / "state.pt", 0.0, None, 1,
     )  # fmt: skip
 
 

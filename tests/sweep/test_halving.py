@@ -23,18 +23,18 @@ BUDGET = Budget(trials=18, steps=120, reports=8)
 def test_rungs_double_from_an_eighth_of_the_steps_on_validations(
     reports: int, steps: list[int]
 ) -> None:
-    assert rungs(Budget(trials=18, steps=120, reports=reports), "asha", 0) == steps
+    assert rungs(Budget(steps=120, reports=reports), 18, "asha", 0) == steps
 
 
 def test_hyperband_has_brackets_that_choose_later() -> None:
-    assert [rungs(BUDGET, "hyperband", index) for index in range(4)] == [
+    assert [rungs(BUDGET, 18, "hyperband", index) for index in range(4)] == [
         [15, 30, 60], [30, 60], [60], [15, 30, 60],
     ]  # fmt: skip
 
 
 def test_nobody_waits_without_a_pruner_or_without_others() -> None:
-    assert rungs(BUDGET, "none", 0) == []
-    assert rungs(BUDGET.model_copy(update={"trials": 1}), "asha", 0) == []
+    assert rungs(BUDGET, 18, "none", 0) == []
+    assert rungs(BUDGET, 1, "asha", 0) == []
 
 
 def test_the_better_half_of_a_rung_goes_on_from_the_highest_rung_first() -> None:
@@ -122,7 +122,7 @@ def test_searches_end_and_the_best_of_steady_trials_wins(
         assert len(complete) >= 1
     else:
         assert complete["psnr"].max() == curves.max()
-    for look in rungs(budget, "asha", 0) if pruner == "asha" else ():
+    for look in rungs(budget, trials, "asha", 0) if pruner == "asha" else ():
         there = sum(table["step"] >= look)
         beyond = sum(table["step"] > look)
         # What is promoted early may fall behind those that come later, up to one at a time.
