@@ -15,7 +15,7 @@ from bench.speed import events_of
 SPEC = Path(__file__).parents[1] / "specs" / "small_data.yaml"
 # Early stopping needs trials to choose from and looks at them to choose by.
 CHANGES = {
-    "degradations": [{"name": "gaussian_noise", "levels": [0.1]}],
+    "dataset": {"image_size": 32},
     "methods": ["unet", "attention_residual_unet"],
     "budget": {"trials": 18, "steps": 120, "reports": 8},
     "seeds": 1,
@@ -34,8 +34,8 @@ def page() -> str:
     lines = [
         "# Does early stopping pay?",
         "",
-        f"Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` with "
-        f"{CHANGES['budget']}, searched without early stopping and with ASHA, by which half of the "
+        "Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on images "
+        f"of {CHANGES['dataset']['image_size']} pixels a side, with {CHANGES['budget']}, searched without early stopping and with ASHA, by which half of the "
         "trials go on from an eighth, a quarter and a half of their steps. Steps: optimiser steps "
         "of all trials of a cell; PSNR: of the best complete trial, on validation images; last "
         f"column: the steps after which ASHA's search was within {NEAR} dB of the whole search "

@@ -56,9 +56,9 @@ def callbacks(names: Sequence[str], experiment: str, folder: Place) -> list[Call
 
 
 def place(trial: Trial) -> str:
-    """Name a trial's folder by what it is."""
+    """Name a trial's folder by what it is, and how far it was to go where it had to wait."""
     job = Job(**trial.config)
-    return f"{job.cell}-{job.label}"
+    return f"{job.cell}-{job.label}" + (f"-until{job.until}" if job.until else "")
 
 
 def _tensorboard() -> Callback:

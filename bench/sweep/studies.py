@@ -191,6 +191,8 @@ class CellStudy:
             self._study.enqueue_trial(search_spaces.defaults(self.space))
         elif hint := self._untried(hints):
             self._study.enqueue_trial(hint)
+        elif self.search.sampler == "tpe":
+            self._study.enqueue_trial(self._suggested())
         trial = self._study.ask()
         trial.set_user_attr("index", index)
         config = {**self.cell.method.fixed, **search_spaces.suggest(trial, self.space)}
@@ -239,6 +241,18 @@ class CellStudy:
         """Note whether every trial has finished, one way or another, and none shall go on."""
         all_tried = len(self._finished) >= self.trials and not self._running
         self.done = all_tried and self._promotable() is None
+
+    def _suggested(self) -> dict[str, Any]:
+        """Ask the sampler as if each index had been one trial.
+
+        In the journal a trial that was sent on is several. To TPE the earlier ones would be bad
+        examples of the very configuration that does well.
+        """
+        seen = optuna.create_study(directions=list(self._aims), sampler=self._study.sampler)
+        seen.add_trials(trial for _, trial in sorted(self._finished.items()))
+        trial = seen.ask()
+        search_spaces.suggest(trial, self.space)
+        return trial.params
 
     def _untried(self, hints: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         known = [
