@@ -13,9 +13,10 @@ from bench import spec
 from bench.speed import events_of
 
 SPEC = Path(__file__).parents[1] / "specs" / "small_data.yaml"
+SIZE = 32  # pixels a side
 # Early stopping needs trials to choose from and looks at them to choose by.
 CHANGES = {
-    "dataset": {"image_size": 32},
+    "dataset": {"image_size": SIZE},
     "methods": ["unet", "attention_residual_unet"],
     "budget": {"trials": 18, "steps": 120, "reports": 8},
     "seeds": 1,
@@ -35,7 +36,7 @@ def page() -> str:
         "# Does early stopping pay?",
         "",
         "Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on images "
-        f"of {CHANGES['dataset']['image_size']} pixels a side, with {CHANGES['budget']}, searched without early stopping and with ASHA, by which half of the "
+        f"of {SIZE} pixels a side, with {CHANGES['budget']}, searched without early stopping and with ASHA, by which half of the "
         "trials go on from an eighth, a quarter and a half of their steps. Steps: optimiser steps "
         "of all trials of a cell; PSNR: of the best complete trial, on validation images; last "
         f"column: the steps after which ASHA's search was within {NEAR} dB of the whole search "
