@@ -35,12 +35,12 @@ def page() -> str:
     lines = [
         "# Does early stopping pay?",
         "",
-        "Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on images "
-        f"of {SIZE} pixels a side, with {CHANGES['budget']}, searched without early stopping and with ASHA, by which half of the "
-        "trials go on from an eighth, a quarter and a half of their steps. Steps: optimiser steps "
-        "of all trials of a cell; PSNR: of the best complete trial, on validation images; last "
-        f"column: the steps after which ASHA's search was within {NEAR} dB of the whole search "
-        "without it.",
+        "Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
+        f"images of {SIZE} pixels a side, with {CHANGES['budget']}, searched without early "
+        "stopping and with ASHA, by which half of the trials go on from an eighth, a quarter and "
+        "a half of their steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best "
+        "complete trial, on validation images; last column: the steps after which ASHA's search "
+        f"was within {NEAR} dB of the whole search without it.",
         "",
         "| cell | steps, none | steps, asha | ratio | PSNR, none | PSNR, asha | difference "
         "| ratio of steps to be near |",
