@@ -29,6 +29,7 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 CPUS_PER_START = 8
+WARM_SECONDS = 5.0  # in which the workers start that a cluster begins with
 
 
 def connect() -> None:
@@ -45,6 +46,8 @@ def connect() -> None:
     threading.Thread(target=import_module, args=("torch",), daemon=True).start()
     if canonicalize_bootstrap_address(None) is None:
         _keep_to_this_machine()
+        os.environ["RAY_preload_python_modules"] = "bench.warm"  # noqa: SIM112
+        os.environ["RECONBENCH_WARM_UNTIL"] = str(time.time() + WARM_SECONDS)
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:

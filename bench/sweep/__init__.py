@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from rich.console import Console
 
 from bench import cluster, methods, places
@@ -152,6 +153,9 @@ def _tune(
         tune.with_parameters(trainable, shared=shared),
         lambda job: tune.PlacementGroupFactory(_bundles(shared.cells[job["cell"]])),
     )
+    # Tune would have workers started anew, to give them a variable for PyTorch Lightning, while
+    # those that a cluster begins with stand idle, their imports done (`bench.warm`).
+    class_cache.DEFAULT_ENV_VARS.clear()
     with contextlib.ExitStack() as stack:
         if "tensorboard" in log_to:  # Tune keeps its files in the folder of the trial
             trials = str(store.folder.resolve() / "tensorboard")

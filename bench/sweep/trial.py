@@ -86,7 +86,8 @@ class CellTrial(tune.Trainable):
         assert shared is not None
         self.shared = shared
         self.node = ray.get_runtime_context().get_node_id()
-        torch.use_deterministic_algorithms(shared.spec.deterministic, warn_only=True)
+        if shared.spec.deterministic:  # the call takes a second, which it spends on imports
+            torch.use_deterministic_algorithms(True, warn_only=True)
         resources = self.trial_resources.required_resources
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
         if 0 < (share := resources.get("GPU", 0)) < 1 and torch.cuda.is_available():
