@@ -20,6 +20,7 @@ from bench.store import Store
 from bench.sweep import distributed, loggers
 from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
+from bench.sweep.registry import registered
 from bench.sweep.scheduler import FirstFree
 from bench.sweep.searcher import SweepSearcher, seeds_of
 from bench.sweep.studies import Studies, trials_of
@@ -162,7 +163,7 @@ def _tune(
         else:
             trials = stack.enter_context(tempfile.TemporaryDirectory(prefix="reconbench-"))
         tune.Tuner(
-            able,
+            stack.enter_context(registered("job", able)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=FirstFree(ray.cluster_resources().get("CPU", 1.0)),
