@@ -200,7 +200,7 @@ def _resident(images: int) -> int:
         4, AT_ONCE, images,
         methods=[METHOD],
         dataset={"source": "template", "image_size": SIZE, "n_val": 2, "n_test": 2},
-        budget={"trials": AT_ONCE, "steps": 150, "reports": 1, "batch_size": 16},
+        budget={"trials": AT_ONCE, "steps": 60, "reports": 1},
         search={"pruner": "none"},
     )  # fmt: skip
     with _cluster(), _store(benchmark) as store, _watched() as seen:
@@ -233,7 +233,7 @@ def _watched() -> Iterator[list[int]]:
             trials, total = 0, 0
             for process in family:
                 try:
-                    trials += "Simulated" in process.name() or "Trial" in process.name()
+                    trials += "Trainable" in " ".join(process.cmdline())
                     total += process.memory_full_info().pss
                 except psutil.NoSuchProcess:
                     continue
