@@ -5,6 +5,8 @@ PIP_ARGS ?=
 SPEC     ?= bench/specs/small_data.yaml
 # Of `make speed`: what to measure; default: everything.
 PART     ?=
+# Tests at a time.
+JOBS     ?= 2
 VENV     := .venv
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.installed
@@ -18,7 +20,7 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 install: $(STAMP)
 
