@@ -24,8 +24,8 @@ CHANGES = {
     "seeds": 1,
     "pictures": 0,
 }
-SHORT = {"budget": {"trials": 18, "steps": 120, "reports": 8}}
-LONG = {
+SHORT: dict[str, Any] = {"budget": {"trials": 18, "steps": 120, "reports": 8}}
+LONG: dict[str, Any] = {
     "budget": {"trials": 18, "steps": 960, "reports": 16},
     "degradations": [{"name": "gaussian_noise", "levels": [0.1]}],
     "n_train": [100],

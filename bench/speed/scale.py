@@ -64,7 +64,7 @@ class Driver:
     Attributes:
         first: seconds until the first trial had begun.
         rate: trials and refits a second from then on.
-        growth: bytes by which its memory grew.
+        growth: bytes by which its memory grew from the end of the first trial on.
         journal: bytes of the Optuna journal, per trial.
     """
 
@@ -173,25 +173,25 @@ def _driver() -> Driver:
     """Run simulated trials."""
     benchmark = _benchmark(200, TRIALS // 200)
     with _cluster(), _store(benchmark) as store:
-        first: list[float] = []
+        first: list[tuple[float, int]] = []
 
         class Begun(io.StringIO):
             def write(self, text: str) -> int:
-                first.append(time.perf_counter())
+                first.append((time.perf_counter(), psutil.Process().memory_info().rss))
                 return len(text)
 
-        before = psutil.Process().memory_info().rss
         start = time.perf_counter()
         sweep.run(
             benchmark, sweep.cells_of(benchmark), _images(4, 32), store, Console(file=Begun()),
             trainable=Simulated,
         )  # fmt: skip
         end = time.perf_counter()
-        growth = psutil.Process().memory_info().rss - before
+        after = psutil.Process().memory_info().rss
         done = len(store.trials())
         journal = len(store.journal.read_bytes()) / done
     # The second thing that is printed is the first progress: a trial has ended.
-    return Driver(first[1] - start, (done + 200) / (end - first[1]), growth, journal)
+    begun, before = first[1]
+    return Driver(begun - start, (done + 200) / (end - begun), after - before, journal)
 
 
 def _resident(images: int) -> int:

@@ -1,4 +1,4 @@
-"""Which trial an actor goes to that has come free."""
+"""Which trial an actor goes to that has come free, and what Tune keeps of those that ended."""
 
 from typing import Any
 
@@ -21,6 +21,11 @@ class FirstFree(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Put a trial at the end of the queue."""
         self._queue.append(trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Forget the statistics of every metric of a trial, which take most of its memory."""
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Choose who gets an actor that has come free: the first that no CPU waits for.
