@@ -28,7 +28,8 @@ from bench.sweep.trial import CellTrial, Shared, share_of, workers_of
 
 __all__ = ["Outcome", "cells_of", "matching", "run", "seeds_of", "trials_of"]
 
-RETRIES = 1
+# What kills one worker often kills others, and the next try may be handed to one of these.
+RETRIES = 2
 
 
 @dataclass
