@@ -29,7 +29,7 @@ from bench.sweep.trial import CellTrial, Shared, share_of, workers_of
 __all__ = ["Outcome", "cells_of", "matching", "run", "seeds_of", "trials_of"]
 
 # What kills one worker often kills others, and the next try may be handed to one of these.
-RETRIES = 2
+RETRIES = 4
 
 
 @dataclass

@@ -1,9 +1,12 @@
 """Which trial an actor goes to that has come free, and what Tune keeps of those that ended."""
 
+import time
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
+
+NOTICE_SECONDS = 4.0
 
 
 class FirstFree(FIFOScheduler):
@@ -21,6 +24,14 @@ class FirstFree(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Put a trial at the end of the queue."""
         self._queue.append(trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Wait a little when a trial's worker died again, until the cluster knows what died.
+
+        Otherwise all tries would go, within a second, to a node that is no more.
+        """
+        if trial.run_metadata.num_failures > 1:
+            time.sleep(NOTICE_SECONDS)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Forget the statistics of every metric of a trial, which take most of its memory."""

@@ -137,9 +137,9 @@ class SweepSearcher(Searcher):
             return
         with self._writing():
             if job.until is None or error or "failed" in result:
-                self._drop_checkpoints(job)
+                self._drop_files(job)
             if error:
-                result["failed"] = self._cause_of_death(job)
+                result["failed"] = "the worker process died, more often than is retried"
         if error and "failed" not in result:  # the run folder is out of reach
             return
         if job.is_refit:
@@ -150,17 +150,11 @@ class SweepSearcher(Searcher):
                 self._end_trial(job, result)
         self._tell("failed" if "failed" in result else "ended", job, result)
 
-    def _drop_checkpoints(self, job: Job) -> None:
+    def _drop_files(self, job: Job) -> None:
         for parts in (1, PARTS):
             checkpoint_of(self.store.folder, job, parts).unlink(missing_ok=True)
-
-    def _cause_of_death(self, job: Job) -> str:
-        mark = hung_mark(self.store.folder, job)
-        if mark.exists():
-            mark.unlink(missing_ok=True)
-            limit = self.spec.time_limit
-            return f"it ran, or hung, for longer than the time limit of {limit:g} s"
-        return "the worker process died, more often than is retried"
+        if self.spec.time_limit is not None:
+            hung_mark(self.store.folder, job).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

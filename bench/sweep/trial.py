@@ -171,8 +171,10 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
     start = time.perf_counter()
     _refuse_unshared(shared.folder)
     cell, spec = shared.cells[job.cell], shared.spec
-    if spec.time_limit is not None:
-        hung_mark(shared.folder, job).unlink(missing_ok=True)  # of an earlier try
+    if spec.time_limit is not None and hung_mark(shared.folder, job).exists():
+        raise TimeoutError(  # what hung once would again
+            f"it ran, or hung, for longer than the time limit of {spec.time_limit:g} s"
+        )
     operator = physics_of(cell, spec)
     best = -np.inf
     with contextlib.closing(_frugal(shared, job, operator)) as run:
