@@ -5,13 +5,11 @@ PIP_ARGS ?=
 SPEC     ?= bench/specs/small_data.yaml
 # Of `make speed`: what to measure; default: everything.
 PART     ?=
-# Tests at a time.
-JOBS     ?= 2
 VENV     := .venv
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.installed
 
-.PHONY: bench test speed install lint dashboard clean
+.PHONY: bench test tests-of-ray other-tests speed install lint dashboard clean
 
 bench: install
 	$(BIN)/reconbench run $(SPEC)
@@ -20,7 +18,10 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 -Oline tests-of-ray other-tests
+
+tests-of-ray other-tests:
+	$(BIN)/python -m pytest -m $(if $(filter other%,$@),"not ray",ray)
 
 install: $(STAMP)
 

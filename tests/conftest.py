@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -9,3 +10,12 @@ os.environ["RECONBENCH_CACHE"] = ""  # tests prepare their images anew, and leav
 
 # Every array shape that an annotation names is checked by the tests themselves.
 install_import_hook("bench", "beartype.beartype")
+
+# Of two clusters that begin at the same time one may take the port that the other has chosen.
+RAY = {"cli", "cloud", "distributed", "end_to_end", "faults", "joining", "lab"}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that start Ray, which `make test` runs in turn, beside the others."""
+    if item.path.stem.removeprefix("test_") in RAY:
+        item.add_marker(pytest.mark.ray)
