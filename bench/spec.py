@@ -171,7 +171,7 @@ class Search(_Strict):
         "tpe", description="Optuna's; nsga2 weighs PSNR, SSIM and the number of parameters"
     )
     pruner: Literal["asha", "hyperband", "none"] = Field(
-        "asha", description="stops trials that fall behind others of their cell"
+        "asha", description="which trials go on; the others stay where they fell behind"
     )
     warm_start: bool = Field(
         True, description="try the best configurations of the neighbouring level and size early"
