@@ -189,10 +189,11 @@ def test_a_global_skip_starts_from_the_pseudo_inverse(name: str, config: dict) -
     torch.testing.assert_close(model(y, operator), expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 @pytest.mark.parametrize("name", ["unet", "dncnn", "attention_residual_unet"])
-def test_instance_norm_keeps_the_brightness_and_contrast_of_its_input(name: str) -> None:
-    """a x + b is mapped to a f(x) + b; without the standardised input it would be to f(x)."""
-    model = build(name, task(name), norm="instance").train()
+def test_the_result_has_the_brightness_and_contrast_of_the_input(name: str, norm: str) -> None:
+    """a x + b is mapped to a f(x) + b; instance normalisation alone would map it to f(x)."""
+    model = build(name, task(name), norm=norm).train()
     x, operator = images(2), task(name)
     once, twice = model(x, operator), model(0.5 * x + 0.3, operator)
     torch.testing.assert_close(twice, 0.5 * once + 0.3, atol=1e-4, rtol=1e-3)

@@ -64,7 +64,7 @@ class Slow(nn.Module):
 
     def forward(self, x):
         if self.training:
-            time.sleep(0.03)
+            time.sleep(float(os.environ.get("PAUSE", 0.03)))
         return self.layers(x)
 
 
@@ -212,8 +212,8 @@ def events(folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def begun(folder: Path) -> subprocess.Popen:
-    return start(folder, "--events", "events.jsonl")
+def begun(folder: Path, **environment: str) -> subprocess.Popen:
+    return start(folder, "--events", "events.jsonl", **environment)
 
 
 def kill_all(driver: subprocess.Popen) -> None:
@@ -284,7 +284,7 @@ def test_driver_and_cluster_killed_again_and_again(check: Callable, tmp_path: Pa
 
 
 def test_a_second_run_is_refused_and_ctrl_c_ends_the_first(check: Callable, tmp_path: Path) -> None:
-    driver = begun(prepare(tmp_path))
+    driver = begun(prepare(tmp_path), PAUSE="2")  # or it might end before the second has begun
     wait_for(tmp_path, driver, len)
     second = subprocess.run(
         [sys.executable, str(ROOT / "bench/run.py"), "spec.yaml", "--out", "run"],
@@ -292,11 +292,10 @@ def test_a_second_run_is_refused_and_ctrl_c_ends_the_first(check: Callable, tmp_
     )  # fmt: skip
     assert second.returncode == 2
     assert f"another run is at work there (process {driver.pid}" in second.stderr
-    if driver.poll() is None:
-        driver.send_signal(signal.SIGINT)
-        end(driver, tmp_path, status=130)
-        assert "the same command goes on from here" in (tmp_path / "log").read_text()
-        assert not (tmp_path / "run" / "running.json").exists()
+    driver.send_signal(signal.SIGINT)
+    end(driver, tmp_path, status=130)
+    assert "the same command goes on from here" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "run" / "running.json").exists()
     check()
 
 

@@ -26,7 +26,8 @@ class AttentionResidualUNet(ImageNetwork):
         stems: convolutions before each residual unit, which then keeps its number of channels:
             this many in the encoder, one in the middle and the decoder. Without, the unit itself
             changes the number of channels.
-        sigmoid: let the result pass a sigmoid, unless it is a correction.
+        sigmoid: let the result pass a sigmoid, unless it is a correction; the input is then not
+            standardised.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -54,7 +55,7 @@ class AttentionResidualUNet(ImageNetwork):
     ):
         super().__init__()
         self.stride = 2**depth
-        self.standardise = norm == "instance"
+        self.standardise = not sigmoid
         self.global_skip = global_skip
         self.sigmoid = sigmoid
         channels = [width * 2**level for level in range(depth + 1)]

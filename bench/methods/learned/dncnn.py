@@ -18,9 +18,10 @@ class DnCNN(ImageNetwork):
         norm: "batch", "instance" or "none".
     """
 
+    standardise = True
+
     def __init__(self, width: int = 64, depth: int = 17, norm: str = "batch"):
         super().__init__()
-        self.standardise = norm == "instance"
         layers: list[nn.Module] = [nn.Conv2d(1, width, 3, padding=1), nn.ReLU(inplace=True)]
         for _ in range(depth - 2):
             layers += [

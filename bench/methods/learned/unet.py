@@ -26,13 +26,13 @@ class UNet(ImageNetwork):
     """
 
     recipe: ClassVar[dict[str, Any]] = {"loss": "mse", "optimiser": "adam"}
+    standardise = True
 
     def __init__(
         self, width: int = 16, depth: int = 3, norm: str = "batch", residual: bool = False
     ):
         super().__init__()
         self.stride = 2**depth
-        self.standardise = norm == "instance"
         self.residual = residual
         self.body = UNetBody(1, 1, width, depth, norm)
 
