@@ -37,8 +37,8 @@ def page() -> str:
         "",
         "Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
         f"images of {SIZE} pixels a side, with {CHANGES['budget']}, searched without early "
-        "stopping and with ASHA, by which half of the trials go on from an eighth, a quarter and "
-        "a half of their steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best "
+        "stopping and with ASHA, by which a third of the trials goes on from an eighth and from "
+        "three eighths of the steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best "
         "complete trial, on validation images; last column: the steps after which ASHA's search "
         f"was within {NEAR} dB of the whole search without it.",
         "",

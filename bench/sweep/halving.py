@@ -5,16 +5,16 @@ from collections.abc import Collection, Mapping
 from bench.spec import Budget
 from bench.training import report_steps
 
-REDUCTION = 2
+REDUCTION = 3
 FIRST = 8  # trials first wait for each other after this fraction of the steps
 BRACKETS = 3
 
 
 def rungs(budget: Budget, trials: int, pruner: str, index: int) -> list[int]:
-    """List the steps at which a trial waits until it is known whether it is among the better half.
+    """List the steps at which a trial waits until it is known whether it is among the best third.
 
-    They double, from an eighth of a full trial on, and lie on validations. Hyperband (Li et al.,
-    JMLR 18, 2018) has several brackets, which begin to choose later.
+    The first is an eighth of a full trial, the second three eighths; they lie on validations.
+    Hyperband (Li et al., JMLR 18, 2018) has several brackets, which begin to choose later.
 
     Args:
         budget: the full length of a trial and its validations.
@@ -45,7 +45,7 @@ def promotable(
 
     Returns:
         the trial and the rung that it leaves, the highest possible; None while every trial of the
-        better half of its rung has gone on.
+        best third of its rung has gone on.
     """
     for look in sorted(looks, reverse=True):
         best = ranking(reached, look)
