@@ -38,9 +38,9 @@ def page() -> str:
         "Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
         f"images of {SIZE} pixels a side, with {CHANGES['budget']}, searched without early "
         "stopping and with ASHA, by which a third of the trials goes on from an eighth and from "
-        "three eighths of the steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best "
-        "complete trial, on validation images; last column: the steps after which ASHA's search "
-        f"was within {NEAR} dB of the whole search without it.",
+        "three eighths of the steps. Steps: optimiser steps of all trials of a cell; PSNR: of the "
+        "best complete trial, on validation images; last column: the steps after which ASHA's "
+        f"search was within {NEAR} dB of the whole search without it.",
         "",
         "| cell | steps, none | steps, asha | ratio | PSNR, none | PSNR, asha | difference "
         "| ratio of steps to be near |",
@@ -60,8 +60,8 @@ def page() -> str:
         )
     lines += [
         "",
-        f"Median over cells: {np.median(ratios):.2f} of the steps, {np.median(differences):+.2f} "
-        f"dB; near at last in {np.isfinite(nears).sum()} of {len(nears)} cells.",
+        f"Median over cells (and mean): {np.median(ratios):.2f} ({fmean(ratios):.2f}) of the steps, "
+        f"{np.median(differences):+.2f} ({fmean(differences):+.2f}) dB; near at last in {np.isfinite(nears).sum()} of {len(nears)} cells.",
         "",
         "![Best validation PSNR against optimiser steps](speed_pruning.png)",
     ]

@@ -36,7 +36,11 @@ def rungs(budget: Budget, trials: int, pruner: str, index: int) -> list[int]:
 def promotable(
     reached: Mapping[int, Mapping[int, float]], sent: Mapping[int, int], looks: Collection[int]
 ) -> tuple[int, int] | None:
-    """Choose a trial that shall go on, as ASHA does (Li et al., MLSys 2020, algorithm 2).
+    """Choose a trial that shall go on, much as ASHA does (Li et al., MLSys 2020, algorithm 2).
+
+    ASHA sends on whoever is in the best third of its rung at the time. As a search gets better the
+    early ones fall out of it, and more than a third goes on. Here it is the best of those that
+    wait, whenever less than a third has gone on, and the best of its rung in any case.
 
     Args:
         reached: trial -> step -> PSNR, of the trials of one bracket.
@@ -44,14 +48,15 @@ def promotable(
         looks: of `rungs`.
 
     Returns:
-        the trial and the rung that it leaves, the highest possible; None while every trial of the
-        best third of its rung has gone on.
+        the trial and the rung that it leaves, the highest possible; or None.
     """
     for look in sorted(looks, reverse=True):
-        best = ranking(reached, look)
-        for trial in best[: len(best) // REDUCTION]:
-            if sent[trial] <= look:
-                return trial, look
+        ranked = ranking(reached, look)
+        waiting = [trial for trial in ranked if sent[trial] <= look]
+        places = len(ranked) // REDUCTION
+        free = len(ranked) - len(waiting) < places
+        if free or (places and waiting[:1] == ranked[:1]):
+            return waiting[0], look
     return None
 
 

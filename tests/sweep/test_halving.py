@@ -47,6 +47,16 @@ def test_the_best_third_of_a_rung_goes_on_from_the_highest_rung_first() -> None:
     assert promotable(low | there, sent, [15, 45]) == (10, 45)  # its best was the first validation
 
 
+def test_no_more_than_a_third_goes_on_but_for_the_best_of_all() -> None:
+    rung = {k: {15: psnr} for k, psnr in enumerate([20.0, 21.0, 22.0, 30.0, 29.0, 28.0, 27.0])}
+    early = {0: 45, 1: 45}  # the best of their time
+    sent = dict.fromkeys(rung, 15) | early
+    assert promotable(rung, sent, [15, 45]) == (3, 15)
+    assert promotable(rung, sent | {3: 45}, [15, 45]) is None
+    rung |= {7: {15: 26.0}, 8: {15: 25.0}}
+    assert promotable(rung, sent | {3: 45, 7: 15, 8: 15}, [15, 45]) is None
+
+
 def study(folder: Path, budget: Budget, pruner: str, in_order: bool = False) -> CellStudy:
     task = Task("data", DegradationSpec(name="gaussian_noise", levels=[0.1]), 0.1)
     cell = Cell(task, 4, MethodSpec.model_validate("unet"))
