@@ -58,10 +58,14 @@ def page() -> str:
             f"| {cell} | {steps:,} | {fewer:,} | {fewer / steps:.2f} | {best:.2f} | {other:.2f} "
             f"| {other - best:+.2f} | {f'{near / steps:.2f}' if near else 'never'} |"
         )
+    share, loss = (
+        f"{np.median(values):{form}} ({fmean(values):{form}})"
+        for values, form in ((ratios, ".2f"), (differences, "+.2f"))
+    )
     lines += [
         "",
-        f"Median over cells (and mean): {np.median(ratios):.2f} ({fmean(ratios):.2f}) of the steps, "
-        f"{np.median(differences):+.2f} ({fmean(differences):+.2f}) dB; near at last in {np.isfinite(nears).sum()} of {len(nears)} cells.",
+        f"Median over cells (and mean): {share} of the steps, {loss} dB; near at last in "
+        f"{np.isfinite(nears).sum()} of {len(nears)} cells.",
         "",
         "![Best validation PSNR against optimiser steps](speed_pruning.png)",
     ]
