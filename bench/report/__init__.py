@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ SHOWN = {
     "steps": "steps spent",
     "tied_with_best": "",
 }
+# What a narrow terminal does without, first to last.
+DISPENSABLE = ["trials", "training (s)", "steps spent", "parameters", "ms/image", "SSIM"]
 PICTURE_SIDE = 160
 
 
@@ -84,18 +87,28 @@ def audit_page(audit: dict[str, Any]) -> str:
 
 
 def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
-    """Print a leaderboard."""
+    """Print a leaderboard, without the columns for which the console is too narrow."""
+    endless = console.options.update(width=10_000)
     for task in _tasks(board.table):
         title = f"{spec.dataset.label}: {task['title']}"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        for header in SHOWN.values():
-            justify: JustifyMethod = "left" if header in ("method", "") else "right"
-            table.add_column(header, justify=justify, no_wrap=header in ("method", ""))
-        for line in task["lines"]:
-            table.add_row(*line)
+        for dropped in range(len(DISPENSABLE) + 1):
+            table = _table(title, task["lines"], DISPENSABLE[:dropped])
+            if console.measure(table, options=endless).maximum <= console.width:
+                break
         console.print(table)
     for finding in board.findings:
         console.print(finding, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(title: str, lines: list[list[str]], without: Collection[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    kept = [place for place, header in enumerate(SHOWN.values()) if header not in without]
+    for header in (list(SHOWN.values())[place] for place in kept):
+        justify: JustifyMethod = "left" if header in ("method", "") else "right"
+        table.add_column(header, justify=justify, no_wrap=header in ("method", ""))
+    for line in lines:
+        table.add_row(*(line[place] for place in kept))
+    return table
 
 
 def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> list[str]:

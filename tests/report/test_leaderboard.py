@@ -1,7 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from bench import report, spec
+from bench.cli import DEFAULT_SPEC
 from bench.report.leaderboard import COLUMNS, build
 
 
@@ -94,3 +97,22 @@ def test_ranks_are_within_a_task() -> None:
 def test_nothing_finished_yet() -> None:
     empty = pd.DataFrame(columns=make_rows({("tv", "classical", 0): 1}).columns)
     assert build(empty, TRIALS, [], "r").table.empty
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 190])
+def test_a_narrow_terminal_shows_fewer_columns_but_no_number_cut_off(
+    width: int, capsys: pytest.CaptureFixture
+) -> None:
+    rows = make_rows({("tv", "classical", 0): 22, ("attention_residual_unet", "learned", 25): 24})
+    board = build(rows, TRIALS, [], "results/x")
+    report.show(board, spec.load(DEFAULT_SPEC), Console(width=width))
+    table = capsys.readouterr().out.partition("\nnoise 0.1")[0]  # without the findings
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= width
+    for part in ("attention_residual_unet", "PSNR", "beats tv", *map(_number, board.table["psnr"])):
+        assert part in table
+    assert ("training (s)" in table) == (width == 190)
+
+
+def _number(psnr: float) -> str:
+    return f"{psnr:.2f}"
