@@ -21,7 +21,7 @@ from bench.sweep import distributed, loggers
 from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
 from bench.sweep.registry import registered
-from bench.sweep.scheduler import FirstFree
+from bench.sweep.scheduler import FirstFree, Forget
 from bench.sweep.searcher import SweepSearcher, seeds_of
 from bench.sweep.studies import Studies, trials_of
 from bench.sweep.trial import CellTrial, Shared, share_of, workers_of
@@ -175,7 +175,7 @@ def _tune(
             run_config=tune.RunConfig(
                 name=spec.name,
                 storage_path=trials,
-                callbacks=loggers.callbacks(log_to, spec.name, store.folder),
+                callbacks=[*loggers.callbacks(log_to, spec.name, store.folder), Forget()],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

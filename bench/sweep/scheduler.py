@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
@@ -33,11 +34,6 @@ class FirstFree(FIFOScheduler):
         if trial.run_metadata.num_failures > 1:
             time.sleep(NOTICE_SECONDS)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Forget the statistics of every metric of a trial, which take most of its memory."""
-        trial.run_metadata.metric_analysis.clear()
-        trial.run_metadata.metric_n_steps.clear()
-
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Choose who gets an actor that has come free: the first that no CPU waits for.
 
@@ -53,6 +49,27 @@ class FirstFree(FIFOScheduler):
         one = _cpus_of(self._queue[0])
         starting = int((self._cpus - busy - one) // one)
         return self._queue[max(0, min(starting, len(self._queue) - 1))]
+
+
+class Forget(Callback):
+    """Drops what Tune keeps of trials that ended.
+
+    The store and the journal are what a run is resumed from, not Tune's record of the experiment,
+    which it composes in memory at the end. With both, five thousand trials took 240 MB.
+    """
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Drop a trial's last result, statistics and part of the record."""
+        trial.run_metadata.last_result = {"trial_id": trial.trial_id}
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
+        vars(trial)["get_json_state"] = _no_state
+
+
+def _no_state() -> tuple[str, str]:
+    return "{}", "{}"
 
 
 def _cpus_of(trial: Any) -> float:
