@@ -223,7 +223,10 @@ def _cluster() -> Iterator[None]:
 
 @contextmanager
 def _watched() -> Iterator[list[int]]:
-    """Collect the memory of this process and its children, each shared page counted once."""
+    """Collect the memory of this process and its children, each shared page counted once.
+
+    Idle workers are left out: they hold no images, and their number is Ray's choice.
+    """
     seen: list[int] = []
     over = threading.Event()
 
@@ -233,8 +236,9 @@ def _watched() -> Iterator[list[int]]:
             trials, total = 0, 0
             for process in family:
                 try:
-                    trials += "Trainable" in " ".join(process.cmdline())
-                    total += process.memory_full_info().pss
+                    words = " ".join(process.cmdline())
+                    trials += "Trainable" in words
+                    total += 0 if "IDLE" in words else process.memory_full_info().pss
                 except psutil.NoSuchProcess:
                     continue
             if trials == AT_ONCE:
