@@ -138,8 +138,8 @@ class MethodSpec(_Strict):
 
 
 BUDGETS: dict[str, dict[str, int]] = {
-    "smoke": {"trials": 2, "steps": 12, "batch_size": 4, "reports": 2},
-    "small": {"trials": 6, "steps": 120, "batch_size": 8, "reports": 3},
+    "smoke": {"trials": 3, "steps": 12, "batch_size": 4, "reports": 2},
+    "small": {"trials": 6, "steps": 120, "batch_size": 8, "reports": 8},
     "paper": {"trials": 40, "steps": 20_000, "batch_size": 16, "reports": 20},
 }
 

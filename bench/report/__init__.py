@@ -43,7 +43,7 @@ SHOWN = {
     "tied_with_best": "",
 }
 # What a narrow terminal does without, first to last.
-DISPENSABLE = ["trials", "training (s)", "steps spent", "parameters", "ms/image", "SSIM"]
+DISPENSABLE = ["trials", "train_seconds", "steps", "parameters", "infer_ms", "ssim"]
 PICTURE_SIDE = 160
 
 
@@ -88,26 +88,34 @@ def audit_page(audit: dict[str, Any]) -> str:
 
 def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
     """Print a leaderboard, without the columns for which the console is too narrow."""
+    tasks = _tasks(board.table)
     endless = console.options.update(width=10_000)
-    for task in _tasks(board.table):
-        title = f"{spec.dataset.label}: {task['title']}"
-        for dropped in range(len(DISPENSABLE) + 1):
-            table = _table(title, task["lines"], DISPENSABLE[:dropped])
-            if console.measure(table, options=endless).maximum <= console.width:
-                break
+    for dropped in range(len(DISPENSABLE) + 1):
+        tables = [_table(spec, task, DISPENSABLE[:dropped]) for task in tasks]
+        widths = [console.measure(table, options=endless).maximum for table in tables]
+        if max(widths, default=0) <= console.width:
+            break
+    for table in tables:
         console.print(table)
+    if dropped:
+        console.print("The report has more columns than this terminal.", style="dim")
     for finding in board.findings:
         console.print(finding, markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(title: str, lines: list[list[str]], without: Collection[str]) -> Table:
+def _table(spec: Benchmark, task: dict[str, Any], without: Collection[str]) -> Table:
+    title = f"{spec.dataset.label}: {task['title']}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    kept = [place for place, header in enumerate(SHOWN.values()) if header not in without]
-    for header in (list(SHOWN.values())[place] for place in kept):
-        justify: JustifyMethod = "left" if header in ("method", "") else "right"
-        table.add_column(header, justify=justify, no_wrap=header in ("method", ""))
-    for line in lines:
-        table.add_row(*(line[place] for place in kept))
+    for key, header in SHOWN.items():
+        if key not in without:
+            words = key in ("method", "tied_with_best")
+            justify: JustifyMethod = "left" if words else "right"
+            # Only the verdict is wrapped: a number in two parts misleads.
+            wrap = key == "tied_with_best"
+            table.add_column(header, justify=justify, no_wrap=not wrap, overflow="fold")
+    for line in task["lines"]:
+        cells = zip(SHOWN, line, strict=True)
+        table.add_row(*(text for key, text in cells if key not in without))
     return table
 
 

@@ -13,8 +13,9 @@ BRACKETS = 3
 def rungs(budget: Budget, trials: int, pruner: str, index: int) -> list[int]:
     """List the steps at which a trial waits until it is known whether it is among the best third.
 
-    The first is an eighth of a full trial, the second three eighths; they lie on validations.
-    Hyperband (Li et al., JMLR 18, 2018) has several brackets, which begin to choose later.
+    These are the first validations after an eighth and after three eighths of a full trial. Of
+    Hyperband's three brackets (Li et al., JMLR 18, 2018) the second has only the later one, the
+    third none.
 
     Args:
         budget: the full length of a trial and its validations.
@@ -39,8 +40,8 @@ def promotable(
     """Choose a trial that shall go on, much as ASHA does (Li et al., MLSys 2020, algorithm 2).
 
     ASHA sends on whoever is in the best third of its rung at the time. As a search gets better the
-    early ones fall out of it, and more than a third goes on. Here it is the best of those that
-    wait, whenever less than a third has gone on, and the best of its rung in any case.
+    early ones fall out of it, and more than a third goes on. Here the best waiting trial goes on
+    while fewer than a third have; the best of a rung of three or more always does.
 
     Args:
         reached: trial -> step -> PSNR, of the trials of one bracket.
@@ -48,14 +49,14 @@ def promotable(
         looks: of `rungs`.
 
     Returns:
-        the trial and the rung that it leaves, the highest possible; or None.
+        the trial and the rung that it leaves, the highest possible. None: nobody goes on now.
     """
     for look in sorted(looks, reverse=True):
         ranked = ranking(reached, look)
         waiting = [trial for trial in ranked if sent[trial] <= look]
         places = len(ranked) // REDUCTION
-        free = len(ranked) - len(waiting) < places
-        if free or (places and waiting[:1] == ranked[:1]):
+        gone = len(ranked) - len(waiting)
+        if gone < places or (places and waiting and waiting[0] == ranked[0]):
             return waiting[0], look
     return None
 

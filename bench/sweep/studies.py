@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -216,17 +217,21 @@ class CellStudy:
             for index, values in self.validations().items()
             if not _failed(self._finished[index])
         }
-        brackets = {tuple(self._rungs(index)) for index in reached}
-        for looks in sorted(brackets):
-            mine = {i: values for i, values in reached.items() if tuple(self._rungs(i)) == looks}
+        brackets: dict[tuple[int, ...], dict[int, Mapping[int, float]]] = defaultdict(dict)
+        for index, values in reached.items():
+            brackets[tuple(self._rungs(index))][index] = values
+        for looks, mine in sorted(brackets.items()):
             if chosen := halving.promotable(mine, self._sent, looks):
                 return self._after(*chosen)
-        if len(self._finished) < self.trials or self._running or self.best:
+        if len(self._finished) < self.trials or self._running:
             return None
-        # So few trials, or so many failed, that none was sent to the end.
-        for look in sorted({look for looks in brackets for look in looks}, reverse=True):
-            for index in halving.ranking(reached, look):
-                return self._after(index, look)
+        for looks, mine in sorted(brackets.items()):
+            if any(self._finished[index].state == TrialState.COMPLETE for index in mine):
+                continue
+            # So few trials, or so many failed, that none was sent to the end.
+            for look in reversed(looks):
+                for index in halving.ranking(mine, look):
+                    return self._after(index, look)
         return None
 
     def _after(self, index: int, look: int) -> tuple[int, int | None]:

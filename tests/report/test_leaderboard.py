@@ -103,16 +103,24 @@ def test_nothing_finished_yet() -> None:
 def test_a_narrow_terminal_shows_fewer_columns_but_no_number_cut_off(
     width: int, capsys: pytest.CaptureFixture
 ) -> None:
-    rows = make_rows({("tv", "classical", 0): 22, ("attention_residual_unet", "learned", 25): 24})
+    rows = make_rows(
+        {
+            ("wavelet_cs", "classical", 0): 22,
+            ("attention_residual_unet", "learned", 25): 24,
+            ("attention_residual_unet", "learned", 100): 24,
+        }
+    )
     board = build(rows, TRIALS, [], "results/x")
     report.show(board, spec.load(DEFAULT_SPEC), Console(width=width))
     table = capsys.readouterr().out.partition("\nnoise 0.1")[0]  # without the findings
     assert "…" not in table
     assert max(map(len, table.splitlines())) <= width
-    for part in ("attention_residual_unet", "PSNR", "beats tv", *map(_number, board.table["psnr"])):
-        assert part in table
+    for name, *psnr in board.table[["method", "psnr", "psnr_low", "psnr_high"]].itertuples(
+        index=False
+    ):
+        mean, low, high = (f"{value:.2f}" for value in psnr)
+        assert f"{mean} [{low}, {high}]" in table
+        assert name in table
+    assert "(1-2)" in table
+    assert "wavelet_cs" in table
     assert ("training (s)" in table) == (width == 190)
-
-
-def _number(psnr: float) -> str:
-    return f"{psnr:.2f}"

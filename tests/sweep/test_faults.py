@@ -284,7 +284,7 @@ def test_driver_and_cluster_killed_again_and_again(check: Callable, tmp_path: Pa
 
 
 def test_a_second_run_is_refused_and_ctrl_c_ends_the_first(check: Callable, tmp_path: Path) -> None:
-    driver = begun(prepare(tmp_path), PAUSE="2")  # or it might end before the second has begun
+    driver = begun(prepare(tmp_path), PAUSE="2")  # else it may end before the signal
     wait_for(tmp_path, driver, len)
     second = subprocess.run(
         [sys.executable, str(ROOT / "bench/run.py"), "spec.yaml", "--out", "run"],

@@ -11,7 +11,7 @@ from bench.errors import UserError
 from bench.spec import Benchmark
 from bench.store import ROW_KEYS, Store
 from bench.sweep import cells_of
-from bench.sweep.scheduler import FirstFree
+from bench.sweep.scheduler import FirstFree, Forget
 from bench.sweep.searcher import SweepSearcher
 from bench.sweep.studies import Studies
 
@@ -158,6 +158,17 @@ def test_a_free_actor_goes_to_the_first_trial_whose_own_is_not_starting() -> Non
     assert scheduler.choose_trial_to_run(controller) is trials[4]
     trials[4].status = Trial.RUNNING
     assert scheduler.choose_trial_to_run(controller) is None
+
+
+def test_nothing_is_kept_of_a_trial_that_ended() -> None:
+    trial = Trial("job", stub=True, _setup_default_resource=False)
+    trial.update_last_result({"psnr": 20.0, "training_iteration": 1})
+    whole = len("".join(trial.get_json_state()))
+    assert trial.metric_analysis
+    Forget().on_trial_complete(1, [trial], trial)
+    assert trial.last_result == {"trial_id": trial.trial_id}
+    assert not trial.metric_analysis
+    assert len("".join(trial.get_json_state())) < 10 < whole
 
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), UserError("disk full")])

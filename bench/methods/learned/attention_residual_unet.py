@@ -26,8 +26,8 @@ class AttentionResidualUNet(ImageNetwork):
         stems: convolutions before each residual unit, which then keeps its number of channels:
             this many in the encoder, one in the middle and the decoder. Without, the unit itself
             changes the number of channels.
-        sigmoid: let the result pass a sigmoid, unless it is a correction; the input is then not
-            standardised.
+        sigmoid: let the result pass a sigmoid, unless it is a correction; the input is not
+            standardised then, since the result could not be put back on its scale.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -55,7 +55,7 @@ class AttentionResidualUNet(ImageNetwork):
     ):
         super().__init__()
         self.stride = 2**depth
-        self.standardise = not sigmoid
+        self.standardise = global_skip or not sigmoid
         self.global_skip = global_skip
         self.sigmoid = sigmoid
         channels = [width * 2**level for level in range(depth + 1)]

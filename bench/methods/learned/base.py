@@ -21,8 +21,8 @@ class ImageNetwork(Reconstructor):
         stride: the image is padded to a multiple of this and cropped back.
         standardise: the network sees the image with mean 0 and variance 1, and its result is put
             back on the image's scale, as in fastMRI's NormUnet (arXiv 1811.08839). Instance
-            normalisation would otherwise lose what it takes away, and batch normalisation spends
-            its first steps on finding that scale.
+            normalisation would otherwise lose what it takes away; with batch normalisation U-Nets
+            learned more by it in 120 steps, at moderate noise, in MRI and in super-resolution.
     """
 
     kind = "learned"
