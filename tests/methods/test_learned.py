@@ -263,6 +263,8 @@ def test_recon_resnet_is_consistent_with_cartesian_data(coils: int) -> None:
 def test_presets_fill_in_what_is_not_given() -> None:
     small = methods.create("attention_residual_unet", preset="medrecon", width=4)
     assert small.sigmoid
+    assert not small.standardise  # a sigmoid's result lies on the scale of the images
+    assert methods.create("attention_residual_unet", sigmoid=True, global_skip=True).standardise
     assert small.stride == 16
     assert small.head.in_channels == 4
     with pytest.raises(UserError, match="did you mean 'medrecon'"):
