@@ -15,10 +15,11 @@ from bench.speed import events_of
 SPEC = Path(__file__).parents[1] / "specs" / "small_data.yaml"
 SIZE = 32  # pixels a side
 # Early stopping needs trials to choose from and looks at them to choose by.
+BUDGET = {"trials": 18, "steps": 120, "reports": 8}
 CHANGES = {
     "dataset": {"image_size": SIZE},
     "methods": ["unet", "attention_residual_unet"],
-    "budget": {"trials": 18, "steps": 120, "reports": 8},
+    "budget": BUDGET,
     "seeds": 1,
     "pictures": 0,
 }
@@ -36,11 +37,12 @@ def page() -> str:
         "# Does early stopping pay?",
         "",
         "Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
-        f"images of {SIZE} pixels a side, with {CHANGES['budget']}, searched without early "
-        "stopping and with ASHA, by which a third of the trials goes on from an eighth and from "
-        "three eighths of the steps. Steps: optimiser steps of all trials of a cell; PSNR: of the "
-        "best complete trial, on validation images; last column: the steps after which ASHA's "
-        f"search was within {NEAR} dB of the whole search without it.",
+        f"images of {SIZE} pixels a side, with {BUDGET['trials']} trials of {BUDGET['steps']} "
+        f"steps and {BUDGET['reports']} validations, searched without early stopping and with "
+        "ASHA, by which a third of the trials goes on from an eighth and from three eighths of the "
+        "steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best complete trial, "
+        "on validation images; last column: the steps after which ASHA's search was within "
+        f"{NEAR} dB of the whole search without it.",
         "",
         "| cell | steps, none | steps, asha | ratio | PSNR, none | PSNR, asha | difference "
         "| ratio of steps to be near |",
