@@ -419,8 +419,10 @@ def test_a_killed_run_ends_as_one_on_a_disk(
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
     for study in optuna.get_all_study_names(storage):
         told = optuna.load_study(study_name=study, storage=storage).trials
-        kept = [trial.user_attrs["index"] for trial in told if "lost" not in trial.user_attrs]
-        assert set(kept) == {0, 1, 2}
+        kept = [trial.user_attrs for trial in told if "lost" not in trial.user_attrs]
+        assert {one["index"] for one in kept} == {0, 1, 2}
+        # One that was sent on is told again, with more steps; nothing else is.
+        assert len({(one["index"], one["step"]) for one in kept}) == len(kept)
 
     readable = [*objects.values(), *(path.read_bytes() for path in cloud.iterdir())]
     for table in (Store(address).rows(), Store(address).trials()):
