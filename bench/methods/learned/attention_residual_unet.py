@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from bench.methods.learned.base import Head, ImageNetwork, norm_layer
+from bench.methods.learned.base import Head, ImageNetwork, norm_layer, scaling_with
 
 
 class AttentionResidualUNet(ImageNetwork):
@@ -26,8 +26,8 @@ class AttentionResidualUNet(ImageNetwork):
         stems: convolutions before each residual unit, which then keeps its number of channels:
             this many in the encoder, one in the middle and the decoder. Without, the unit itself
             changes the number of channels.
-        sigmoid: let the result pass a sigmoid, unless it is a correction; the input is not
-            standardised then, since the result could not be put back on its scale.
+        sigmoid: let the result pass a sigmoid, unless it is a correction; the input is then
+            not scaled, since the result could not be put back on its scale.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -55,7 +55,8 @@ class AttentionResidualUNet(ImageNetwork):
     ):
         super().__init__()
         self.stride = 2**depth
-        self.standardise = global_skip or not sigmoid
+        if global_skip or not sigmoid:
+            self.scaling = scaling_with(norm)
         self.global_skip = global_skip
         self.sigmoid = sigmoid
         channels = [width * 2**level for level in range(depth + 1)]

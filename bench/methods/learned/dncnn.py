@@ -6,7 +6,7 @@ A stack of convolutions with batch normalisation that predicts the noise: x_hat 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.methods.learned.base import Head, ImageNetwork, norm_layer
+from bench.methods.learned.base import Head, ImageNetwork, norm_layer, scaling_with
 
 
 class DnCNN(ImageNetwork):
@@ -18,10 +18,9 @@ class DnCNN(ImageNetwork):
         norm: "batch", "instance" or "none".
     """
 
-    standardise = True
-
     def __init__(self, width: int = 64, depth: int = 17, norm: str = "batch"):
         super().__init__()
+        self.scaling = scaling_with(norm)
         layers: list[nn.Module] = [nn.Conv2d(1, width, 3, padding=1), nn.ReLU(inplace=True)]
         for _ in range(depth - 2):
             layers += [

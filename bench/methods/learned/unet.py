@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from bench.methods.learned.base import Head, ImageNetwork, norm_layer
+from bench.methods.learned.base import Head, ImageNetwork, norm_layer, scaling_with
 
 
 class UNet(ImageNetwork):
@@ -26,13 +26,13 @@ class UNet(ImageNetwork):
     """
 
     recipe: ClassVar[dict[str, Any]] = {"loss": "mse", "optimiser": "adam"}
-    standardise = True
 
     def __init__(
         self, width: int = 16, depth: int = 3, norm: str = "batch", residual: bool = False
     ):
         super().__init__()
         self.stride = 2**depth
+        self.scaling = scaling_with(norm)
         self.residual = residual
         self.body = UNetBody(1, 1, width, depth, norm)
 
