@@ -82,26 +82,19 @@ def run(
     """Run a benchmark, or finish one that was interrupted; then print its leaderboard."""
     wanted = _filters(only)
     benchmark = _load(path, settings, smoke)
+    may_shrink = _may_shrink(benchmark, path, settings, smoke)
     # Imported late: naming a wrong key should not wait for PyTorch and Ray.
     from bench import cluster
 
     cluster.connect()
     benchmark = _checked(benchmark)
-    from bench import data, report, sweep
+    from bench import report, sweep
     from bench.store import Store
     from bench.sweep import loggers
 
     store = Store(out or Path("results") / benchmark.name)
     loggers.check(log or [], store.folder)
-    dataset = data.load(benchmark.dataset)
-    data.refuse_mixed(dataset)
-    if path is None:
-        benchmark = _fitted(benchmark, dataset, settings)
-    split = data.split(
-        dataset, max(benchmark.n_train), benchmark.dataset.n_val, benchmark.dataset.n_test
-    )
-    audit = vars(dataset.audit)
-    del dataset  # the split has copies of its images
+    benchmark, split, audit = _prepared(benchmark, may_shrink)
     store.begin(benchmark, _digest(split))
     every = sweep.cells_of(benchmark)
     chosen = sweep.matching(every, wanted)
@@ -150,7 +143,9 @@ def plan(
 ) -> None:
     """Show what a run would do: its cells, trials, refits, optimiser steps, and about how long."""
     wanted = _filters(only)
-    benchmark = _checked(_load(path, settings, smoke))
+    benchmark = _load(path, settings, smoke)
+    may_shrink = _may_shrink(benchmark, path, settings, smoke)
+    benchmark, _, _ = _prepared(_checked(benchmark), may_shrink)
     from bench import estimate, methods, sweep
 
     table = Table(title=benchmark.name, title_justify="left", box=box.SIMPLE_HEAD)
@@ -388,15 +383,44 @@ def _setting(text: str) -> tuple[str, Any]:
         raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
 
 
-def _fitted(benchmark: Benchmark, dataset: Any, settings: list[str] | None) -> Benchmark:
-    """Shrink the default benchmark to a small dataset, unless the user has named a size."""
+def _may_shrink(
+    benchmark: Benchmark, path: Path | None, settings: list[str] | None, smoke: bool
+) -> tuple[bool, bool]:
+    """Tell whether nobody has chosen the sizes of the held-out sets, and those for training."""
+    if smoke:
+        return True, True
+    named = {_setting(text)[0] for text in settings or []}
+    held_out = benchmark.dataset.model_fields_set.isdisjoint({"n_val", "n_test"})
+    return held_out, path is None and "n_train" not in named
+
+
+def _prepared(
+    benchmark: Benchmark, may_shrink: tuple[bool, bool]
+) -> tuple[Benchmark, Any, dict[str, Any]]:
+    """Read the images and part them; sizes that may shrink do where the images are few.
+
+    Returns:
+        the benchmark with the sizes of its sets, the sets, and the audit.
+    """
     from bench import data
 
-    keys = {_setting(text)[0] for text in settings or []}
-    if keys & {"n_train", "dataset.n_val", "dataset.n_test"}:
-        return benchmark
+    dataset = data.load(benchmark.dataset)
+    data.refuse_mixed(dataset)
+    held_out, training = may_shrink
+    if held_out:
+        benchmark = _fitted(benchmark, dataset, training)
+    split = data.split(
+        dataset, max(benchmark.n_train), benchmark.dataset.n_val, benchmark.dataset.n_test
+    )
+    return benchmark, split, vars(dataset.audit)
+
+
+def _fitted(benchmark: Benchmark, dataset: Any, training: bool) -> Benchmark:
+    """Shrink the held-out sets, and the training sets too, to what a small dataset can fill."""
+    from bench import data
+
     spec_of = benchmark.dataset
-    sizes = data.fitting(dataset, benchmark.n_train, spec_of.n_val, spec_of.n_test)
+    sizes = data.fitting(dataset, benchmark.n_train, spec_of.n_val, spec_of.n_test, training)
     if sizes != (benchmark.n_train, spec_of.n_val, spec_of.n_test):
         console.print(
             f"{len(dataset)} images are few: {sizes[2]} for testing, {sizes[1]} for validation, "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from bench import data, training
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.store import Store
 from bench.sweep import cells_of
 from bench.sweep.trial import physics_of, score, training_seed
@@ -20,7 +20,7 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
     spec = store.spec()
     found = {cell.id: cell for cell in cells_of(spec)}
     if cell_id not in found:
-        raise UserError(f"{store.folder}: no cell {cell_id!r} (known: {', '.join(found)})")
+        raise unknown(f"cell of {store.folder}:", cell_id, found)
     cell = found[cell_id]
     rows = store.rows()
     rows = rows[rows["cell"] == cell_id]

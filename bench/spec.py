@@ -355,7 +355,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Benchm
         raise UserError(f"{path}: a benchmark file is a YAML mapping with keys such as 'methods'")
     for key, value in (overrides or {}).items():
         _set(content, key, value)
-    return parse(content, str(path))
+    return parse(content, " ".join([str(path), *(f"--set {key}=..." for key in overrides or {})]))
 
 
 def parse(content: Mapping[str, Any], origin: str = "benchmark") -> Benchmark:
@@ -394,7 +394,8 @@ def _explain(error: ValidationError) -> str:
         near = get_close_matches(given, known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown key {key!r}{hint} (known: {', '.join(known)})"
-    return f"{key}: {_one_line(first['msg'])} (given: {str(first['input'])[:80]!r})"
+    wrong = _one_line(first["msg"].removeprefix("Value error, "))
+    return f"{key}: {wrong} (given: {str(first['input'])[:80]!r})"
 
 
 def _fields_at(parents: list[str]) -> Iterator[str]:

@@ -20,6 +20,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -155,8 +156,14 @@ class Store:
         """
         path = self.folder / "spec.yaml"
         if not path.exists():
-            raise UserError(f"{self.folder}: holds no run (no spec.yaml)")
+            raise UserError(f"{self.folder}: holds no run (no spec.yaml){self._runs_inside()}")
         return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+    def _runs_inside(self) -> str:
+        if not isinstance(self.folder, Path):  # a bucket may hold a great deal
+            return ""
+        runs = [file.parent.name for file in self.folder.glob("*/spec.yaml")]
+        return f"; runs in it: {', '.join(sorted(runs))}" if runs else ""
 
     def manifest(self) -> dict[str, Any]:
         """Read manifest.json; empty where there is none."""

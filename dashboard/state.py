@@ -117,7 +117,7 @@ def several(
     st.session_state[key] = next((value for value in valid if value), [])[:most]
     st.multiselect(label, options, key=key, format_func=show, max_selections=most, help=help)
     chosen = _keep(key) or list(default)
-    if len(chosen) == len(options):  # all of them, which a short address says as well
+    if len(chosen) == len(options) == len(default):  # a short address says as much
         del st.query_params[key]
     return chosen
 

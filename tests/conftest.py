@@ -11,8 +11,9 @@ os.environ["RECONBENCH_CACHE"] = ""  # tests prepare their images anew, and leav
 # Every array shape that an annotation names is checked by the tests themselves.
 install_import_hook("bench", "beartype.beartype")
 
-# Of two clusters that begin at the same time one may take the port that the other has chosen.
-RAY = {"cli", "cloud", "distributed", "end_to_end", "faults", "joining", "lab"}
+# Of two clusters that begin at the same time one may take the port that the other has chosen; those
+# of test_lab have networks of their own.
+RAY = {"cloud", "distributed", "end_to_end", "faults", "joining"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

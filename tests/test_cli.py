@@ -45,6 +45,8 @@ def corrupt_folder(folder: Path) -> Path:
         (["none.yaml"], "none.yaml: no such benchmark file"),
         (["--set", "methods=[tv, unte]"], "unknown method 'unte'; did you mean 'unet'"),
         (["--set", "methds=[tv]"], "unknown key 'methds'; did you mean 'methods'"),
+        (["--set", "budgt.steps=3"], "--set budgt.steps=...: unknown key 'budgt'"),
+        (["--set", "budget=tiny"], "budget: unknown budget (known: smoke, small, paper)"),
         (["--set", "seeds"], "write it as key=value"),
         (["--set", "dataset.imagesize=32"], "did you mean 'image_size'"),
         (["--set", "dataset.source=images"], "dataset.path"),
@@ -119,12 +121,54 @@ def test_a_filter_that_matches_nothing(reconbench, only: str, says: str) -> None
     assert says in errors
 
 
+def own_benchmark(folder: Path, images: int, n_train: int) -> list[str]:
+    """Write a folder of images and a benchmark that leaves the held-out sets open."""
+    (folder / "scans").mkdir()
+    for number in range(images):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"scans/{number}.png")
+    (folder / "mine.yaml").write_text(
+        "dataset: {path: scans, image_size: 16}\nmethods: [degraded]\n"
+        "degradations: [{name: gaussian_noise, levels: [0.1]}]\n"
+        f"n_train: [{n_train}]\n"
+    )
+    return ["mine.yaml", "--no-measure"]
+
+
+def test_plan_shrinks_the_held_out_sets_to_a_small_folder(reconbench, tmp_path: Path) -> None:
+    status, out, _ = reconbench("plan", *own_benchmark(tmp_path, images=20, n_train=12))
+    assert status == 0
+    assert "20 images are few: 5 for testing, 2 for validation, 12 for training" in out
+
+
+def test_plan_refuses_what_the_images_cannot_fill(reconbench, tmp_path: Path) -> None:
+    status, _, errors = reconbench("plan", *own_benchmark(tmp_path, images=20, n_train=19))
+    assert status == 2
+    assert "20 images of 20 subjects cannot fill" in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("files", [[], ["notes.txt", "old.bak"]])
+def test_a_folder_without_images(reconbench, tmp_path: Path, files: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    words = ["audit", str(tmp_path)]
+    status, _, errors = reconbench(*words)
+    assert status == 2
+    assert ("none of the 2 files there" if files else "no file there") in errors
+    assert ".dcm, " in errors
+
+
 @pytest.mark.parametrize("command", ["report", "replay"])
 def test_commands_on_a_folder_without_a_run(reconbench, tmp_path: Path, command: str) -> None:
     more = ["cell"] if command == "replay" else []
     status, _, errors = reconbench(command, str(tmp_path), *more)
     assert status == 2
     assert "holds no run" in errors
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first/spec.yaml").touch()
+    _, _, errors = reconbench(command, str(tmp_path), *more)
+    assert "; runs in it: first\n" in errors
 
 
 def test_a_method_has_no_cells_where_it_does_not_serve(reconbench) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -65,10 +66,15 @@ def guess(path: Path) -> str:
     )
     if not counts:
         raise UserError(
-            f"{path}: no file there has an ending that a reader knows; name it with "
-            f"dataset.source ({', '.join(sources())})"
+            f"{path}: {f'none of the {len(files)} files' if files else 'no file'} there has an "
+            f"ending that a reader knows ({', '.join(_endings(readers))}); files of another ending "
+            "need dataset.source, the reader's name"
         )
     return counts.most_common(1)[0][0]
+
+
+def _endings(readers: Mapping[str, ModuleType]) -> list[str]:
+    return sorted({end for reader in readers.values() for end in getattr(reader, "SUFFIXES", ())})
 
 
 def _takes(reader: ModuleType, file: Path) -> bool:

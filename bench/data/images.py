@@ -63,8 +63,8 @@ def read(
     notes = [f"{len(slices)} images of the folder {root.name}."]
     if blocky:
         notes.append(
-            f"{blocky} of them show the block edges of JPEG: they were compressed with loss before "
-            "any degradation here, and a method is scored against that."
+            f"{blocky} of them show edges of 8x8 blocks, as JPEG leaves them: they seem compressed "
+            "with loss before any degradation here, and a method is scored against that."
         )
     return assemble(slices, skipped, notes)
 

@@ -215,9 +215,9 @@ def assemble(
     notes = [*notes, *copies.notes]
     if not known:
         notes.append(
-            "Subjects are unknown: near-copies count as one pseudo-subject "
-            f"({len(set(subjects))} of them), but slices of one patient that differ more may "
-            "stand on both sides of the split."
+            f"Subjects are unknown: images that are much alike at {images.shape[-1]} pixels a side "
+            f"count as one pseudo-subject ({len(set(subjects))} of them), but slices "
+            "of one patient that differ more may stand on both sides of the split."
         )
     if parts and not known:
         copies.findings["left_out_of_training"] = left_out(subjects, parts)

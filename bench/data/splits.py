@@ -79,12 +79,19 @@ def _in_turns(groups: list[Group], ids: list[str]) -> list[int]:
 
 
 def fitting(
-    images: ImageSet, n_train: list[int], n_val: int, n_test: int
+    images: ImageSet, n_train: list[int], n_val: int, n_test: int, shrink_training: bool = True
 ) -> tuple[list[int], int, int]:
-    """Shrink sizes that nobody insisted on to what the images can fill.
+    """Shrink sizes that nobody insisted on to what the images can fill, if they cannot as it is.
 
-    At most a quarter of the images goes to the test set and an eighth to the validation set, fewer
-    where subjects demand it; training sizes beyond the rest become the rest.
+    At most a quarter of the images goes to the test set then and an eighth to the validation set,
+    fewer where subjects demand it; training sizes beyond the rest become the rest.
+
+    Args:
+        images: all of them.
+        n_train: training-set sizes.
+        n_val: of the validation set.
+        n_test: of the test set.
+        shrink_training: otherwise the held-out sets alone shrink.
 
     Returns:
         n_train, n_val and n_test.
@@ -92,11 +99,17 @@ def fitting(
     Raises:
         UserError: not even the smallest sets can be filled.
     """
+    least = 1 if shrink_training else max(n_train)
+    if _fits(images, max(n_train), n_val, n_test):
+        return n_train, n_val, n_test
+    if not _fits(images, least, 1, 2):
+        split(images, max(n_train), n_val, n_test)  # says what is wrong
     n_test = min(n_test, max(2, len(images) // 4))
     n_val = min(n_val, max(1, len(images) // 8))
-    while (n_test, n_val) != (2, 1) and not _fits(images, 1, n_val, n_test):
+    while (n_test, n_val) != (2, 1) and not _fits(images, least, n_val, n_test):
         n_test, n_val = max(2, n_test // 2), max(1, n_val // 2)
-    split(images, 1, n_val, n_test)
+    if not shrink_training:
+        return n_train, n_val, n_test
     most = bisect(
         range(1, max(n_train) + 1), False, key=lambda n: not _fits(images, n, n_val, n_test)
     )

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,10 @@ def write(store: Store) -> Leaderboard:
     audit = store.manifest().get("audit", {})
     trials = store.trials()
     board = build(rows, trials, audit.get("badges", []), str(store.folder), spec.budget.steps)
+    cells = store.manifest().get("cells", 0)
+    if len(board.table) < cells:
+        unfinished = f"Unfinished: {len(board.table)} of {cells} cells have results."
+        board = replace(board, findings=[unfinished, *board.findings])
     store.write_report("leaderboard.csv", board.table.to_csv(index=False))
     page = {
         "spec": spec,
@@ -125,14 +130,14 @@ def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> l
     skipped = len(audit.get("skipped", {}))
     return [
         f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
-        f"no search has seen, and over {spec.seeds} seeds of every method that has any. PSNR and "
-        "SSIM with data range 1, SSIM with a 7x7 uniform window.",
+        f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that has "
+        "any. PSNR and SSIM with data range 1, SSIM with a 7x7 uniform window.",
         "[low, high] is the 95 % interval over subjects (bootstrap with shared resamples, so that "
         "ranks and differences are paired). A rank's interval stands in brackets behind it. "
         '"Tied with best": the interval of the difference to the best includes 0.',
         f"Every method was tuned on the same {data.n_val} validation images with "
-        f"{budget.trials} trials (a method without parameters needs one); networks with up to "
-        f"{budget.steps} optimiser steps of {budget.batch_size} images in each.",
+        f"{_counted(budget.trials, 'trial')} (a method without parameters needs one); networks "
+        f"with up to {budget.steps} optimiser steps of {budget.batch_size} images in each.",
         "The measurements were byte-identical for all methods of a task."
         if same_measurements
         else "THE MEASUREMENTS WERE NOT THE SAME for all methods: do not compare these lines.",
@@ -141,6 +146,10 @@ def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> l
         *audit.get("notes", []),
         *([f"{skipped} file(s) left out; see audit.md."] if skipped else []),
     ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _tasks(table: pd.DataFrame) -> list[dict[str, Any]]:

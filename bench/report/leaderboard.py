@@ -113,6 +113,6 @@ def _findings(task: str, lines: pd.DataFrame, psnr: Estimate) -> list[str]:
         sentences.append(
             f"{task}, {n_train} training images: {network['method']} ({network['psnr']:.2f} dB) "
             f"{verdict} {reference['method']} ({reference['psnr']:.2f} dB), the best classical "
-            f"method, by {gain:+.2f} dB [{low:+.2f}, {high:+.2f}]."
+            f"method: {gain:+.2f} dB [{low:+.2f}, {high:+.2f}]."
         )
     return sentences

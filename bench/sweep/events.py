@@ -13,7 +13,8 @@ KEPT = ("node", "step", "psnr", "ssim", "best", "parameters", "seconds", "failed
 class EventLog:
     """Appends to a file: time, event, cell, trial or seed, and what the job reports.
 
-    Events are `began`, `validated`, `ended` and `failed`.
+    Events are `began`, `validated`, `ended`, `failed`, and `waits`: a trial that goes on, with
+    another `began`, if it is found to be worth more optimiser steps.
 
     Args:
         path: the file; None for no log.

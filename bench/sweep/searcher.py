@@ -148,7 +148,8 @@ class SweepSearcher(Searcher):
         else:
             with self._writing():
                 self._end_trial(job, result)
-        self._tell("failed" if "failed" in result else "ended", job, result)
+        stays = job.until is not None and result.get("step", 0) < self.spec.budget.steps
+        self._tell("failed" if "failed" in result else "waits" if stays else "ended", job, result)
 
     def _drop_files(self, job: Job) -> None:
         for parts in (1, PARTS):

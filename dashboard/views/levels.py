@@ -5,6 +5,9 @@ import streamlit as st
 from dashboard import charts, state, theme
 from dashboard.state import Choice
 
+# So far below all others that they would flatten their curves; shown when asked for.
+FLOOR = ("degraded", "constant", "pseudo_inverse")
+
 
 def show(choice: Choice) -> None:
     """Draw a metric against the level and against the training-set size."""
@@ -15,7 +18,8 @@ def show(choice: Choice) -> None:
         metrics = [m for m in theme.LABELS if choice.run.cells[choice.column(m)].notna().any()]
         metric = state.select("Metric", "metric", metrics, show=lambda name: theme.LABELS[name])
     with methods_column:
-        chosen = state.several("Methods", "methods", methods, default=methods)
+        above = [method for method in methods if method not in FLOOR]
+        chosen = state.several("Methods", "curves", methods, default=above or methods)
     column = choice.column(metric)
     cells = choice.run.cells
     degradation = choice.cells.degradation.iloc[0]

@@ -102,6 +102,23 @@ def test_fitting_sizes_can_be_filled_and_no_larger_training_set_can(numbers: lis
         split(images, max(sizes) + 1, n_val, n_test)
 
 
+@settings(max_examples=60, deadline=None)
+@given(SUBJECTS, st.integers(1, 20))
+def test_held_out_sets_shrink_for_training_sets_that_somebody_chose(
+    numbers: list[int], n_train: int
+) -> None:
+    images = images_of([f"s{number}" for number in numbers])
+    try:
+        split(images, n_train, 1, 2)
+    except UserError:
+        with pytest.raises(UserError, match=f"n_test=60, .*n_train={n_train}"):
+            fitting(images, [n_train], 24, 60, shrink_training=False)
+        return
+    sizes, n_val, n_test = fitting(images, [n_train], 24, 60, shrink_training=False)
+    assert sizes == [n_train]
+    split(images, n_train, n_val, n_test)
+
+
 def test_fitting_leaves_what_fits_alone() -> None:
     images = images_of([f"s{i}" for i in range(400)])
     assert fitting(images, [25, 100], 24, 60) == ([25, 100], 24, 60)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ from rich.console import Console
 from bench import report, spec
 from bench.cli import DEFAULT_SPEC
 from bench.report.leaderboard import COLUMNS, build
+from bench.store import Store
 
 
 def make_rows(methods: dict[tuple[str, str, int], float], n: int = 30) -> pd.DataFrame:
@@ -97,6 +100,23 @@ def test_ranks_are_within_a_task() -> None:
 def test_nothing_finished_yet() -> None:
     empty = pd.DataFrame(columns=make_rows({("tv", "classical", 0): 1}).columns)
     assert build(empty, TRIALS, [], "r").table.empty
+
+
+def test_a_report_says_that_the_run_goes_on(tmp_path: Path) -> None:
+    store = Store(tmp_path / "run")
+    store.begin(spec.load(DEFAULT_SPEC), "digest")
+    store.write_manifest(cells=2)
+    for method in ("tv", "nlm"):
+        rows = make_rows({(method, "classical", 0): 22})
+        store.write_rows(rows["cell"][0], 0, rows)
+        trial = rows[["cell"]][:1].assign(trial=0, state="complete", psnr=22.0, config="{}")
+        store.write_trials(rows["cell"][0], trial)
+        board = report.write(store)
+        unfinished = board.findings[0] == "Unfinished: 1 of 2 cells have results."
+        assert unfinished == (method == "tv")
+        for kind in ("md", "html"):
+            page = (tmp_path / f"run/report/leaderboard.{kind}").read_text()
+            assert ("Unfinished" in page) == unfinished
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 190])

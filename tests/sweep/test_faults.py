@@ -155,7 +155,7 @@ class Undisturbed(NamedTuple):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = prepare(tmp_path_factory.mktemp("undisturbed"))
-    end(start(folder, "--log", "tensorboard"), folder)
+    end(start(folder, "--log", "tensorboard", "--events", "events.jsonl"), folder)
     rows, trials = results(folder)
     assert len(rows) == 6 * 2 * (1 + 2)
     assert len(trials) == 2 * (3 + 3)
@@ -184,6 +184,16 @@ def test_tensorboard_shows_every_job(undisturbed: Undisturbed) -> None:
     table = {f"{row.cell}-trial{row.trial}": row.psnr for row in trials.itertuples()}
     assert {name: shown[name] for name in table} == pytest.approx(table, abs=1e-4)
     assert len(shown) == len(table) + 2 * (1 + 2)
+
+
+def test_the_events_tell_who_waits_from_who_ended(undisturbed: Undisturbed) -> None:
+    _, trials, run = undisturbed
+    told = [event for event in events(run.parent) if "trial" in event]
+    last = {(event["cell"], event["trial"]): event["event"] for event in told}
+    states = {"complete": "ended", "pruned": "waits"}
+    assert last == {(row.cell, row.trial): states[row.state] for row in trials.itertuples()}
+    ended = [(event["cell"], event["trial"]) for event in told if event["event"] == "ended"]
+    assert len(ended) == len(set(ended)) == (trials["state"] == "complete").sum() < len(trials)
 
 
 @pytest.fixture
