@@ -60,15 +60,17 @@ def guess(path: Path) -> str:
     if not path.exists():
         raise UserError(f"{path}: no such folder or file (dataset.path)")
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    if not files:
+        raise UserError(f"{path}: the folder is empty (dataset.path)")
     readers = {source: plugins.load_module(f"{__name__}.{source}") for source in sources()}
     counts = Counter(
         source for file in files for source, reader in readers.items() if _takes(reader, file)
     )
     if not counts:
         raise UserError(
-            f"{path}: {f'none of the {len(files)} files' if files else 'no file'} there has an "
-            f"ending that a reader knows ({', '.join(_endings(readers))}); files of another ending "
-            "need dataset.source, the reader's name"
+            f"{path}: no file there has an ending that a reader knows "
+            f"({', '.join(_endings(readers))}); name it with "
+            f"dataset.source ({', '.join(sources())})"
         )
     return counts.most_common(1)[0][0]
 
