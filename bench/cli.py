@@ -27,6 +27,7 @@ RECORDED = ("ray", "torch", "optuna", "numpy", "scikit-image", "nilearn", "scipy
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
 )
+READER = "dataset."  # begins the keys of --set that are for the reader
 AUDIT_SIZE = 128  # pixels a side at which images are compared
 LOG_WIDTH = 190  # a log file has no width of its own
 console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
@@ -191,8 +192,12 @@ def plan(
 def audit(
     path: Annotated[Path, typer.Argument(help="images (a file or folder) or a benchmark file")],
     settings: Settings = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="draw a contact sheet of what was read, e.g. sheet.png"),
+    ] = None,
 ) -> None:
-    """Read images and say what a benchmark on them should know: copies, subjects, bad files."""
+    """Read images and say what a benchmark on them should know: files, subjects, copies, scale."""
     overrides = dict(_setting(text) for text in settings or [])
     if path.suffix.lower() in (".yaml", ".yml"):
         chosen = spec.load(path, overrides)
@@ -202,10 +207,15 @@ def audit(
     from bench import data
     from bench import report as reports
 
+    dataset = data.load(chosen.dataset)
     console.print(
-        reports.audit_page(vars(data.load(chosen.dataset).audit)),
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        reports.audit_page(vars(dataset.audit)), markup=False, highlight=False, soft_wrap=True
+    )
+    if pictures is not None:
+        from bench import gallery
+
+        _save(gallery.contact_sheet(dataset), pictures)
+        console.print(str(pictures), markup=False, highlight=False)
 
 
 @app.command()
@@ -216,7 +226,12 @@ def degrade(
     out: Annotated[Path, typer.Option(metavar="DIR", help="where pictures go")] = Path("degraded"),
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="an option, e.g. mask=poisson_disc"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="an option of the degradation, e.g. mask=poisson_disc, or of the reader, "
+            "e.g. dataset.window=[40,400]",
+        ),
     ] = None,
     size: Annotated[int, typer.Option(help="pixels along each side", min=16, max=1024)] = 128,
     count: Annotated[int, typer.Option(help="images to show of those found", min=1)] = 4,
@@ -228,19 +243,27 @@ def degrade(
     ] = None,
 ) -> None:
     """Show what a degradation does to images: x, y, A_dagger(y) and the mask, as PNG files."""
-    options = dict(_setting(text) for text in settings or [])
+    given = dict(_setting(text) for text in settings or [])
+    options = {key: value for key, value in given.items() if not key.startswith(READER)}
+    reading = {key.removeprefix(READER): given[key] for key in given if key not in options}
     from bench import gallery
 
     gallery.check_methods(method or [], degradation)
     if measured:
         gallery.check_cartesian(degradation)
-        results = iter([gallery.degrade_kspace(path, level, method or [], **options)])
+        results = iter([gallery.degrade_kspace(path, level, method or [], reading, **options)])
     else:
-        results = gallery.degrade(path, degradation, level, size, count, method or [], **options)
+        results = gallery.degrade(
+            path, degradation, level, size, count, method or [], reading, **options
+        )
     for result in results:
-        file = out / f"{Path(result.id).stem}-{degradation}-{level:g}.png"
+        # The whole id: files of one name lie in many patients' folders.
+        stem = spec.slug(result.id.removesuffix(Path(result.id).suffix))
+        file = out / f"{stem}-{degradation}-{level:g}.png"
         _save(gallery.montage([result.panels]), file)
         console.print(str(file), markup=False, highlight=False)
+        for note in result.notes:
+            console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
         for what, score in result.scores.items():
             console.print(f"  {what}: {score}", markup=False, highlight=False)
 

@@ -1,20 +1,22 @@
 """Pictures of what a degradation does: x, y, what y shows by itself, and the sampling mask."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Shaped
 from PIL import Image, ImageDraw, ImageFont
+from pydantic import ValidationError
 from torch import Tensor
 
 from bench import data, methods, metrics, physics, training
-from bench.data.measured import load_kspace
+from bench.data.measured import load_measured
 from bench.errors import UserError
 from bench.physics import MRI, Physics
 from bench.physics.mri_cartesian import MRICartesian, measured
@@ -24,7 +26,11 @@ from bench.spec import DatasetSpec
 SIDE, SMALL_SIDE = 256, 160  # pixels of a panel; of one in the gallery
 GAP, CAPTION, TEXT = 8, 40, 14
 INK, PAPER = (30, 30, 30), (255, 255, 255)
+SHEET, SHEET_COLUMNS = 48, 8  # pictures of a contact sheet, and in a row of it
+LETTERS = 20  # of a caption's line
 DECADES = 4.0  # range of the logarithmic scale of k-space
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,13 @@ class Degraded:
         id: the image's id.
         panels: x, y, A_dagger(y) and the mask, as far as they exist.
         scores: for "A_dagger(y)" and each method.
+        notes: how measured k-space was read, and whether it was measured at all.
     """
 
     id: str
     panels: list[Panel]
     scores: dict[str, Score]
+    notes: Sequence[str] = ()
 
 
 def degrade(
@@ -80,6 +88,7 @@ def degrade(
     image_size: int,
     count: int,
     by: Sequence[str] = (),
+    reading: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[Degraded]:
     """Measure images at a path.
@@ -91,44 +100,69 @@ def degrade(
         image_size: side to which images are prepared.
         count: how many images, evenly spread over those found.
         by: classical methods that reconstruct them, with their defaults.
+        reading: keys of a benchmark file's `dataset:`, such as `window`.
         options: of the degradation.
 
     Raises:
         UserError: nothing readable at the path, or an unknown degradation, option or level.
     """
     operator = physics.create(name, level, image_size, **options)
-    dataset = data.load(DatasetSpec(path=str(path), image_size=image_size))
+    dataset = data.load(_dataset(path, image_size, reading or {}))
     for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         x, id_ = torch.tensor(dataset.images[place])[None], dataset.ids[place]
         yield _degraded(id_, x, operator.measure(x, [id_]), operator, by)
 
 
-def degrade_kspace(path: Path, level: float, by: Sequence[str] = (), **options: Any) -> Degraded:
+def _dataset(path: Path, image_size: int, reading: Mapping[str, Any]) -> DatasetSpec:
+    try:
+        return DatasetSpec.model_validate({**reading, "path": str(path), "image_size": image_size})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"dataset.{first['loc'][0]}: {first['msg']}") from None
+
+
+def degrade_kspace(
+    path: Path,
+    level: float,
+    by: Sequence[str] = (),
+    reading: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Degraded:
     """Undersample what a scanner measured; the reference is the image of all of it.
 
     Args:
         path: a file with k-space, see `bench.data.measured`.
         level: acceleration; at 1 nothing is left out, and there is no reference.
         by: classical methods that reconstruct it, with their defaults.
+        reading: `key`, `axes` and `slice_number` of `bench.data.measured.load_measured`.
         options: `mask`, `centre_fraction` and `calibration` of `mri_cartesian.measured`.
 
     Raises:
         UserError: no k-space at the path, or a wrong option or level.
     """
-    kspace = torch.from_numpy(load_kspace(path))
+    found = load_measured(
+        path, **checked_options("dataset (--measured)", load_measured, reading or {}, ("path",))
+    )
+    kspace = torch.from_numpy(found.kspace)
     full, everything = measured(kspace, 1.0)
     chosen = checked_options("--measured", measured, options, ("kspace", "level"))
     operator, y = measured(kspace, float(level), **chosen)
     x = full.A_dagger(everything)
+    notes = [f"`{found.badge}`{f': {found.reason}' if found.reason else ''}", *found.remarks]
     if level == 1:
-        return _degraded(path.name, None, y, operator, by)
+        return _degraded(path.name, None, y, operator, by, notes)
     top = x.max().item()
     operator.noise_variance /= top**2
-    return _degraded(path.name, x / top, y / top, operator, by)
+    return _degraded(path.name, x / top, y / top, operator, by, notes)
 
 
 def _degraded(
-    id_: str, x: Tensor | None, y: Tensor, operator: Physics, by: Sequence[str]
+    id_: str,
+    x: Tensor | None,
+    y: Tensor,
+    operator: Physics,
+    by: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> Degraded:
     """Draw an image's measurement and what is made of it, scored where the image is known."""
     panels = [Panel(f"y\n{'x'.join(map(str, y.shape[1:]))}", picture_of(y, operator))]
@@ -147,7 +181,7 @@ def _degraded(
     if operator.mask is not None:
         share = operator.mask.float().mean().item()
         panels.append(Panel(f"mask\n{share:.1%} of the grid", operator.mask[0, 0].float().numpy()))
-    return Degraded(id_, panels, scores)
+    return Degraded(id_, panels, scores, notes)
 
 
 def _score(answer: Tensor, x: Tensor | None, y: Tensor, operator: Physics) -> Score:
@@ -202,6 +236,38 @@ def _fitted(image: Float32[np.ndarray, "h w"], side: int) -> Image.Image:
     resized = grey.resize(size, how)
     panel.paste(resized, ((side - size[0]) // 2, (side - size[1]) // 2))
     return panel
+
+
+def contact_sheet(dataset: data.Dataset, count: int = SHEET) -> Image.Image:
+    """Lay out images from all over a dataset: some of each volume or folder, as many as fit.
+
+    Args:
+        dataset: its images.
+        count: how many at most.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(dataset.ids):
+        groups[name.rpartition("/")[0]].append(place)
+    shown = _spread(list(groups.values()), count)
+    each = max(1, count // len(shown))
+    panels = [
+        Panel(_two_lines(dataset.ids[place]), dataset.images[place, 0])
+        for group in shown
+        for place in _spread(group, each)
+    ]
+    rows = [panels[k : k + SHEET_COLUMNS] for k in range(0, len(panels), SHEET_COLUMNS)]
+    return montage(rows, SMALL_SIDE)
+
+
+def _spread(entries: Sequence[T], count: int) -> list[T]:
+    """Choose entries evenly spread over a sequence, the middle one where only one is wanted."""
+    count = min(count, len(entries))
+    return [entries[int((k + 0.5) * len(entries) / count)] for k in range(count)]
+
+
+def _two_lines(name: str) -> str:
+    """Break a name for a caption; the end tells most."""
+    return f"{name[-2 * LETTERS : -LETTERS]}\n{name[-LETTERS:]}" if len(name) > LETTERS else name
 
 
 def gallery(path: Path | None, image_size: int) -> Image.Image:

@@ -34,13 +34,13 @@ class _WithOptions(BaseModel):
         return dict(self.model_extra or {})
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """Reduce `text` to what is safe as a folder name on any file system."""
     return re.sub(r"[^A-Za-z0-9_.+]+", "_", text).strip("_.") or "x"
 
 
 def _check_label(label: str) -> str:
-    if label and _slug(label) != label:
+    if label and slug(label) != label:
         raise ValueError("use letters, digits, '.', '_' and '+' only: it becomes part of a path")
     return label
 
@@ -69,8 +69,8 @@ class DatasetSpec(_WithOptions):
     def label(self) -> str:
         """The dataset's name in cell ids and tables."""
         if self.name:
-            return _slug(self.name)
-        return _slug(Path(self.path).resolve().name if self.path else self.source)
+            return slug(self.name)
+        return slug(Path(self.path).resolve().name if self.path else self.source)
 
 
 class DegradationSpec(_WithOptions):
@@ -87,7 +87,7 @@ class DegradationSpec(_WithOptions):
             return value
         known = {"name", "label", "levels"}
         options = [f"{key}_{value[key]}" for key in sorted(value) if key not in known]
-        return {**value, "label": _slug("_".join([str(value["name"]), *options]))}
+        return {**value, "label": slug("_".join([str(value["name"]), *options]))}
 
     @field_validator("levels")
     @classmethod
@@ -133,7 +133,7 @@ class MethodSpec(_Strict):
     def _from_string(cls, value: Any) -> Any:
         value = {"name": value} if isinstance(value, str) else value
         if isinstance(value, dict) and value.get("name") and not value.get("label"):
-            value = {**value, "label": _slug(str(value["name"]).rpartition(":")[2])}
+            value = {**value, "label": slug(str(value["name"]).rpartition(":")[2])}
         return value
 
 
@@ -210,7 +210,7 @@ class Benchmark(_Strict):
     @field_validator("name")
     @classmethod
     def _folder_name(cls, name: str) -> str:
-        if _slug(name) != name:
+        if slug(name) != name:
             raise ValueError("use letters, digits, '.', '_' and '+' only: it names the run folder")
         return name
 

@@ -155,7 +155,7 @@ def test_a_folder_without_images(reconbench, tmp_path: Path, files: list[str]) -
     words = ["audit", str(tmp_path)]
     status, _, errors = reconbench(*words)
     assert status == 2
-    assert ("a reader knows (.dcm, " if files else "the folder is empty") in errors
+    assert ("a reader knows" if files else "the folder is empty") in errors
 
 
 @pytest.mark.parametrize("command", ["report", "replay"])

@@ -1,20 +1,18 @@
 """Readers, one file each; `load` chooses by `dataset.source`; `split` parts by subject."""
 
-import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
-from pydantic import ValidationError, validate_call
+from pydantic import TypeAdapter, ValidationError
 
-from bench import plugins
+from bench.data import reading, sources
 from bench.data.base import ORIGINS, Audit, Dataset, ImageSet
 from bench.data.cache import cached
+from bench.data.sources import guess
 from bench.data.splits import Split, fitting, split
-from bench.errors import UserError, unknown
+from bench.errors import UserError
 from bench.plugins import check_options, defaults_of, options_of
 from bench.spec import DatasetSpec
 
@@ -26,18 +24,14 @@ __all__ = [
     "check",
     "defaults",
     "fitting",
+    "guess",
     "load",
     "refuse_mixed",
     "resolve",
-    "sources",
     "split",
 ]
 
-
-def sources() -> list[str]:
-    """List the readers: the files of this folder that define `read`."""
-    names = plugins.modules(sys.modules[__name__])
-    return [name for name in names if hasattr(plugins.load_module(f"{__name__}.{name}"), "read")]
+GIVEN = ("source", "path", "image_size", "own", "file", "name")  # what is no option
 
 
 def resolve(spec: DatasetSpec) -> DatasetSpec:
@@ -48,42 +42,12 @@ def resolve(spec: DatasetSpec) -> DatasetSpec:
     """
     if spec.source != "auto":
         return spec
-    return spec.model_copy(update={"source": guess(Path(str(spec.path)))})
+    patterns = [_patterns(spec.options.get(key)) for key in ("include", "exclude")]
+    return spec.model_copy(update={"source": guess(Path(str(spec.path)), *patterns)})
 
 
-def guess(path: Path) -> str:
-    """Find the reader of most of the files at a path, by their endings.
-
-    Raises:
-        UserError: nothing at the path, or nothing there that a reader knows.
-    """
-    if not path.exists():
-        raise UserError(f"{path}: no such folder or file (dataset.path)")
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    if not files:
-        raise UserError(f"{path}: the folder is empty (dataset.path)")
-    readers = {source: plugins.load_module(f"{__name__}.{source}") for source in sources()}
-    counts = Counter(
-        source for file in files for source, reader in readers.items() if _takes(reader, file)
-    )
-    if not counts:
-        raise UserError(
-            f"{path}: no file there has an ending that a reader knows "
-            f"({', '.join(_endings(readers))}); name it with "
-            f"dataset.source ({', '.join(sources())})"
-        )
-    return counts.most_common(1)[0][0]
-
-
-def _endings(readers: Mapping[str, ModuleType]) -> list[str]:
-    return sorted({end for reader in readers.values() for end in getattr(reader, "SUFFIXES", ())})
-
-
-def _takes(reader: ModuleType, file: Path) -> bool:
-    """Tell whether a reader knows a file by its ending, or by a look inside."""
-    if file.name.lower().endswith(tuple(getattr(reader, "SUFFIXES", ()))):
-        return True
-    return bool(getattr(reader, "recognises", lambda file: False)(file))
+def _patterns(given: Any) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or ())
 
 
 def check(spec: DatasetSpec) -> None:
@@ -92,13 +56,14 @@ def check(spec: DatasetSpec) -> None:
     Raises:
         UserError: with the nearest spelling.
     """
-    options = options_of(_reader(spec))
-    check_options("dataset", spec.options, {*options, *DatasetSpec.model_fields})
+    known = {name for function in _functions(spec) for name in options_of(function, GIVEN)}
+    check_options("dataset", spec.options, {*known, *DatasetSpec.model_fields})
 
 
 def defaults(spec: DatasetSpec) -> dict[str, Any]:
-    """Give the options of the spec's reader that have a default."""
-    return defaults_of(_reader(spec))
+    """List the options of the spec's reader that have a default."""
+    functions = _functions(spec)
+    return {k: v for function in functions for k, v in defaults_of(function, GIVEN).items()}
 
 
 def load(spec: DatasetSpec) -> Dataset:
@@ -111,8 +76,8 @@ def load(spec: DatasetSpec) -> Dataset:
     Raises:
         UserError: unknown source or option, or nothing usable at the path.
     """
-    check(spec)
     spec = resolve(spec)
+    check(spec)
     dataset = cached(spec, lambda: _read(spec))
     return dataset if spec.official_split else replace(dataset, parts=[])
 
@@ -135,17 +100,37 @@ def refuse_mixed(dataset: Dataset) -> None:
 
 
 def _read(spec: DatasetSpec) -> Dataset:
-    read = validate_call(_reader(spec))
-    try:
-        return read(path=spec.path, image_size=spec.image_size, **spec.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"dataset.{key}: {first['msg']} (given: {first['input']!r})") from None
+    source = sources.find(spec.source)
+    if not sources.reads(source):
+        made: Dataset = source.make(
+            spec.path, spec.image_size, **_validated(source.make, spec.options)
+        )
+        return made
+    own = _validated(source.read, spec.options)
+    common = _validated(reading.read, spec.options)
+    return reading.read(spec.source, spec.path, spec.image_size, own, **common)
 
 
-def _reader(spec: DatasetSpec) -> Any:
-    source = resolve(spec).source
-    if source not in sources():
-        raise unknown("dataset.source", source, sources())
-    return plugins.load_module(f"{__name__}.{source}").read
+def _functions(spec: DatasetSpec) -> list[Callable[..., Any]]:
+    """List the functions whose options the spec may give."""
+    source = sources.find(resolve(spec).source)
+    return [source.read, reading.read] if sources.reads(source) else [source.make]
+
+
+def _validated(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the options of a function and convert them to the types that it names.
+
+    Raises:
+        UserError: a value of another type.
+    """
+    hints = get_type_hints(function)
+    options = {}
+    for name in options_of(function, GIVEN).keys() & given.keys():
+        value = given[name]
+        value = [value] if name in ("include", "exclude") and isinstance(value, str) else value
+        try:
+            options[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UserError(f"dataset.{name}: {reason} (given: {value!r})") from None
+    return options

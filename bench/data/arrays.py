@@ -1,24 +1,24 @@
-"""Meaning of the bare arrays in .npy, .h5 and .mat files: which one, which axes, which space."""
+"""Meaning of the bare arrays in .npy, .h5, .mat and .cfl files: which one, and which space."""
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Complex64, Float32
+from jaxtyping import Complex64, Float32, Shaped
 
 from bench.data import kspace
-from bench.data.prepare import Unusable, check
+from bench.data.axes import FEW, Unclear, example, of_images, of_kspace, ordered, squeezed
+from bench.data.contents import Content, check_grid, choose, is_kspace_name
+from bench.data.volume import NoImage, Plane, Unusable, Volume, planes_of, span_of
+from bench.errors import unknown
 
 Kind = Literal["auto", "image", "kspace"]
 
-# What is taken where a file holds several arrays and no key is given, best first.
-PREFERRED = ("reconstruction_rss", "reconstruction_esc", "kspace", "ksp", "image", "vol", "data")
-KSPACE_NAME = re.compile(r"k.?sp|kdata|k.?data", re.IGNORECASE)
-MIN_SIDE = 16  # pixels; smaller arrays are no images
-COLOURS = (3, 4)  # length of an axis of red, green, blue and perhaps transparency
-FEW = 2  # an axis this many times shorter than the others counts coils or slices
+INTERLEAVED = (
+    "Real and imaginary parts alternate on the last axis of the k-space, which was read as half "
+    "as many coils."
+)
+LEADING = "Real and imaginary parts stand on the axis before rows and columns of the k-space."
 
 
 @dataclass(frozen=True)
@@ -27,136 +27,212 @@ class Stack:
 
     Attributes:
         images: in the units of the array.
+        timed: whether the first axis was named, and its frames have names of their own.
         badge: `raw`, `processed` or `magnitude-sim`.
         reason: why the badge is not `raw`, where that is known.
+        remarks: how the array was read.
     """
 
-    images: Float32[np.ndarray, "slices h w"]
-    badge: str
+    images: Float32[np.ndarray, "time slices h w"]
+    timed: bool = False
+    badge: str = "processed"
     reason: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def volumes(
+        self, name: str, subject: str | None = None, spacing: tuple[float, float] = (1.0, 1.0)
+    ) -> list[Volume]:
+        """Make a volume of each time frame, all scaled alike; without time, one of everything."""
+        common = Volume(
+            name,
+            planes_of(self.images[0], spacing),
+            name,
+            subject,
+            badge=self.badge,
+            reason=self.reason,
+            remarks=self.remarks,
+        )
+        if not self.timed:
+            return [common]
+        flat = self.images.reshape(-1, *self.images.shape[2:])
+        finite = np.isfinite(flat)
+        span = span_of(
+            Plane(values, outside=None if known.all() else ~known)
+            for values, known in zip(flat, finite, strict=True)
+        )
+        return [
+            replace(common, name=f"{name}/t-{k:03d}", planes=planes_of(frame, spacing), span=span)
+            for k, frame in enumerate(self.images)
+        ]
 
 
-def choose(arrays: Mapping[str, Any], key: str | None) -> str:
-    """Choose the array of a file: by key, by a usual name, or the largest that may be images.
+def read_content(content: Content, key: str | None, kind: Kind, axes: str) -> tuple[Stack, str]:
+    """Choose an array and turn it into images; see `choose` and `interpret`.
 
-    Args:
-        arrays: name -> array, or anything else with `shape` and `dtype`.
-        key: the name to take, or None.
+    Returns:
+        the images, and the name of their array.
+    """
+    chosen, passed_over = choose(content.arrays, key)
+    if in_kspace(chosen, kind):
+        check_grid(content.arrays, chosen)
+    stack = interpret(values_of(content.arrays[chosen]), chosen, kind, axes)
+    return replace(stack, remarks=(*passed_over, *stack.remarks)), chosen
+
+
+def in_kspace(name: str, kind: Kind) -> bool:
+    """Return whether an array is k-space: by the option, else by its name.
 
     Raises:
-        Unusable: no such key, no array of images, or several of equal right.
+        UserError: no such kind.
     """
-    listed = ", ".join(f"{name} {tuple(array.shape)}" for name, array in arrays.items()) or "none"
-    if key is not None:
-        if key not in arrays:
-            raise Unusable(f"has no array {key!r}; it has: {listed} (dataset.key)")
-        return key
-    found = [name for name, array in arrays.items() if _may_be_images(array)]
-    for preferred in PREFERRED:
-        for name in found:
-            if name.rpartition("/")[2].lower() == preferred:
-                return name
-    if not found:
-        raise Unusable(
-            f"holds no array of images: rank 2 to 5, {MIN_SIDE} pixels a side (it has: {listed})"
-        )
-    sizes = sorted(((int(np.prod(arrays[name].shape)), name) for name in found), reverse=True)
-    if len(sizes) > 1 and sizes[0][0] == sizes[1][0]:
-        raise Unusable(f"holds several arrays; choose one with dataset.key (it has: {listed})")
-    return sizes[0][1]
+    if kind not in ("auto", "image", "kspace"):
+        raise unknown("dataset.kind", kind, ["auto", "image", "kspace"])
+    return kind == "kspace" or (kind == "auto" and is_kspace_name(name))
 
 
-def interpret(array: np.ndarray, name: str, kind: Kind = "auto", axes: str = "auto") -> Stack:
+def values_of(array: Any) -> np.ndarray:
+    """Read an array of any container; MATLAB's order of axes is turned into its own.
+
+    Version 7.3 stores arrays in HDF5 with their axes reversed.
+    """
+    values = np.asarray(array[()])
+    return values.T if "MATLAB_class" in getattr(array, "attrs", {}) else values
+
+
+def interpret(
+    array: Shaped[np.ndarray, "..."], name: str, kind: Kind = "auto", axes: str = "auto"
+) -> Stack:
     """Turn an array into magnitude images.
 
     Args:
-        array: real or complex; k-space may have its real and imaginary parts on a last axis of 2.
+        array: real or complex; k-space may have its real and imaginary parts on an axis.
         name: its key or file, which may say that it is k-space.
         kind: whether it holds images or k-space; a complex array whose name does not tell is
             refused.
-        axes: one letter for each axis: s(lice), c(oil), h(eight), w(idth), such as "schw".
+        axes: one letter for each axis, t(ime), s(lice), c(oil), h(eight), w(idth), such as "schw".
 
     Raises:
-        Unusable: a wrong rank or kind, NaN, or undersampled k-space.
+        NoImage: a mask.
+        Unusable: a wrong rank or kind, or undersampled k-space.
+        UserError: no such kind.
     """
-    if array.dtype.kind not in "uifc":
-        raise Unusable(f"holds {array.dtype} in {name!r}: no images")
-    in_kspace = kind == "kspace" or (kind == "auto" and bool(KSPACE_NAME.search(name)))
-    if np.iscomplexobj(array) and not in_kspace and kind == "auto":
+    array = _numbers(array, name)
+    if in_kspace(name, kind):
+        return _from_kspace(array, name, axes)
+    if np.iscomplexobj(array) and kind == "auto":
         raise Unusable(
             f"is complex in {name!r}: say with dataset.kind whether it is `kspace`, or an `image` "
             "whose magnitude is wanted"
         )
-    if in_kspace:
-        coils = kspace_of(array, name, axes)
-        badge, reason = kspace.provenance(coils)
-        return Stack(kspace.magnitude(coils), badge, reason)
-    images = _ordered(np.abs(array) if np.iscomplexobj(array) else array, axes, False)
-    if images.shape[1] > 1:
+    if axes == kind == "auto" and _may_be_two_reals(array):
+        raise Unusable(
+            f"has shape {array.shape}, two numbers a pixel: if these are the real and imaginary "
+            "parts of k-space, say dataset.kind: kspace; if they are two images, dataset.axes: "
+            f"{example(array.shape, 'ts')}"
+        )
+    array = squeezed(array) if axes == "auto" else array
+    letters, remarks = of_images(array.shape) if axes == "auto" else (axes, ())
+    if np.iscomplexobj(array):
+        kspace.check_domain(ordered(array, letters), False)
+    images = ordered(np.abs(array) if np.iscomplexobj(array) else array, letters)
+    if images.shape[2] > 1:
         raise Unusable("has several coils; k-space needs dataset.kind: kspace")
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused
-        values = np.ascontiguousarray(images[:, 0], dtype=np.float32)
-    check(values)
-    return Stack(values, "processed")
+        values = np.ascontiguousarray(images[:, :, 0], dtype=np.float32)
+    return Stack(values, _timed(letters, values), remarks=remarks)
+
+
+def _may_be_two_reals(array: Shaped[np.ndarray, "..."]) -> bool:
+    """Return whether the last axis of a real array may hold real and imaginary parts."""
+    if array.ndim < 3 or array.shape[-1] != 2 or min(array.shape[-3:-1]) < FEW:
+        return False
+    joined = array[..., 0] + 1j * array[..., 1]
+    return array.ndim > 3 or kspace.looks_like(joined) == "kspace"
+
+
+def _timed(letters: str, images: np.ndarray) -> bool:
+    return "t" in letters and (len(images) > 1 or letters.index("t") == 0)
+
+
+def _numbers(array: Shaped[np.ndarray, "..."], name: str) -> Shaped[np.ndarray, "..."]:
+    """Check that an array holds numbers; join a record of real and imaginary parts.
+
+    Raises:
+        NoImage: a mask.
+        Unusable: text, objects, other records.
+    """
+    fields = array.dtype.names
+    if fields and len(fields) == 2 and "".join(fields).lower() in ("realimag", "reim", "ri"):
+        array = array[fields[0]] + 1j * array[fields[1]]
+    if array.dtype.kind == "b":
+        raise NoImage("masks (bool)")
+    if array.dtype.kind not in "uifc":
+        what = {"O": "Python objects or a MATLAB cell array", "U": "text", "S": "text"}.get(
+            array.dtype.kind, str(array.dtype)
+        )
+        raise Unusable(f"holds {what} in {name!r}: no images")
+    return array
+
+
+def _from_kspace(array: Shaped[np.ndarray, "..."], name: str, axes: str) -> Stack:
+    coils, timed, remarks = kspace_of(array, name, axes)
+    flat = coils.reshape(-1, *coils.shape[2:])
+    badge, reason = kspace.provenance(flat)
+    images, convention = kspace.magnitude(flat)
+    shape = (*coils.shape[:2], *images.shape[1:])
+    return Stack(images.reshape(shape), timed, badge, reason, (*remarks, *convention.remarks))
 
 
 def kspace_of(
-    array: np.ndarray, name: str, axes: str = "auto"
-) -> Complex64[np.ndarray, "slices coils h w"]:
+    array: Shaped[np.ndarray, "..."], name: str, axes: str = "auto", *, gaps: bool = False
+) -> tuple[Complex64[np.ndarray, "time slices coils h w"], bool, tuple[str, ...]]:
     """Turn an array into k-space of slices and coils; see `interpret`.
 
+    Args:
+        array: complex, or with real and imaginary parts on an axis.
+        name: for errors.
+        axes: a letter for each axis.
+        gaps: whether undersampled k-space is wanted; else it is refused before it is asked what
+            its axes are.
+
+    Returns:
+        k-space, whether one of its axes is time, and remarks.
+
     Raises:
-        Unusable: a real array, or a wrong rank.
+        Unusable: a real array, a wrong rank, or axes that mean either of two things.
     """
-    if not np.iscomplexobj(array) and array.ndim > 2 and array.shape[-1] == 2:
-        array = array[..., 0] + 1j * array[..., 1]
-    if not np.iscomplexobj(array):
-        raise Unusable(f"is real in {name!r}, and k-space is complex; see dataset.kind")
-    return _ordered(array, axes, True).astype(np.complex64)
+    array, remarks = _joined(_numbers(array, name), name, axes)
+    if not np.isfinite(array).all():
+        raise Unusable("holds NaN or infinite values in k-space; repair or remove them")
+    if axes == "auto":
+        array = squeezed(array)
+        try:
+            axes, more = of_kspace(array)
+        except Unclear as question:
+            if not gaps:
+                kspace.extent_of(question.channels.astype(np.complex64))
+            raise
+        remarks += more
+    result = ordered(array, axes).astype(np.complex64, copy=False)
+    kspace.check_domain(result, True)
+    return result, _timed(axes, result), remarks
 
 
-def _ordered(array: np.ndarray, axes: str, in_kspace: bool) -> np.ndarray:
-    """Bring the axes into the order slices, coils, height, width."""
-    letters = _guess(array.shape, in_kspace) if axes == "auto" else axes
-    if len(letters) != array.ndim or len(set(letters)) < len(letters) or set(letters) - set("schw"):
-        raise Unusable(
-            f"has shape {array.shape}, which dataset.axes: {letters!r} does not describe; write "
-            "one letter for each axis: s(lice), c(oil), h(eight), w(idth)"
-        )
-    if not set("hw") <= set(letters):
-        raise Unusable(f"needs an h and a w in dataset.axes: {letters!r}")
-    for missing in set("sc") - set(letters):
-        array, letters = array[None], missing + letters
-    ordered = array.transpose([letters.index(letter) for letter in "schw"])
-    if min(ordered.shape[2:]) < MIN_SIDE:
-        raise Unusable(
-            f"has shape {array.shape}: images of {ordered.shape[2]}x{ordered.shape[3]} pixels, "
-            f"smaller than {MIN_SIDE}; see dataset.axes"
-        )
-    return ordered
-
-
-def _guess(shape: tuple[int, ...], in_kspace: bool) -> str:
-    """Name the axes of an array; the shortest counts coils or slices."""
-    if len(shape) > 2 and shape[-1] in COLOURS and not in_kspace:
-        raise Unusable(
-            f"has shape {shape}, as colour pictures do; store grey images, or name the axes with "
-            "dataset.axes"
-        )
-    last_is_short = FEW * shape[-1] < min(shape[-3:-1], default=0)
-    if len(shape) == 2:
-        return "hw"
-    if len(shape) == 3:
-        counts = "c" if in_kspace else "s"
-        return f"hw{counts}" if last_is_short else f"{counts}hw"
-    if len(shape) == 4 and (in_kspace or 1 in shape):
-        return "shwc" if last_is_short else "schw"
+def _joined(
+    array: Shaped[np.ndarray, "..."], name: str, axes: str
+) -> tuple[Shaped[np.ndarray, "..."], tuple[str, ...]]:
+    """Join real and imaginary parts that stand on an axis of a real array."""
+    if np.iscomplexobj(array):
+        return array, ()
+    shape, rank = array.shape, array.ndim
+    fits = axes == "auto" or len(axes) == rank - 1
+    if rank > 2 and shape[-1] == 2 and fits:
+        return array[..., 0] + 1j * array[..., 1], ()
+    if rank > 2 and shape[-3] == 2 and fits:
+        return array.take(0, -3) + 1j * array.take(1, -3), (LEADING,)
+    short = rank > 2 and shape[-1] % 2 == 0 and FEW * shape[-1] < min(shape[-3:-1])
+    if short if axes == "auto" else shape[-1] % 2 == 0 and len(axes) == rank and axes[-1] == "c":
+        return array[..., ::2] + 1j * array[..., 1::2], (INTERLEAVED,)
     raise Unusable(
-        f"has rank {len(shape)} (shape {shape}); name its axes with dataset.axes, such as schw"
+        f"is real in {name!r}, and k-space is complex; if these are images, say dataset.kind: image"
     )
-
-
-def _may_be_images(array: Any) -> bool:
-    if not 2 <= len(array.shape) <= 5 or array.dtype.kind not in "uifcV":
-        return False
-    return sum(side >= MIN_SIDE for side in array.shape) >= 2

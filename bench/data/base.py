@@ -57,9 +57,11 @@ class Audit:
 
     Attributes:
         notes: sentences on the nature of the data.
-        skipped: file -> why it was left out.
+        skipped: file -> why it was left out, of those that were looked at.
         badges: short marks carried by every leaderboard line.
-        findings: what was counted or measured, by name.
+        findings: what was counted or measured, by name, what matters most first.
+        files: what became of the files below the path -> their number; the sum is all of them.
+        volumes: a line of the audit's table for each volume, or folder of pictures.
         crossing: groups of copies that stand in more than one official part, by image id.
     """
 
@@ -67,6 +69,8 @@ class Audit:
     skipped: dict[str, str] = field(default_factory=dict)
     badges: list[str] = field(default_factory=list)
     findings: dict[str, int | float] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    volumes: list[dict[str, str | int | float]] = field(default_factory=list)
     crossing: list[list[str]] = field(default_factory=list)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.data.base import Audit, Dataset
+from bench.data.files import walk
 from bench.spec import DatasetSpec
 
 # Keys of a dataset that do not change its images.
@@ -69,8 +70,7 @@ def _key(spec: DatasetSpec) -> str:
 def _listing(root: Path) -> Iterator[tuple[str, int, int]]:
     """Yield path, size in bytes and time of change in ns of each file at a place."""
     try:
-        files = sorted(root.rglob("*")) if root.is_dir() else [root]
-        for file in files:
+        for file in sorted(walk(root)) if root.is_dir() else [root]:
             if file.is_file():
                 facts = file.stat()
                 yield str(file.resolve()), facts.st_size, facts.st_mtime_ns

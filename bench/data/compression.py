@@ -18,12 +18,12 @@ def block_edges(image: Float32[np.ndarray, "h w"]) -> float:
     """
     if min(image.shape) < 3 * BLOCK:
         return 1.0
-    steps = _steps(image) + _steps(image.T)
+    steps = _folded(np.abs(np.diff(image, axis=1)).mean(0))
+    steps += _folded(np.abs(np.diff(image, axis=0)).mean(1))
     inside = float(np.median(steps[:-1]))
     return float(steps[-1]) / inside if inside > 0 else 1.0
 
 
-def _steps(image: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "8"]:
-    """Average the steps between columns by their place in a block; the last is at its edge."""
-    sizes = np.abs(np.diff(image, axis=1)).mean(0)
+def _folded(sizes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "8"]:
+    """Average the steps between lines by their place in a block; the last is at its edge."""
     return sizes[: len(sizes) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(0)

@@ -1,282 +1,297 @@
-"""DICOM series: CT in Hounsfield units until a stated window, other modalities as magnitudes.
+"""DICOM: single and multi-frame objects, grouped by patient and series.
 
-Nothing that identifies a patient leaves this file: subjects and ids are hashes.
+pydicom reads headers and pixels; what is ours is which frames are images (`_dicom_kinds`), which
+belong together (here), and the order of what happens to pixels (`_dicom_pixels`). Nothing that
+identifies a patient leaves this file: subjects and ids are hashes.
 """
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32
 
-from bench.data.base import Dataset
-from bench.data.prepare import Fit, Normalisation, Preparation, Unusable
-from bench.data.reading import Slice, assemble, cut, find, name_of, refuse_many, survey
+from bench.data import _dicom_kinds as kinds
+from bench.data._dicom_frames import Frame, frames_of, pixel_digest
+from bench.data._dicom_pixels import Shown, read_frames
+from bench.data._dicom_views import looks_like_dicom, pydicom_module
+from bench.data.files import name_of
+from bench.data.reading import survey
+from bench.data.volume import Gathered, NoImage, Plane, Unusable, Volume
 from bench.errors import UserError
 
 SUFFIXES = {".dcm", ".dicom", ".ima"}
-LONG_ID = 5  # characters from which a PatientID is hidden inside words, too
-MAGIC = (128, b"DICM")  # where a DICOM file says what it is
-SOFT_TISSUE = (40.0, 400.0)  # HU; the window of the AAPM low-dose CT challenge
-
-
-@dataclass(frozen=True)
-class Header:
-    """What is known of a file before its pixels are read."""
-
-    file: Path
-    patient: str
-    series: str
-    order: tuple[float, str]
-    is_ct: bool
+LONG_ID = 5  # characters from which a patient's id or name is hidden inside words, too
+ODD, BESIDE = 3, 5  # up to 3 images beside 5 times as many are unlike the rest
+NO_PATIENT = (
+    "DICOM files without PatientID: each study of theirs (or series, where no study is stated) "
+    "counts as one subject."
+)
+ONLY_SCREENS = (
+    "All DICOM images are grey secondary captures (made by a workstation, of a screen or of a "
+    "film); they are read because there is nothing else."
+)
+NO_UNITS = (
+    "CT that states no RescaleIntercept is not taken for Hounsfield units; dataset.window: "
+    "[centre, width] names what is shown."
+)
+PLANES = ("sagittal", "coronal", "axial")  # by the axis of the patient along which slices follow
 
 
 @dataclass(frozen=True)
 class Series:
-    """The files of one series in their order, with the hashes that name it."""
+    """What one patient has in one series.
 
-    headers: list[Header]
-    subject: str
-    name: str
-
-
-def read(
-    path: str | None,
-    image_size: int,
-    *,
-    normalisation: Normalisation | Literal["auto"] = "auto",
-    window: tuple[float, float] | Literal["file"] = SOFT_TISSUE,
-    step: int = 1,
-    percentile: float = 99.5,
-    fit: Fit = "pad",
-    min_foreground: float = 0.1,
-) -> Dataset:
-    """Read DICOM files, grouped by series; a subject is a PatientID, hashed with a salt.
-
-    Stored values become HU (or whatever the file's units are) by rescale slope and intercept;
-    MONOCHROME1 is inverted; padding becomes the lowest value. Localizers are left out.
-
-    Args:
-        path: a file, or a folder with files at any depth.
-        image_size: side of the prepared images, in pixels.
-        normalisation: what becomes 1, see `bench.data.prepare.Preparation`; `auto`: the window
-            for CT, the maximum of the series for everything else.
-        window: centre and width of what is shown of CT, in HU; `file`: the first one that each
-            file states.
-        step: every `step`-th slice of a series is taken.
-        percentile: for normalisation `percentile`.
-        fit: `pad` to a square or centre-`crop`.
-        min_foreground: smaller fractions of foreground make a slice empty; it is dropped.
-
-    Raises:
-        UserError: pydicom is not installed, nothing to read, or too many files unusable.
+    Attributes:
+        name: of its volumes: hashes of patient and series.
+        subject: hash of the patient.
+        stacks: frames that make one volume each, in their order.
+        root: folder below which files are named.
+        remarks: on frames that are left out of files that are read.
     """
-    _pydicom()
-    prepare = Preparation(
-        image_size, percentile=percentile, fit=fit, min_foreground=min_foreground, step=step
-    )
-    root, files = find(path, "dicom", SUFFIXES, recognises)
-    headers, skipped, others = _survey(root, files)
-    series = _series(headers)
-    one = partial(_read_series, prepare=prepare, normalisation=normalisation, window=window)
-    slices: list[Slice] = []
-    for group, got in survey(series, one, "reading series"):
-        if isinstance(got, str):
-            skipped |= {name_of(header.file, root): got for header in group.headers}
-            continue
-        slices += got[0]
-        skipped |= {name_of(file, root): reason for file, reason in got[1].items()}
-    skipped = _unnamed(skipped, series)
-    refuse_many(root, skipped, len(files))
-    if not slices:
-        raise UserError(f"{root}: holds no DICOM images, only localizers or reports")
-    return assemble(slices, skipped, _notes(slices, series, normalisation, window, others))
+
+    name: str
+    subject: str
+    stacks: Sequence[Sequence[Frame]]
+    root: Path
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of all stacks, each once."""
+        return list(dict.fromkeys(frame.file for stack in self.stacks for frame in stack))
 
 
 def recognises(file: Path) -> bool:
-    """Tell whether a file without a usual ending (`IM0001`, `1.2.840.113619`) is DICOM."""
-    if file.suffix and not file.suffix[1:].isdigit():
-        return False
-    try:
-        with file.open("rb") as opened:
-            opened.seek(MAGIC[0])
-            return opened.read(len(MAGIC[1])) == MAGIC[1]
-    except OSError:
-        return False
+    """Return whether a file of any name begins as DICOM does, with or without a preamble."""
+    return looks_like_dicom(file)
 
 
-def _pydicom() -> Any:
-    try:
-        import pydicom
-    except ImportError:
-        raise UserError(
-            "dataset.source: dicom needs pydicom; install it with: pip install -e '.[dicom]'"
-        ) from None
-    return pydicom
+def gather(files: list[Path], root: Path) -> Gathered:
+    """Read all headers; sort out what is no image, and group the rest by patient and series.
 
-
-def _survey(root: Path, files: list[Path]) -> tuple[list[Header], dict[str, str], int]:
-    """Read all headers; give them, why files were skipped, and how many are no slices."""
-    headers: list[Header] = []
-    skipped: dict[str, str] = {}
-    for file, got in survey(files, _header, "reading headers"):
-        if isinstance(got, str):
-            skipped[name_of(file, root)] = got
+    Raises:
+        UserError: pydicom is not installed.
+    """
+    pydicom_module()
+    frames: list[Frame] = []
+    unusable: dict[Path, str] = {}
+    for file, got in survey(files, partial(frames_of, root=root), "reading headers"):
+        if isinstance(got, list):
+            frames += got
         else:
-            headers += got
-    return headers, skipped, len(files) - len(headers) - len(skipped)
+            unusable[file] = str(got)
+    frames, remarks = _with_screens(frames)
+    images = [frame for frame in frames if frame.kind is None]
+    copies = _copies(images)
+    images = [frame for frame in images if frame.file not in copies]
+    series = _series(images, root)
+    unlike = {frame for one in series for stack in _odd(one.stacks) for frame in stack}
+    frames = [replace(f, kind=kinds.UNLIKE) if f in unlike else f for f in frames]
+    series = [_without(one, unlike, frames) for one in series]
+    read_from = {file for one in series for file in one.files}
+    left_out = {f.file: f.kind for f in reversed(frames) if f.kind and f.file not in read_from}
+    if any(not frame.patient for frame in images):
+        remarks.append(NO_PATIENT)
+    hidden = _hidden(frames, series)
+    return Gathered(series, {**left_out, **copies}, unusable, remarks, hidden)
 
 
-def _header(file: Path) -> list[Header]:
-    """Read a file's header; empty for localizers and files without pixels."""
-    head = _pydicom().dcmread(file, stop_before_pixels=True)
-    if "Rows" not in head or "LOCALIZER" in head.get("ImageType", []):
-        return []
-    if head.get("SamplesPerPixel", 1) != 1:
-        raise Unusable("is in colour: a screen capture, no scan")
-    series = str(head.get("SeriesInstanceUID") or file.parent)
-    order = (float(head.get("InstanceNumber") or 0), str(head.get("SOPInstanceUID", file.name)))
-    patient = str(head.get("PatientID") or "").strip()
-    return [Header(file, patient, series, order, head.get("Modality") == "CT")]
+def _with_screens(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
+    """Take secondary captures for images where there is nothing else."""
+    found = {frame.kind for frame in frames}
+    if None in found or kinds.SCREENS not in found:
+        return frames, []
+    return [replace(f, kind=None) if f.kind == kinds.SCREENS else f for f in frames], [ONLY_SCREENS]
 
 
-def _series(headers: Sequence[Header]) -> list[Series]:
-    """Group headers by series.
+def _copies(frames: Sequence[Frame]) -> dict[Path, str]:
+    """Find files that hold an object a second time.
+
+    Some programs give all slices one SOPInstanceUID; so their pixels must be the same, too.
+    """
+    by_object: dict[str, dict[Path, list[Frame]]] = defaultdict(lambda: defaultdict(list))
+    for frame in frames:
+        by_object[frame.uid][frame.file].append(frame)
+    copies: dict[Path, str] = {}
+    for uid, files in by_object.items():
+        seen: set[str] = set()
+        for file, group in files.items() if uid and len(files) > 1 else ():
+            digest = pixel_digest(file, group)
+            if digest in seen:
+                copies[file] = kinds.COPIES
+            seen.add(digest)
+    return copies
+
+
+def _series(frames: Sequence[Frame], root: Path) -> list[Series]:
+    """Group frames by patient and series.
 
     The salt of a patient's hash is the smallest series UID of his: no list of likely PatientIDs
     leads back from a published hash without the data, and other patients do not change it.
-    Without PatientID each series is a subject.
+    Without PatientID each study is a subject, unless somebody else's file of the series has one.
     """
-    by_series: dict[str, list[Header]] = defaultdict(list)
+    owners: dict[str, set[str]] = defaultdict(set)
     salts: dict[str, str] = {}
-    for header in headers:
-        by_series[header.series].append(header)
-        salts[header.patient] = min(salts.get(header.patient, header.series), header.series)
+    for frame in frames:
+        owners[frame.series] |= {frame.patient} - {""}
+        salts[frame.patient] = min(salts.get(frame.patient, frame.series), frame.series)
+    groups: dict[tuple[str, str], list[Frame]] = defaultdict(list)
+    for frame in frames:
+        patient = frame.patient
+        if not patient and len(owners[frame.series]) == 1:
+            (patient,) = owners[frame.series]
+        groups[patient, frame.series].append(frame)
     made = []
-    for series, group in by_series.items():
-        patient = group[0].patient
-        subject = _hash(patient, salts[patient]) if patient else _hash(series)
-        name = f"{subject}/{_hash(series)[:8]}"
-        made.append(Series(sorted(group, key=lambda header: header.order), subject, name))
-    return sorted(made, key=lambda series: series.name)
+    for (patient, series), group in groups.items():
+        study = min(frame.study for frame in group) or series
+        subject = _hash(patient, salts[patient]) if patient else _hash(study)
+        made.append(Series(f"{subject}/{_hash(series)[:8]}", subject, _stacks(group), root))
+    return sorted(made, key=lambda one: one.name)
 
 
 def _hash(*texts: str) -> str:
     return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()[:16]
 
 
-def _read_series(
-    series: Series,
-    prepare: Preparation,
-    normalisation: Normalisation | Literal["auto"],
-    window: tuple[float, float] | Literal["file"],
-) -> tuple[list[Slice], dict[Path, str]]:
-    """Read and prepare a series; give its slices, and why files of it were skipped."""
-    windowed = normalisation == "window" or (normalisation == "auto" and series.headers[0].is_ct)
-    frames, bad = [], {}
-    for header in series.headers[:: prepare.step]:
+def _stacks(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Put frames of one size and direction together, each stack in its order."""
+    stacks: list[list[Frame]] = []
+    for frame in sorted(frames, key=lambda frame: (frame.directions is None, frame.order)):
+        home = next((stack for stack in stacks if stack[0].is_like(frame)), None)
+        if home is None:
+            stacks.append([frame])
+        else:
+            home.append(frame)
+    ordered = [sorted(stack, key=lambda frame: frame.order) for stack in stacks]
+    return sorted(ordered, key=lambda stack: stack[0].order)
+
+
+def _odd(stacks: Sequence[Sequence[Frame]]) -> list[Sequence[Frame]]:
+    """Find the few images beside many of another size or direction: scouts, previews."""
+    most = max(len(stack) for stack in stacks)
+    return [stack for stack in stacks if len(stack) <= ODD and BESIDE * len(stack) <= most]
+
+
+def _without(series: Series, unlike: set[Frame], frames: Sequence[Frame]) -> Series:
+    """Drop odd stacks, and note what frames are left out of files that are read."""
+    stacks = [stack for stack in series.stacks if stack[0] not in unlike]
+    kept = {frame for stack in stacks for frame in stack}
+    files = {frame.file for frame in kept}
+    dropped = {frame.kind for frame in frames if frame.kind and frame.file in files}
+    remarks = tuple(f"Its frames that are {kind} are left out." for kind in sorted(dropped))
+    return replace(series, stacks=stacks, remarks=remarks)
+
+
+def read(series: Series, name: str) -> list[Volume]:
+    """Read a series: CT in Hounsfield units, everything else in the units of its files.
+
+    Padding is outside of the picture. MONOCHROME1 is reflected about the range that its bits allow
+    after the modality transform; CT in Hounsfield units keeps them, and is marked as inverted.
+
+    Args:
+        series: as `gather` made it.
+        name: what its volumes are called.
+
+    Raises:
+        NoImage: the files are videos.
+        Unusable: none of its files can be read.
+    """
+    shown: dict[tuple[Path, int], Shown] = {}
+    unusable: dict[Path, str] = {}
+    left_out: dict[Path, str] = {}
+    wanted: dict[Path, list[int]] = defaultdict(list)
+    for frame in (frame for stack in series.stacks for frame in stack):
+        wanted[frame.file].append(frame.number)
+    for file, numbers in wanted.items():
         try:
-            frames += _frames(header.file, by_file=windowed and window == "file")
+            shown |= {(file, k): frame for k, frame in read_frames(file, numbers).items()}
+        except NoImage as other:
+            left_out[file] = other.kind
         except Unusable as reason:
-            bad[header.file] = str(reason)
-        except Exception as error:  # pydicom's decoders raise whatever a broken file provokes
-            bad[header.file] = f"cannot be read ({' '.join(str(error).split())})"
-    if not frames:
-        return [], bad
-    shapes = {frame.values.shape for frame in frames}
-    if len(shapes) > 1:
-        raise Unusable(f"belongs to a series whose slices differ in shape: {sorted(shapes)}")
-    if windowed:
-        chosen = frames[0].window if window == "file" else window
-        prepare = replace(prepare, normalisation="window", window=chosen)
-    elif normalisation != "auto":
-        prepare = replace(prepare, normalisation=normalisation)
-    volume = np.stack([frame.values for frame in frames])
-    prepare = replace(prepare, step=1)  # files were left out before they were read
-    return cut(volume, series.name, series.subject, prepare, spacing=frames[0].spacing), bad
+            unusable[file] = str(reason)
+        except UserError:
+            raise
+        except Exception as error:  # decoders raise whatever a broken file provokes
+            unusable[file] = f"cannot be read ({' '.join(str(error).split())})"
+    volumes: list[Volume] = []
+    for stack in series.stacks:
+        pairs = [(f, shown[f.file, f.number]) for f in stack if (f.file, f.number) in shown]
+        if pairs:
+            called = f"{name}-{len(volumes) + 1}" if volumes else name
+            volumes.append(_volume(series, called, pairs))
+    if not volumes and unusable:
+        raise Unusable(next(iter(unusable.values())))
+    if not volumes:
+        raise NoImage(next(iter(left_out.values())))
+    volumes[0] = replace(volumes[0], left_out=left_out, unusable=unusable)
+    return volumes
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One slice in the units of its file (HU for CT), its pixel spacing in mm, its window."""
-
-    values: Float32[np.ndarray, "h w"]
-    spacing: tuple[float, float]
-    window: tuple[float, float] | None
-
-
-def _frames(file: Path, by_file: bool) -> list[Frame]:
-    data = _pydicom().dcmread(file)
-    stored = np.asarray(data.pixel_array)
-    if stored.ndim not in (2, 3):
-        raise Unusable(f"has rank {stored.ndim}, not 2 or 3")
-    values = stored.astype(np.float32)
-    padding = data.get("PixelPaddingValue")
-    if padding is not None and (stored != padding).any():
-        values[stored == padding] = values[stored != padding].min()
-    if data.get("PhotometricInterpretation") == "MONOCHROME1":
-        values = (2.0 ** float(data.BitsStored) - 1 - values).astype(np.float32)
-    values = values * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0))
-    window = _window(data)
-    if by_file and window is None:
-        raise Unusable("states no window; give dataset.window: [centre, width]")
-    rows, columns = (float(step) for step in data.get("PixelSpacing") or (1, 1))
-    return [
-        Frame(frame.astype(np.float32), (rows, columns), window)
-        for frame in values.reshape(-1, *values.shape[-2:])
-    ]
+def _volume(series: Series, name: str, pairs: Sequence[tuple[Frame, Shown]]) -> Volume:
+    first = pairs[0][0]
+    inverted = first.inverse and first.units == "HU"
+    mirror = max(shown.mirror for _, shown in pairs) if first.inverse and not inverted else None
+    said = dict.fromkeys(remark for _, shown in pairs for remark in shown.remarks)
+    if first.modality == "CT" and first.units != "HU":
+        said[NO_UNITS] = None
+    lossy = any(shown.lossy for _, shown in pairs)
+    return Volume(
+        name,
+        [_plane(shown, name_of(frame.file, series.root), mirror) for frame, shown in pairs],
+        name_of(first.file, series.root),
+        series.subject,
+        units=first.units,
+        inverted=inverted,
+        marks=("lossy_compression",) if lossy else (),
+        remarks=(*series.remarks, *said),
+        orientation=_orientation(first),
+    )
 
 
-def _window(data: Any) -> tuple[float, float] | None:
-    """Give the first window that a file states."""
-    found = [data.get("WindowCenter"), data.get("WindowWidth")]
-    if None in found or "" in found:
-        return None
-    centre, width = (np.atleast_1d(np.asarray(value, dtype=float))[0] for value in found)
-    return float(centre), float(width)
+def _plane(shown: Shown, file: str, mirror: float | None) -> Plane:
+    values, window = shown.values, shown.window
+    if mirror is not None:
+        values = np.float32(mirror) - values
+        window = window and (mirror - window[0], window[1])
+    return Plane(values, shown.spacing, shown.outside, window, file)
 
 
-def _unnamed(skipped: dict[str, str], series: Sequence[Series]) -> dict[str, str]:
-    """Put a subject's hash where a path or a reason holds a PatientID."""
-    patients = {group.headers[0].patient: group.subject for group in series}
-
-    def hide(text: str) -> str:
-        for patient, subject in patients.items():
-            # A short one is a word of its own, or every digit would be replaced.
-            edge = "" if len(patient) >= LONG_ID else r"(?<![A-Za-z0-9])"
-            end = "" if len(patient) >= LONG_ID else r"(?![A-Za-z0-9])"
-            text = re.sub(edge + re.escape(patient) + end, subject, text) if patient else text
-        return text
-
-    return {hide(file): hide(reason) for file, reason in skipped.items()}
+def _orientation(frame: Frame) -> str:
+    if frame.directions is None:
+        return ""
+    normal = np.cross(frame.directions[:3], frame.directions[3:])
+    return PLANES[int(np.abs(normal).argmax())]
 
 
-def _notes(
-    slices: list[Slice],
-    series: list[Series],
-    normalisation: str,
-    window: tuple[float, float] | Literal["file"],
-    others: int,
-) -> list[str]:
-    subjects = {group.subject for group in series}
-    notes = [f"{len(slices)} slices of {len(series)} DICOM series and {len(subjects)} subjects."]
-    if normalisation == "window" or (
-        normalisation == "auto" and any(group.headers[0].is_ct for group in series)
-    ):
-        shown = (
-            "each series' own window"
-            if window == "file"
-            else f"{window[0] - window[1] / 2:g} to {window[0] + window[1] / 2:g} HU"
+def _hidden(frames: Sequence[Frame], series: Sequence[Series]) -> dict[str, str]:
+    """List the ids of patients and the parts of their names, with the hash of the subject."""
+    subjects = {f.patient: one.subject for one in series for stack in one.stacks for f in stack}
+    hidden: dict[str, str] = {}
+    for frame in frames:
+        instead = subjects.get(frame.patient) or _hash(frame.patient, frame.series)
+        parts = re.split(r"[\^=]", frame.person)
+        for text in (frame.patient, *(part.strip() for part in parts)):
+            if len(text) > 1 or text == frame.patient:
+                hidden.setdefault(text, instead)
+    return {text: instead for text, instead in hidden.items() if text}
+
+
+def anonymous(text: str, hidden: Mapping[str, str]) -> str:
+    """Put a subject's hash where a path or a reason holds a patient's id or name.
+
+    Args:
+        text: to be written anywhere.
+        hidden: as `gather` lists it.
+    """
+    for secret in sorted((key for key in hidden if key in text), key=len, reverse=True):
+        # A short one is a word of its own, or every digit would be replaced.
+        edge, end = (
+            ("", "") if len(secret) >= LONG_ID else (r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])")
         )
-        notes.append(f"Intensities 0 to 1 show {shown} of CT; what lies outside is clipped.")
-    if any(not group.headers[0].patient for group in series):
-        notes.append("Files without PatientID: each series of theirs counts as one subject.")
-    if others:
-        notes.append(f"{others} DICOM files are localizers or hold no image; they are left out.")
-    return notes
+        text = re.sub(edge + re.escape(secret) + end, hidden[secret], text)
+    return text

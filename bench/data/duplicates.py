@@ -1,6 +1,7 @@
 """Exact and near copies among images, and where they cross the official parts."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ NEAR = 0.999
 ALIKE = 0.98
 BLOCK = 1024  # rows of the correlation matrix held at once
 SATURATED = 0.05  # fraction of pixels at the very maximum
+MANY = 10  # images from which it is a surprise that all are alike
 NEARLY_EMPTY = 0.02  # fraction of foreground
 
 
@@ -45,13 +47,21 @@ class Copies:
         return [[names[i] for i in group] for group in self.groups]
 
 
-def examine(images: Float32[np.ndarray, "n 1 h w"], digests: list[str], parts: list[str]) -> Copies:
+def examine(
+    images: Float32[np.ndarray, "n 1 h w"],
+    digests: list[str],
+    parts: list[str],
+    together: Sequence[str] | None = None,
+) -> Copies:
     """Look for exact copies (same digest), near-copies and spoilt images.
 
     Args:
         images: magnitudes in [0, 1].
         digests: hash of each image's file or pixels.
         parts: official part of each image, or empty.
+        together: name for each image; images of one name are of one person. Images that are
+            merely alike are joined only where neither has company: slices of two volumes at one
+            height are alike, too, where heads are aligned.
     """
     identical = np.unique(digests, return_inverse=True)[1]
     pairs, correlation = alike(thumbnails(images))
@@ -81,7 +91,34 @@ def examine(images: Float32[np.ndarray, "n 1 h w"], digests: list[str], parts: l
             f"identical images cross them, {len(groups)} with near-copies; {tests} test images "
             "have a copy elsewhere."
         )
-    return Copies(_names(join(identical, pairs), digests), findings, notes, groups)
+    company = list(digests) if together is None else together
+    labels, said = _guessed(identical, pairs, correlation, company)
+    notes += [said] if said else []
+    return Copies(_names(labels, digests, together or ()), findings, notes, groups)
+
+
+def _guessed(
+    identical: Int64[np.ndarray, "n"],
+    pairs: Int64[np.ndarray, "pairs 2"],
+    correlation: Float32[np.ndarray, "pairs"],
+    together: Sequence[str],
+) -> tuple[Int64[np.ndarray, "n"], str]:
+    """Gather what may be of one person; where that is everything, likeness tells nothing."""
+    company, counts = np.unique(together, return_inverse=True, return_counts=True)[1:]
+    alone = counts[company] == 1
+    known = join(identical, _chains(company))
+    near = correlation > NEAR
+    labels = join(known, pairs[near | alone[pairs].all(1)])
+    if len(known) < MANY or labels.max() > 0 or known.max() == 0:
+        return labels, ""
+    labels = join(known, pairs[near])
+    kept = "near-copies"
+    if labels.max() == 0:
+        labels, kept = known, "identical files"
+    return labels, (
+        "All images are so much alike that likeness tells nothing of subjects: only slices of a "
+        f"volume and {kept} are kept together."
+    )
 
 
 def thumbnails(images: Float32[np.ndarray, "n 1 h w"]) -> Float32[torch.Tensor, "n pixels"]:
@@ -119,11 +156,31 @@ def join(
     return merged[labels].astype(np.int64)
 
 
-def _names(labels: Int64[np.ndarray, "n"], digests: list[str]) -> list[str]:
-    """Name each group after the smallest digest in it, whatever the order of the images."""
+def _chains(labels: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "pairs 2"]:
+    """Pair each image with the next one of the same label."""
+    order = np.argsort(labels, kind="stable")
+    pairs = np.stack([order[:-1], order[1:]], axis=1)
+    return pairs[labels[pairs[:, 0]] == labels[pairs[:, 1]]]
+
+
+def _names(
+    labels: Int64[np.ndarray, "n"], digests: list[str], together: Sequence[str] = ()
+) -> list[str]:
+    """Name each group, whatever the order of the images.
+
+    It is the name that all of its images share, if several do, else after the smallest digest.
+    """
     first: dict[int, str] = {}
     for label, digest in sorted(zip(labels.tolist(), digests, strict=True)):
         first.setdefault(label, f"like-{digest[:16]}")
+    members: dict[int, list[str]] = defaultdict(list)
+    for label, name in zip(labels.tolist(), together, strict=False):
+        members[label].append(name)
+    first |= {
+        label: names[0]
+        for label, names in members.items()
+        if len(names) > 1 and len(set(names)) == 1
+    }
     return [first[label] for label in labels.tolist()]
 
 

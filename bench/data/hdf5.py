@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,123 +11,133 @@ import h5py
 import numpy as np
 import scipy.io
 
-from bench.data.arrays import Kind, Stack, choose, interpret
-from bench.data.base import Dataset
+from bench.data import ismrmrd
+from bench.data.arrays import Kind, Stack, kspace_of, read_content
+from bench.data.contents import Content
 from bench.data.kspace import provenance
-from bench.data.prepare import Fit, Normalisation, Preparation, Unusable
-from bench.data.reading import Slice, assemble, cut, find, read_files
+from bench.data.volume import Unusable, Volume
 
 SUFFIXES = {".h5", ".hdf5", ".t5", ".mat"}
 RECON_SIZE = re.compile(rb"<reconSpace>.*?<x>(\d+)</x>\s*<y>(\d+)</y>", re.DOTALL)
+MANY = 64  # elements of a MATLAB cell or struct array that are looked into
 
 
 def read(
-    path: str | None,
-    image_size: int,
-    *,
-    key: str | None = None,
-    kind: Kind = "auto",
-    axes: str = "auto",
-    step: int = 1,
-    normalisation: Normalisation = "per_volume_max",
-    window: tuple[float, float] | None = None,
-    percentile: float = 99.5,
-    fit: Fit = "pad",
-    min_foreground: float = 0.1,
-) -> Dataset:
-    """Read HDF5 files; each is one volume, its subject the attribute `patient_id` or the file.
+    file: Path, name: str, *, key: str | None = None, kind: Kind = "auto", axes: str = "auto"
+) -> list[Volume]:
+    """Read an HDF5 or MATLAB file of any version.
 
     Of the fastMRI layout, `reconstruction_rss` or `reconstruction_esc` is taken, else an image is
-    made of `kspace` and cropped to the size its header states. MATLAB files of any version are
-    read.
+    made of `kspace` and cropped to the size its header states. Raw acquisitions (ISMRMRD) are
+    sorted into k-space.
 
     Args:
-        path: a file, or a folder with files at any depth.
-        image_size: side of the prepared images, in pixels.
-        key: the array to take; default: by a usual name, else the largest.
+        file: the file.
+        name: its path below the dataset's folder.
+        key: the array to take, `group/name` or `struct.field`; default: by a usual name, else the
+            largest.
         kind: `image` or `kspace`; default: k-space if the key says so (`ksp`, `kspace`).
-        axes: a letter for each axis, s(lice), c(oil), h(eight), w(idth); default: the shortest
-            axis at either end counts coils or slices.
-        step: every `step`-th slice is taken.
-        normalisation: what becomes 1, see `bench.data.prepare.Preparation`.
-        window: centre and width, for CT.
-        percentile: for normalisation `percentile`.
-        fit: `pad` to a square or centre-`crop`.
-        min_foreground: smaller fractions of foreground make a slice empty; it is dropped.
+        axes: a letter for each axis, t(ime), s(lice), c(oil), h(eight), w(idth); default: the
+            shortest axis at either end counts slices, or coils of k-space if the data look so.
+
+    Returns:
+        a volume; one of each time frame where `axes` has a t.
 
     Raises:
-        UserError: nothing to read at the path, or too many files unusable.
+        NoImage: nothing but masks or label maps.
+        Unusable: no image, or an array whose meaning is not clear.
+        UserError: no such kind.
     """
-    prepare = Preparation(image_size, normalisation, window, percentile, fit, min_foreground, step)
-    root, files = find(path, "hdf5", SUFFIXES)
-    one = partial(_read_one, key=key, kind=kind, axes=axes, prepare=prepare)
-    slices, skipped = read_files(root, files, one)
-    notes = [
-        f"{len(slices)} slices of {len(files) - len(skipped)} HDF5 or MATLAB files and "
-        f"{len({piece.subject for piece in slices})} subjects (attribute `patient_id`, else the "
-        "file)."
-    ]
-    return assemble(slices, skipped, notes)
+    group = ismrmrd.group_of(file) if key is None else None
+    if group is not None:
+        return ismrmrd.read(file, name, group)
+    with opened(file) as content:
+        stack, chosen = read_content(content, key, kind, axes_of(content, key, axes))
+        stack = _judged(stack, chosen, content.arrays)
+        stack = replace(stack, images=_cropped(stack.images, chosen, content.arrays))
+        return stack.volumes(name, content.subject)
 
 
-def _read_one(
-    file: Path, name: str, key: str | None, kind: Kind, axes: str, prepare: Preparation
-) -> list[Slice]:
-    with opened(file) as (arrays, attributes):
-        chosen = choose(arrays, key)
-        array = values_of(arrays[chosen])
-        # fastMRI's single-coil k-space has slices where other files have coils.
-        if axes == "auto" and "acquisition" in attributes and array.ndim == 3:
-            axes = "shw"
-        stack = interpret(array, chosen, kind, axes)
-        stack = _judged(stack, chosen, arrays)
-        images = _cropped(stack.images, chosen, arrays)
-    subject = str(attributes.get("patient_id") or name.rpartition(".")[0])
-    return cut(images, name, subject, prepare, badge=stack.badge, reason=stack.reason)
+def axes_of(content: Content, key: str | None, axes: str) -> str:
+    """Name the axes of fastMRI's single-coil k-space: slices where other files have coils."""
+    kspace = content.arrays.get("kspace")
+    if axes != "auto" or kspace is None or key not in (None, "kspace"):
+        return axes
+    taken = not any(name.startswith("reconstruction_") for name in content.arrays) or key
+    return "shw" if taken and "acquisition" in content.facts and len(kspace.shape) == 3 else axes
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
-    """Open a file; give its arrays by name (`group/name`), and its attributes."""
+def opened(file: Path) -> Iterator[Content]:
+    """Open a file; its arrays are read when they are asked for."""
     if file.suffix.lower() == ".mat" and not h5py.is_hdf5(file):
         found = scipy.io.loadmat(file)  # MATLAB's own format, before version 7.3
-        yield {k: v for k, v in found.items() if isinstance(v, np.ndarray)}, {}
+        yield _content_of({name: v for name, v in found.items() if not name.startswith("__")})
         return
     with h5py.File(file) as content:
         arrays: dict[str, Any] = {}
 
         def note(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and not name.startswith("#"):
+            if (
+                isinstance(item, h5py.Dataset)
+                and not name.startswith("#")
+                and item.shape is not None
+            ):
                 arrays[name] = item
 
         content.visititems(note)
-        yield arrays, dict(content.attrs)
+        facts = dict(content.attrs)
+        for name, item in arrays.items():
+            if item.size == 1 or item.attrs.get("MATLAB_class") == b"char":
+                facts.setdefault(name, _text(item))
+        yield Content(arrays, facts)
 
 
-def values_of(array: Any) -> np.ndarray:
-    """Read an array; MATLAB's complex numbers and its order of axes are turned into NumPy's."""
-    values = np.asarray(array[()])
-    if values.dtype.names == ("real", "imag"):
-        values = values["real"] + 1j * values["imag"]
-    if "MATLAB_class" in getattr(array, "attrs", {}):
-        values = values.T
-    return values
+def _text(item: Any) -> Any:
+    """Read a text or a number; MATLAB 7.3 stores text as the numbers of its letters."""
+    value = item[()]
+    if item.attrs.get("MATLAB_class") == b"char" and np.asarray(value).dtype.kind == "u":
+        return "".join(map(chr, np.asarray(value).ravel()))
+    return value
+
+
+def _content_of(found: Mapping[str, Any]) -> Content:
+    """List the arrays in MATLAB's structs and cells as `struct/field` and `cell/0`."""
+    arrays: dict[str, Any] = {}
+
+    def note(name: str, value: Any) -> None:
+        if not isinstance(value, np.ndarray):
+            return
+        if value.dtype.names or value.dtype.kind == "O":
+            elements = value.ravel()
+            for number, element in enumerate(elements[:MANY]):
+                place = name if len(elements) == 1 else f"{name}/{number}"
+                if value.dtype.names:
+                    for part in value.dtype.names:
+                        note(f"{place}/{part}", element[part])
+                else:
+                    note(place, element)
+        else:
+            arrays[name] = value
+
+    for name, value in found.items():
+        note(name, value)
+    return Content(arrays, {name: value for name, value in arrays.items() if value.size == 1})
 
 
 def _judged(stack: Stack, chosen: str, arrays: Mapping[str, Any]) -> Stack:
     """Judge a reconstruction by the k-space beside it, one slice of it."""
     beside = arrays.get("kspace")
-    if not chosen.startswith("reconstruction_") or beside is None or beside.ndim < 3:
+    if not chosen.startswith("reconstruction_") or beside is None or len(beside.shape) < 3:
         return stack
     middle = np.asarray(beside[len(beside) // 2])
-    middle = middle[None] if beside.ndim == 3 else middle
-    if middle.ndim != 3 or not np.iscomplexobj(middle):
-        return stack
+    letters = "chw"[-middle.ndim :]
     try:
-        badge, reason = provenance(middle[None].astype(np.complex64))
+        coils, _, _ = kspace_of(middle, "kspace", letters)
+        badge, reason = provenance(coils[0])
     except Unusable:
         return stack  # masked k-space says nothing about the reconstruction
-    return Stack(stack.images, badge, reason)
+    return replace(stack, badge=badge, reason=reason)
 
 
 def _cropped(images: np.ndarray, chosen: str, arrays: Mapping[str, Any]) -> np.ndarray:
@@ -140,7 +150,7 @@ def _cropped(images: np.ndarray, chosen: str, arrays: Mapping[str, Any]) -> np.n
     if size is None:
         return images
     # The header's x is the readout, the rows of these arrays.
-    for axis, wanted in ((1, int(size[1])), (2, int(size[2]))):
+    for axis, wanted in ((-2, int(size[1])), (-1, int(size[2]))):
         start = max(0, (images.shape[axis] - wanted) // 2)
         images = images.take(range(start, min(start + wanted, images.shape[axis])), axis)
     return images

@@ -1,150 +1,278 @@
-"""A folder of PNG, JPEG or TIFF files, of any sizes, grey or colour, 8 or 16 bits."""
+"""Pictures (PNG, JPEG, TIFF, BMP, PGM, WebP, JPEG 2000), grey or colour, of any depth."""
 
-import csv
 import hashlib
 import io
-import re
-from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
-from PIL import Image, UnidentifiedImageError
+import tifffile
+from jaxtyping import Bool, Float32, Shaped
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tifffile import EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
-from bench.data.base import Dataset
 from bench.data.compression import VISIBLE, block_edges
-from bench.data.prepare import Fit, Unusable, check, to_square
-from bench.data.reading import Slice, assemble, find, read_files
-from bench.errors import UserError
+from bench.data.files import name_of
+from bench.data.reading import survey
+from bench.data.volume import Gathered, Plane, Span, Unusable, Volume, span_of
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+# Endings that other programs use too, and how such a picture begins.
+BEGINNINGS = {
+    ".bmp": (b"BM",),
+    ".pgm": (b"P2", b"P5"),
+    ".pnm": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+    ".webp": (b"RIFF",),
+    ".jp2": (b"\x00\x00\x00\x0cjP",),
+}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
 # More would be a decompression bomb, or no slice at all.
 MOST_PIXELS = 100_000_000
-EIGHT_BIT, BLOCKY = "eight_bit", "jpeg_block_edges"
-FULL_SCALE = {"I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I": 65535.0}
+UNKNOWN = (0.0, 0.0)  # spacing
+EIGHT_BIT, BLOCKY, COLOUR, TRANSPARENT = "eight_bit", "jpeg_block_edges", "colour", "transparent"
+COLOURFUL = 16 / 255  # difference of two channels from which a pixel is coloured
+LIBTIFF = (np.uint8, np.uint16, np.float32)  # what Pillow decodes where tifffile lacks a codec
 
-SubjectOf = Callable[[str], str | None]
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pages of a file, as stored, and what they mean.
+
+    Attributes:
+        pages: each (h, w) or (h, w, channels); high values are bright.
+        spacing: distance of rows and of columns, 0 for unknown.
+        transparent: pixels without opacity, of a single page.
+        colour: whether three channels are red, green and blue.
+    """
+
+    pages: Sequence[Shaped[np.ndarray, "h w *channels"]]
+    transparent: Bool[np.ndarray, "h w"] | None = None
+    colour: bool = False
+
+    @property
+    def bits(self) -> int:
+        """Bits of a value; 0 for fractions."""
+        kind = self.pages[0].dtype
+        return 8 * kind.itemsize if kind.kind == "u" else 0
 
 
-def read(
-    path: str | None,
-    image_size: int,
-    *,
-    subject_regex: str | None = None,
-    subject_csv: str | None = None,
-    fit: Fit = "pad",
-) -> Dataset:
-    """Read an image, or every image below a folder.
+@dataclass(frozen=True)
+class Picture:
+    """A file, and the range of the pictures of each depth that are scaled together with it."""
 
-    Colour becomes grey (BT.601 luma), transparency is dropped. Grey values are divided by the
-    file's full scale: 255, or 65535 for 16 bits.
+    name: str
+    files: list[Path]
+    spans: Mapping[int, Span]
+
+
+def gather(files: list[Path], root: Path) -> Gathered:
+    """Find the range of pictures deeper than 8 bits, which are scaled together by folder.
+
+    16 bits often hold 10, 12 or 14; the smallest depth that holds every picture of a folder is
+    white. Fractions and longer numbers are scaled by the maximum of the folder.
+    """
+    deep = [file for file in files if file.suffix.lower() not in (".jpg", ".jpeg")]
+    spans: dict[Path, dict[int, Span]] = defaultdict(dict)
+    for file, found in survey(deep, _depth, "looking at depths"):
+        if isinstance(found, tuple):  # an unusable file is named when it is read
+            bits, span = found
+            known = spans[file.parent].get(bits)
+            spans[file.parent][bits] = known | span if known else span
+    return Gathered([Picture(name_of(file, root), [file], spans[file.parent]) for file in files])
+
+
+def _depth(file: Path) -> tuple[int, Span] | None:
+    """Measure a picture deeper than 8 bits; None for the others."""
+    if file.suffix.lower() in (".tif", ".tiff"):
+        with tifffile.TiffFile(file) as tiff:
+            deep = tiff.pages.first.dtype != np.uint8
+    else:
+        with Image.open(file) as opened:
+            deep = opened.mode in ("I", "F") or opened.mode.startswith("I;16")
+    if not deep:
+        return None
+    pixels = _decode(file.read_bytes(), file.suffix.lower())
+    return pixels.bits, span_of(Plane(_grey(page)) for page in pixels.pages)
+
+
+def _white(span: Span | None, bits: int) -> float | None:
+    """Choose the value of white for whole numbers of up to 16 bits; None: the values say."""
+    if bits == 8:
+        return 255.0
+    if bits != 16 or span is None:
+        return None
+    return float(2 ** max(8, int(span.high).bit_length()) - 1)
+
+
+def read(file: Picture, name: str, *, channel: int | None = None) -> list[Volume]:
+    """Read a picture, or the pages of a TIFF stack, which is a volume.
+
+    Colour becomes grey (BT.601 luma); pixels without opacity show nothing; WhiteIsZero and the
+    orientation that a camera notes are followed.
 
     Args:
-        path: the file or folder; sub-folders are read too.
-        image_size: side of the prepared images, in pixels.
-        subject_regex: finds the subject in a file's path below the folder: its first group, or
-            the whole match; `^([^/]+)/` takes the first folder.
-        subject_csv: a table, inside the folder or elsewhere, with columns `file` (path below the
-            folder) and `subject`.
-        fit: `pad` to a square or centre-`crop`.
+        file: the picture, with the range of its folder.
+        name: its path below the dataset's folder.
+        channel: which channel to take, counted from 0, where a picture has several that are no
+            colours.
 
     Raises:
-        UserError: no such folder, no image in it, too many of them unusable, or a file without
-            subject where subjects are given.
+        Unusable: damaged, of more than 100 million pixels, or of channels that differ.
     """
-    root, files = find(path, "images", SUFFIXES)
-    subject_of = _subjects(root, subject_regex, subject_csv)
-    one = partial(_read_one, size=image_size, fit=fit, subject_of=subject_of)
-    slices, skipped = read_files(root, files, one)
-    blocky = sum(BLOCKY in piece.marks for piece in slices)
-    notes = [f"{len(slices)} images of the folder {root.name}."]
-    if blocky:
-        notes.append(
-            f"{blocky} of them show edges of 8x8 blocks, as JPEG leaves them: they seem compressed "
-            "with loss before any degradation here, and a method is scored against that."
+    place = file.files[0]
+    content = place.read_bytes()
+    pixels = _decode(content, place.suffix.lower())
+    bits = pixels.bits
+    span = file.spans.get(bits)
+    planes = [Plane(_grey(page, channel), UNKNOWN, pixels.transparent) for page in pixels.pages]
+    single = len(planes) == 1
+    seen = {
+        EIGHT_BIT: bits == 8,
+        COLOUR: pixels.colour and any(_coloured(page, bits) for page in pixels.pages),
+        TRANSPARENT: pixels.transparent is not None,
+        BLOCKY: bits == 8 and single and block_edges(planes[0].values / 255) > VISIBLE,
+    }
+    return [
+        Volume(
+            name, planes, name, label="" if single else "page", full_scale=_white(span, bits),
+            span=None if bits == 8 else span,
+            marks=tuple(mark for mark, found in seen.items() if found),
+            digest=hashlib.sha256(content).hexdigest() if single else None,
         )
-    return assemble(slices, skipped, notes)
+    ]  # fmt: skip
 
 
-def _subjects(root: Path, regex: str | None, table: str | None) -> SubjectOf:
-    """Give the function that finds a file's subject from its name; None where unknown."""
-    if regex is not None and table is not None:
-        raise UserError("dataset.subject_regex and dataset.subject_csv: give one of them")
-    if regex is not None:
-        return _by_regex(regex)
-    if table is not None:
-        inside = root / table
-        return _by_table(inside if inside.exists() else Path(table))
-    return lambda name: None
+def _decode(content: bytes, suffix: str) -> Pixels:
+    """Decode a file.
 
-
-def _by_regex(regex: str) -> SubjectOf:
-    try:
-        pattern = re.compile(regex)
-    except re.error as error:
-        raise UserError(f"dataset.subject_regex: {regex!r} is no pattern ({error})") from None
-
-    def subject(name: str) -> str:
-        match = pattern.search(name)
-        if match is None:
-            raise UserError(f"{name}: dataset.subject_regex {regex!r} finds no subject in it")
-        return match[1] if pattern.groups else match[0]
-
-    return subject
-
-
-def _by_table(table: Path) -> SubjectOf:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines))
-        known = {row["file"].strip(): row["subject"].strip() for row in rows}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: cannot be read ({error}); see dataset.subject_csv") from None
-    except (KeyError, AttributeError):
-        raise UserError(
-            f"{table}: dataset.subject_csv needs the columns 'file' and 'subject'"
-        ) from None
-    twice = [
-        name for name, count in Counter(row["file"].strip() for row in rows).items() if count > 1
-    ]
-    if twice:
-        raise UserError(f"{table}: lists {twice[0]!r} twice")
-
-    def subject(name: str) -> str:
-        if not known.get(name):
-            raise UserError(f"{table}: gives no subject for {name!r} (dataset.subject_csv)")
-        return known[name]
-
-    return subject
-
-
-def _read_one(file: Path, name: str, size: int, fit: Fit, subject_of: SubjectOf) -> list[Slice]:
-    content = file.read_bytes()
+    Raises:
+        Unusable: it is no picture, or too large.
+    """
+    if suffix in (".tif", ".tiff"):
+        return _tiff(content)
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise Unusable(f"has more than {MOST_PIXELS:,} pixels")
-            eight_bit = opened.mode not in FULL_SCALE and opened.mode != "F"
-            grey = _grey(opened)
+            _refuse_huge(opened.width * opened.height)
+            ImageOps.exif_transpose(opened, in_place=True)
+            return _pillow(opened)
     except UnidentifiedImageError:  # its message names a buffer, not the file
         raise Unusable("cannot be read (no image, or its beginning is damaged)") from None
-    check(grey)
-    digest = hashlib.sha256(content).hexdigest()
-    seen = {EIGHT_BIT: eight_bit, BLOCKY: block_edges(grey) > VISIBLE}
-    marks = tuple(mark for mark, found in seen.items() if found)
-    return [Slice(name, to_square(grey, size, fit=fit), subject_of(name), digest, marks=marks)]
 
 
-def _grey(image: Image.Image) -> Float32[np.ndarray, "h w"]:
-    """Convert a decoded image to grey values in [0, 1]."""
-    if image.mode in FULL_SCALE:
-        return (np.asarray(image, dtype=np.float32) / FULL_SCALE[image.mode]).clip(0, 1)
-    if image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        return (values / max(1.0, float(np.nanmax(values)))).clip(0, 1)
-    if image.mode == "L":
-        return np.asarray(image, dtype=np.float32) / 255
-    return np.asarray(image.convert("RGB"), dtype=np.float32) @ LUMA / 255
+def _pillow(image: Image.Image) -> Pixels:
+    if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        # Pillow opens 16-bit PGM and some PNG as 32-bit whole numbers.
+        deep = values.dtype.kind == "i" and values.min() >= 0 and values.max() <= 65535
+        return Pixels([values.astype(np.uint16) if deep else values])
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    if has_alpha:
+        rgba = np.asarray(image.convert("RGBA"))
+        clear = rgba[..., 3] == 0
+        return Pixels([rgba[..., :3]], clear if clear.any() else None, True)
+    return Pixels([np.asarray(image.convert("RGB"))], colour=True)
+
+
+def _tiff(content: bytes) -> Pixels:
+    """Decode the pages of a TIFF file that are of the size of the first; others are thumbnails."""
+    try:
+        opened = tifffile.TiffFile(io.BytesIO(content))
+    except tifffile.TiffFileError:
+        raise Unusable("cannot be read (no TIFF file, or its beginning is damaged)") from None
+    with opened:
+        pages = [page.aspage() for page in opened.pages]
+        first = pages[0]
+        _refuse_huge(first.imagewidth * first.imagelength)
+        # Others are thumbnails and masks.
+        pages = [p for p in pages if p.shape == first.shape and not p.is_reduced and not p.is_mask]
+        made: list[np.ndarray] = []
+        clear = None
+        for page in pages:
+            values, clear = _page(page, content)
+            # A page may itself be a stack (ImageJ, planes of depth).
+            made += list(values) if page.imagedepth > 1 else [values]
+        colour = first.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.PALETTE)
+        return Pixels(made, clear if len(made) == 1 else None, colour)
+
+
+def _page(
+    page: tifffile.TiffPage, content: bytes
+) -> tuple[Shaped[np.ndarray, "..."], Bool[np.ndarray, "h w"] | None]:
+    """Decode one page: channels last, white high; and its pixels without opacity."""
+    if page.photometric == PHOTOMETRIC.PALETTE:
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.seek(page.index)
+            return np.asarray(opened.convert("RGB")), None
+    try:
+        values = page.asarray()
+    except (ValueError, ImportError) as reason:  # a codec that tifffile does not bring itself
+        values = _by_libtiff(page, content, reason)
+    if values.dtype == bool:
+        values = values.astype(np.uint8) * np.uint8(255)
+    if page.planarconfig == PLANARCONFIG.SEPARATE and values.ndim == 3:
+        values = np.moveaxis(values, 0, -1)
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        white = np.iinfo(values.dtype).max if values.dtype.kind == "u" else values.max()
+        values = white - values
+    if EXTRASAMPLE.UNASSALPHA not in page.extrasamples or values.ndim != 3:
+        return values, None
+    colours = page.samplesperpixel - len(page.extrasamples)
+    clear = values[..., colours] == 0
+    values = values[..., 0] if colours == 1 else values[..., :colours]
+    return values, clear if clear.any() else None
+
+
+def _by_libtiff(
+    page: tifffile.TiffPage, content: bytes, reason: Exception
+) -> Shaped[np.ndarray, "..."]:
+    """Decode a page by Pillow, where tifffile lacks the codec.
+
+    Raises:
+        Unusable: Pillow does not decode such values either.
+    """
+    if page.dtype not in LIBTIFF:
+        raise Unusable(f"cannot be read ({reason})") from None
+    with Image.open(io.BytesIO(content)) as opened:
+        opened.seek(page.index)
+        values = np.asarray(opened)
+    white_is_zero = page.photometric == PHOTOMETRIC.MINISWHITE
+    # Pillow turns 8 bits the right way up, and no others; `_page` turns all.
+    return 255 - values if white_is_zero and values.dtype == np.uint8 else values
+
+
+def _grey(
+    page: Shaped[np.ndarray, "h w *channels"], channel: int | None = None
+) -> Float32[np.ndarray, "h w"]:
+    """Convert a page to grey values in its own units.
+
+    Raises:
+        Unusable: several channels that differ and are no colours, and none is chosen.
+    """
+    if page.ndim == 2:
+        return page.astype(np.float32)
+    count = page.shape[-1]
+    if channel is not None:
+        if not 0 <= channel < count:
+            raise Unusable(f"has {count} channels, 0 to {count - 1}; see dataset.channel")
+        return page[..., channel].astype(np.float32)
+    if all((page[..., k] == page[..., 0]).all() for k in range(1, count)):
+        return page[..., 0].astype(np.float32)
+    if count == 3:
+        return page.astype(np.float32) @ LUMA
+    raise Unusable(f"holds {count} channels that differ; choose one with dataset.channel: 0")
+
+
+def _coloured(page: Shaped[np.ndarray, "h w *channels"], bits: int) -> bool:
+    """Return whether any pixel has a colour that is seen."""
+    if page.ndim == 2:
+        return False
+    first = page[..., 0].astype(np.float32)
+    spread = max(float(np.abs(page[..., k] - first).max()) for k in range(1, page.shape[-1]))
+    return spread > COLOURFUL * (2**bits if bits else float(page.max()))
+
+
+def _refuse_huge(pixels: int) -> None:
+    if pixels > MOST_PIXELS:
+        raise Unusable(f"has more than {MOST_PIXELS:,} pixels")

@@ -1,32 +1,184 @@
 """From k-space to magnitude images, and what k-space tells about how it was made."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
-from jaxtyping import Complex64, Float32
+from jaxtyping import Bool, Complex, Complex64, Float, Float32
+from scipy.ndimage import uniform_filter
 
-from bench.data.prepare import Unusable
+from bench.data.volume import Unusable
 
-# Share of energy in the imaginary part of an image below which its phase counts as zero.
-REAL = 1e-6
+# Magnitude below which a sample is empty, relative to the largest, where there is a gap of this
+# factor between the empty ones and the others.
+EMPTY, GAP = 1e-7, 10
 # Share of empty samples, inside the extent of the sampled ones, that is still called full.
 GAPS = 0.05
 # Share of empty rows and columns around the sampled ones that is still no zero-padding.
 PADDING = 0.02
+# Coherence of the phase in the darkest pixels. Measured on 89 real images at 0.055 T and 3 T: 0.38
+# to 0.63 (0.69 undersampled); on magnitudes times smooth phases and sensitivities: 0.99 to 1.
+COHERENT = 0.85
+# Pixels below this share of the brightest may be zeros that were rounded.
+ROUNDED = 1e-5
+# A picture is swapped where its corners are so many times as bright as its middle, and the middles
+# of its sides, at one pair of them, clearly darker than the corners: in none of 8,345 pictures of
+# heads and chests, in 94 % of them once they are swapped, in 0.5 % of their negatives. For one axis
+# alone, these sides must be so many times as bright as all the rest: in none, and 21 %.
+SWAPPED, DARK_SIDE, ONE_AXIS = 3.0, 0.8, 4.0
+# How much more energy near the corner of k-space than near its middle tells that DC is there.
+CORNER = 2.0
+
+# Share of the energy in the strongest hundredth of the samples: 0.75 to 0.97 in k-space, 0.06 to
+# 0.38 in images. Whichever of an array and its transform has so many times more is the k-space.
+STRONGEST, MOSTLY, TELLING = 0.01, 0.5, 3.0
+
+IN_THE_CORNER = (
+    "The centre of k-space is in the corner of the array, as numpy's fft2 leaves it, and was read "
+    "there."
+)
+WERE_SWAPPED = (
+    "The pictures of this k-space have their quadrants swapped (another fftshift convention), and "
+    "were shifted by half the field of view."
+)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """Where k-space and its pictures have their origins.
+
+    Attributes:
+        corner: by axis, whether DC is in the corner of the array and not in its middle.
+        swapped: by axis, whether the picture comes out shifted by half the field of view.
+    """
+
+    corner: tuple[bool, bool]
+    swapped: tuple[bool, bool]
+
+    @property
+    def shifts(self) -> list[bool]:
+        """By axis, whether the picture is the shifted transform of the array, or the plain one."""
+        return [
+            corner == swapped for corner, swapped in zip(self.corner, self.swapped, strict=True)
+        ]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What an audit tells about it."""
+        return (IN_THE_CORNER,) * any(self.corner) + (WERE_SWAPPED,) * any(self.swapped)
 
 
 def magnitude(
     kspace: Complex64[np.ndarray, "slices coils h w"],
-) -> Float32[np.ndarray, "slices h w"]:
-    """Transform each coil and combine: x = sqrt(sum_c |F^-1 y_c|^2), with DC in the middle.
+) -> tuple[Float32[np.ndarray, "slices h w"], Convention]:
+    """Transform each coil and combine: x = sqrt(sum_c |F^-1 y_c|^2).
 
-    The root of the sum of squares needs no coil sensitivities (Roemer et al., 1990).
+    The root of the sum of squares needs no coil sensitivities (Roemer et al., 1990). Where DC is
+    and how the picture is shifted is found in the data.
     """
-    return np.stack([np.sqrt((np.abs(_image(y)) ** 2).sum(0)) for y in kspace]).astype(np.float32)
+    corner = _corner(kspace)
+    images = np.stack(
+        [np.sqrt((np.abs(np.fft.ifft2(y, norm="ortho")) ** 2).sum(0)) for y in kspace]
+    ).astype(np.float32)
+    # The magnitude does not depend on where DC is; where the picture's middle is, does.
+    swapped = _origin(_shifted(images.mean(0), [not inside for inside in corner]))
+    convention = Convention(corner, swapped)
+    return _shifted(images, convention.shifts), convention
 
 
-def _image(y: Complex64[np.ndarray, "coils h w"]) -> Complex64[np.ndarray, "coils h w"]:
-    axes = (-2, -1)
-    shifted = np.fft.ifft2(np.fft.ifftshift(y, axes), norm="ortho")
-    return np.fft.fftshift(shifted, axes).astype(np.complex64)
+def centred(
+    kspace: Complex64[np.ndarray, "slices coils h w"], convention: Convention
+) -> Complex64[np.ndarray, "slices coils h w"]:
+    """Bring DC to the middle of k-space, and the object to the middle of its picture."""
+    if not any(convention.corner + convention.swapped):
+        return kspace
+    result = kspace
+    for axis, corner, shift in zip((-2, -1), convention.corner, convention.shifts, strict=True):
+        images = np.fft.ifft(result if corner else np.fft.ifftshift(result, axis), axis=axis)
+        images = np.fft.fftshift(images, axis) if shift else images
+        result = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(images, axis), axis=axis), axis)
+    return result.astype(np.complex64)
+
+
+def quadrants_swapped(image: Float[np.ndarray, "h w"]) -> bool:
+    """Return whether the middle of the object stands in the corners of a magnitude image."""
+    return _origin(image) == (True, True)
+
+
+def _origin(image: Float[np.ndarray, "h w"]) -> tuple[bool, bool]:
+    """Find the axes along which a picture is shifted by half: its middle is dark, its ends not.
+
+    Compared are the means over a quarter of the width around the four places that may be the
+    middle. An object larger than the field of view is bright at its sides and not in its corners.
+    """
+    bright = _around(np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0))
+    middle, corners = bright[False, False], bright[True, True]
+    sides = (bright[True, False], bright[False, True])
+    if corners > SWAPPED * middle and min(sides) < DARK_SIDE * corners:
+        return True, True
+    for place, side, other in (((True, False), *sides), ((False, True), *sides[::-1])):
+        if side > ONE_AXIS * max(middle, corners, other):
+            return place
+    return False, False
+
+
+def _corner(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[bool, bool]:
+    """Find the axes along which DC is at index 0."""
+    energy = sum((np.abs(y) ** 2).sum(0, dtype=np.float64) for y in kspace)
+    around = _around(energy)
+    best = max(around, key=lambda place: around[place])
+    return best if around[best] > CORNER * around[False, False] else (False, False)
+
+
+def _around(values: Float[np.ndarray, "h w"]) -> dict[tuple[bool, bool], float]:
+    """Average over a quarter of the width around the corner (true) or the middle, by axis."""
+    height, width = values.shape
+    rows, columns = max(1, height // 8), max(1, width // 8)
+    found = {}
+    for place in ((False, False), (False, True), (True, False), (True, True)):
+        top, left = (0 if place[0] else height // 2), (0 if place[1] else width // 2)
+        window = np.roll(values, (rows - top, columns - left), (0, 1))[: 2 * rows, : 2 * columns]
+        found[place] = float(window.mean())
+    return found
+
+
+def _shifted(
+    images: Float32[np.ndarray, "*slices h w"], axes: Sequence[bool]
+) -> Float32[np.ndarray, "*slices h w"]:
+    return np.fft.fftshift(
+        images, [axis for axis, wanted in zip((-2, -1), axes, strict=True) if wanted]
+    )
+
+
+def check_domain(values: Complex[np.ndarray, "*rest h w"], in_kspace: bool) -> None:
+    """Refuse images that are called k-space, and k-space that is called an image.
+
+    Raises:
+        Unusable: with the right word.
+    """
+    looks = looks_like(values)
+    if in_kspace and looks == "image":
+        raise Unusable("looks like complex images and not like k-space; say dataset.kind: image")
+    if not in_kspace and looks == "kspace":
+        raise Unusable("looks like k-space and not like an image; say dataset.kind: kspace")
+
+
+def looks_like(values: Complex[np.ndarray, "*rest h w"]) -> Literal["kspace", "image", "unknown"]:
+    """Tell k-space from complex images by where the energy is; the strongest picture decides."""
+    flat = values.reshape(-1, *values.shape[-2:])
+    energy = [float((np.abs(y) ** 2).sum(dtype=np.float64)) for y in flat]
+    y = flat[int(np.argmax(energy))]
+    here, there = _share(y), _share(np.fft.ifft2(y))
+    if here > max(MOSTLY, TELLING * there):
+        return "kspace"
+    return "image" if there > max(MOSTLY, TELLING * here) else "unknown"
+
+
+def _share(values: Complex[np.ndarray, "h w"]) -> float:
+    """Measure the share of the energy in the strongest hundredth of the samples."""
+    power = np.sort((np.abs(values) ** 2).ravel())[::-1]
+    return float(power[: max(1, int(STRONGEST * power.size))].sum() / max(power.sum(), 1e-300))
 
 
 def provenance(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[str, str]:
@@ -34,36 +186,99 @@ def provenance(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[str, 
 
     Returns:
         the badge `raw`, `processed` (zero-padded) or `magnitude-sim` (the phase of the image is
-        identically zero: somebody transformed a magnitude image), and the reason in words.
+        smooth where a measurement has noise: somebody transformed a magnitude image, with or
+        without coil sensitivities), and the reason in words.
 
     Raises:
         Unusable: NaN, no signal, or undersampled, which leaves no ground truth.
     """
-    if not np.isfinite(kspace).all():
-        raise Unusable("holds NaN or infinite values")
-    sampled = (kspace != 0).any(axis=(0, 1))
-    if not sampled.any():
-        raise Unusable("holds only zeros")
-    rows, columns = np.flatnonzero(sampled.any(1)), np.flatnonzero(sampled.any(0))
-    extent = sampled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    middle = [axis for axis, corner in zip((2, 3), _corner(kspace), strict=True) if corner]
+    if middle:
+        kspace = np.fft.fftshift(kspace, middle)
+    rows, columns = extent_of(kspace)
+    inner = kspace[:, :, rows, columns]
+    if is_simulated(inner):
+        return (
+            "magnitude-sim",
+            "the phase of the image is smooth even where it is darkest and a measurement has "
+            "noise: simulated from magnitudes",
+        )
+    if inner.size < (1 - PADDING) * kspace.size:
+        sampled, padded = ("x".join(map(str, part.shape[2:])) for part in (inner, kspace))
+        return "processed", f"k-space is zero-padded from {sampled} to {padded}"
+    return "raw", ""
+
+
+def extent_of(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[slice, slice]:
+    """Find the rows and columns between which k-space is sampled.
+
+    Raises:
+        Unusable: NaN, no signal, or gaps between the samples.
+    """
+    sampled = sampled_in(kspace)
+    rows, columns = _run(np.any(sampled, 1)), _run(np.any(sampled, 0))
+    extent = sampled[rows, columns]
     if extent.mean() < 1 - GAPS:
         raise Unusable(
             f"is undersampled k-space ({extent.mean():.0%} of its extent is sampled), in which "
             "there is no ground truth; bring fully sampled data"
         )
-    if _phase_is_zero(kspace[len(kspace) // 2]):
-        return "magnitude-sim", "the phase is identically zero: simulated from magnitudes"
-    padding = 1 - extent.size / sampled.size
-    if padding > PADDING:
-        inner, outer = ("x".join(map(str, part.shape)) for part in (extent, sampled))
-        return "processed", f"k-space is zero-padded from {inner} to {outer}"
-    return "raw", ""
+    return rows, columns
 
 
-def _phase_is_zero(y: Complex64[np.ndarray, "coils h w"]) -> bool:
-    """Tell whether every coil's image is real, wherever its k-space has its origin."""
-    for origin in (y, np.fft.ifftshift(y, (-2, -1))):
-        image = np.fft.ifft2(origin)
-        if (image.imag**2).sum() <= REAL * (np.abs(image) ** 2).sum():
-            return True
-    return False
+def sampled_in(kspace: Complex64[np.ndarray, "slices coils h w"]) -> Bool[np.ndarray, "h w"]:
+    """Mark the samples that were taken, in any slice or coil.
+
+    Raises:
+        Unusable: NaN, or no signal.
+    """
+    largest = np.zeros(kspace.shape[2:], np.float32)
+    for y in kspace:
+        largest = np.maximum(largest, np.abs(y).max(0))
+    if not np.isfinite(largest).all():
+        raise Unusable("holds NaN or infinite values in k-space; repair or remove them")
+    if not largest.any():
+        raise Unusable("holds only zeros")
+    small = largest < EMPTY * largest.max()
+    if small.any() and not small.all():
+        faint = np.quantile(largest[~small], 0.05)
+        # Simulations without noise may fade out without a gap.
+        if faint > GAP * largest[small].max():
+            return ~small
+    return largest > 0
+
+
+def _run(sampled: Bool[np.ndarray, " n"]) -> slice:
+    """Find the range from the first to the last sampled index."""
+    found = np.flatnonzero(sampled)
+    return slice(int(found[0]), int(found[-1]) + 1)
+
+
+def is_simulated(kspace: Complex64[np.ndarray, "slices coils h w"]) -> bool:
+    """Return whether the phase is smooth where the images are darkest, as noise never is."""
+    energy = [float((np.abs(y) ** 2).sum(dtype=np.float64)) for y in kspace]
+    middle = len(kspace) // 2
+    number = middle if energy[middle] > 0 else int(np.argmax(energy))
+    found = [value for y in kspace[number] if (value := coherence(y)) is not None]
+    return bool(found) and float(np.median(found)) > COHERENT
+
+
+def coherence(y: Complex64[np.ndarray, "h w"]) -> float | None:
+    """Measure |sum x^2| / sum |x|^2 over 3x3 pixels x, median over the darkest quarter.
+
+    Squares make the sign of x unimportant. Phases that vary slowly give 1, complex noise 0.4.
+    The largest sample is brought to DC first, so that no shift of k-space counts.
+
+    Returns:
+        None where the coil holds nothing.
+    """
+    strength = np.abs(y)
+    if not strength.max() > 0:
+        return None
+    row, column = np.unravel_index(strength.argmax(), strength.shape)
+    squares = np.fft.ifft2(np.roll(y, (-row, -column), (0, 1))).astype(np.complex128) ** 2
+    power = np.abs(squares)
+    shown = power > ROUNDED**2 * power.max()
+    dark = shown & (power <= np.quantile(power[shown], 0.25))
+    together = np.abs(uniform_filter(squares.real, 3) + 1j * uniform_filter(squares.imag, 3))
+    return float(np.median(together[dark] / uniform_filter(power, 3)[dark]))

@@ -1,48 +1,129 @@
 """k-space as a scanner measured it, coil by coil, for operators that start from it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Complex64
 
-from bench.data import hdf5, npy
-from bench.data.arrays import choose, kspace_of
-from bench.data.kspace import magnitude
-from bench.data.prepare import Unusable
+from bench.data import bart, hdf5, ismrmrd, npy
+from bench.data.arrays import kspace_of, values_of
+from bench.data.contents import Content, check_grid, choose
+from bench.data.kspace import centred, magnitude, provenance
+from bench.data.volume import NoImage, Unusable
 from bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The k-space of one slice.
+
+    Attributes:
+        kspace: DC and the object in the middle; the brightest pixel of its image is 1.
+        badge: `raw`, `processed` or `magnitude-sim`, as of a dataset's image.
+        reason: why the badge is not `raw`.
+        remarks: how the file was read.
+    """
+
+    kspace: Complex64[np.ndarray, "coils h w"]
+    badge: str
+    reason: str
+    remarks: tuple[str, ...]
 
 
 def load_kspace(
     path: Path, slice_number: int | None = None, key: str | None = None, axes: str = "auto"
 ) -> Complex64[np.ndarray, "coils h w"]:
-    """Read the k-space of one slice, scaled so that the brightest pixel of its image is 1.
+    """Read the k-space of one slice; see `load_measured`."""
+    return load_measured(path, slice_number, key, axes).kspace
+
+
+def load_measured(
+    path: Path, slice_number: int | None = None, key: str | None = None, axes: str = "auto"
+) -> Measured:
+    """Read the k-space of one slice, and how it was made.
+
+    Undersampled k-space is read too; it counts as `processed`, since nothing tells its origin.
 
     Args:
-        path: a NumPy, HDF5 or MATLAB file.
-        slice_number: default: the one in the middle.
+        path: a NumPy, HDF5, ISMRMRD or MATLAB file, or the .cfl file of BART's pair.
+        slice_number: default: the one in the middle. Time frames follow one another.
         key: the array; default: by a usual name, else the largest.
-        axes: a letter for each axis, s(lice), c(oil), h(eight), w(idth).
+        axes: a letter for each axis, t(ime), s(lice), c(oil), h(eight), w(idth).
 
     Raises:
         UserError: no such file, or no k-space in it.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
     try:
-        if path.suffix.lower() in npy.SUFFIXES:
-            volume = kspace_of(*npy.open_array(path, key), axes)
-        else:
-            with hdf5.opened(path) as (arrays, _):
-                chosen = choose(arrays, key)
-                volume = kspace_of(hdf5.values_of(arrays[chosen]), chosen, axes)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Unusable as reason:
-        raise UserError(f"{path}: {reason}") from None
-    except (OSError, ValueError):
-        raise UserError(f"{path}: no NumPy, HDF5 or MATLAB file that holds k-space") from None
+        volume, remarks = _open(path, key, axes)
+    except Unusable as why:
+        raise UserError(f"{path}: {why}") from None
+    except NoImage as what:
+        raise UserError(f"{path}: holds {what.kind}, no k-space") from None
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError):
+        raise UserError(
+            f"{path}: no NumPy, HDF5 or MATLAB file that holds k-space, nor BART's .cfl with its "
+            ".hdr"
+        ) from None
     number = len(volume) // 2 if slice_number is None else slice_number
     if not 0 <= number < len(volume):
         raise UserError(f"{path}: there is no slice {number}; it has {len(volume)}")
-    coils = volume[number]
-    if not np.isfinite(coils).all() or not coils.any():
+    if not np.isfinite(volume[number]).all() or not volume[number].any():
         raise UserError(f"{path}: slice {number} holds NaN, infinite values or only zeros")
-    return coils / magnitude(coils[None]).max()
+    images, convention = magnitude(volume)
+    coils = centred(volume[number : number + 1], convention)[0]
+    try:
+        badge, reason = provenance(volume[number : number + 1])
+    except Unusable as why:
+        badge, reason = "processed", str(why)
+    return Measured(coils / images[number].max(), badge, reason, (*remarks, *convention.remarks))
+
+
+def _open(
+    path: Path, key: str | None, axes: str
+) -> tuple[Complex64[np.ndarray, "slices coils h w"], tuple[str, ...]]:
+    """Read all k-space of a file, whatever the container."""
+    if path.suffix.lower() in (".cfl", ".hdr"):
+        _no_options("BART's pair", key, axes)
+        frames, remarks = bart.load(path.with_suffix(".cfl"), along_z=True)
+        return frames.reshape(-1, *frames.shape[2:]), remarks
+    if path.suffix.lower() in npy.SUFFIXES:
+        opened = npy.open_file(path)
+        if isinstance(opened, Content):
+            return _chosen(opened, key, axes)
+        if key is not None:
+            raise Unusable(f"is one array without keys; leave out the key {key!r}")
+        return _taken(opened, path.stem, axes, ())
+    group = ismrmrd.group_of(path) if key is None else None
+    if group is not None:
+        _no_options("ISMRMRD", key, axes)
+        frames = ismrmrd.load(path, group).kspace
+        return frames.reshape(-1, *frames.shape[2:]), ()
+    with hdf5.opened(path) as content:
+        return _chosen(content, key, hdf5.axes_of(content, "kspace", axes))
+
+
+def _no_options(what: str, key: str | None, axes: str) -> None:
+    if key is not None or axes != "auto":
+        raise Unusable(f"is {what}, which has no keys and states its axes; leave out key and axes")
+
+
+def _chosen(
+    content: Content, key: str | None, axes: str
+) -> tuple[Complex64[np.ndarray, "slices coils h w"], tuple[str, ...]]:
+    """Take an array of several; k-space before what was made of it."""
+    arrays = content.arrays
+    if key is None:
+        arrays = {k: v for k, v in arrays.items() if not k.startswith("reconstruction_")}
+    name, passed_over = choose(arrays, key)
+    check_grid(content.arrays, name)
+    return _taken(values_of(arrays[name]), name, axes, passed_over)
+
+
+def _taken(
+    array: np.ndarray, name: str, axes: str, remarks: tuple[str, ...]
+) -> tuple[Complex64[np.ndarray, "slices coils h w"], tuple[str, ...]]:
+    frames, _, more = kspace_of(array, name, axes, gaps=True)
+    return frames.reshape(-1, *frames.shape[2:]), (*remarks, *more)

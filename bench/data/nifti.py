@@ -1,7 +1,6 @@
-"""NIfTI volumes (.nii, .nii.gz), 3-D or 4-D, cut into slices that stand the right way up."""
+"""Volumes with an orientation in space: NIfTI, Analyze, MGH, MINC and PAR/REC, by nibabel."""
 
-import re
-from functools import partial
+import gzip
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,78 +8,142 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float32
 
-from bench.data.base import Dataset
-from bench.data.prepare import Fit, Normalisation, Preparation, Unusable
-from bench.data.reading import Slice, assemble, cut, find, read_files
+from bench.data.volume import NoImage, Unusable, Volume, planes_of
 
 SUFFIXES = {".nii", ".nii.gz"}
-BIDS_SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)")
+COMPANIONS = {".img": (".hdr", ".mat"), ".img.gz": (".hdr.gz",), ".par": (".rec",)}
+# Endings that other programs use too, and how such a file begins.
+BEGINNINGS = {
+    ".mgz": (b"\x1f\x8b",),
+    ".mgh": (b"\x00\x00\x00\x01",),
+    ".mnc": (b"CDF\x01", b"CDF\x02", b"\x89HDF"),
+    ".par": (b"# === DATA DESCRIPTION FILE", b"\n# === DATA DESCRIPTION", b"\r\n# === DATA"),
+}
+NO_SIDE = "Analyze files do not say which side is left; the usual one (SPM's) was taken."
+ANALYZE_HEADER = 348  # bytes, which its first number says
+GZIP = b"\x1f\x8b"
 
 Plane = Literal["axial", "coronal", "sagittal"]
+PLANES: tuple[Plane, Plane, Plane] = ("sagittal", "coronal", "axial")  # across x, y and z
+# Slices so many times as thick as their pixels are wide are looked at as they were taken.
+THICK = 1.5
 
 
-def read(
-    path: str | None,
-    image_size: int,
-    *,
-    plane: Plane = "axial",
-    step: int = 1,
-    normalisation: Normalisation = "per_volume_max",
-    window: tuple[float, float] | None = None,
-    percentile: float = 99.5,
-    fit: Fit = "pad",
-    min_foreground: float = 0.1,
-) -> Dataset:
-    """Read NIfTI volumes and cut them into slices.
+def recognises(file: Path) -> bool:
+    """Return whether an image file of Analyze or NIfTI has its header beside it."""
+    pair = file.suffix.lower() == ".img"
+    return pair and any(_is_header(file.with_suffix(end)) for end in (".hdr", ".HDR"))
+
+
+def _is_header(file: Path) -> bool:
+    """Return whether a file is the header of an Analyze or NIfTI pair."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        first = opened.read(4)
+    return ANALYZE_HEADER in (int.from_bytes(first, "little"), int.from_bytes(first, "big"))
+
+
+def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> list[Volume]:
+    """Read the volumes of a file, cut into slices that stand the right way up.
 
     Volumes are brought to RAS axes; slices are shown as radiologists have them: front or head
-    up, the patient's right side on the left, sagittal slices facing left. Voxels that are not
-    square in the plane are resampled. The volumes of a 4-D file are normalised one by one. A
-    subject is what BIDS calls one (`sub-01` in the path), else a file.
+    up, the patient's right side on the left, sagittal slices facing left. The volumes of a 4-D
+    file are scaled one by one.
 
     Args:
-        path: a file, or a folder with files at any depth.
-        image_size: side of the prepared images, in pixels.
-        plane: which slices.
-        step: every `step`-th slice is taken.
-        normalisation: what becomes 1, see `bench.data.prepare.Preparation`.
-        window: centre and width, for CT.
-        percentile: for normalisation `percentile`.
-        fit: `pad` to a square or centre-`crop`.
-        min_foreground: a slice is empty, and dropped, if a smaller fraction of its pixels is
-            brighter than 0.05 after normalisation.
+        file: the file.
+        name: its path below the dataset's folder.
+        plane: which slices; `auto`: those that were taken, where they are thicker than their
+            pixels are wide, else axial ones.
 
     Raises:
-        UserError: nothing to read at the path, or too many files unusable.
+        NoImage: colours, or one of several kinds of numbers that are no magnitudes.
+        Unusable: a wrong rank.
     """
-    prepare = Preparation(image_size, normalisation, window, percentile, fit, min_foreground, step)
-    root, files = find(path, "nifti", SUFFIXES)
-    slices, skipped = read_files(root, files, partial(_read_one, prepare=prepare, plane=plane))
-    subjects = {piece.subject for piece in slices}
-    notes = [
-        f"{len(slices)} {plane} slices of {len(files) - len(skipped)} NIfTI files and "
-        f"{len(subjects)} subjects ({_meaning(subjects)})."
-    ]
-    return assemble(slices, skipped, notes)
+    image = _opened(file)
+    volumes = volumes_of(image, name, plane)
+    if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
+        return [volume.with_remarks(NO_SIDE) for volume in volumes]
+    return volumes
 
 
-def _read_one(file: Path, name: str, prepare: Preparation, plane: Plane) -> list[Slice]:
-    image: Any = nib.as_closest_canonical(nib.load(file))
-    if len(image.shape) not in (3, 4):
+def volumes_of(image: Any, name: str, plane: Plane | Literal["auto"]) -> list[Volume]:
+    """Cut a nibabel image into slices; see `read`."""
+    zooms = _zooms(image)
+    image = nib.as_closest_canonical(image)
+    if len(image.shape) not in (3, 4) and not _is_flat(image.shape):
         raise Unusable(f"has rank {len(image.shape)}, not 3 or 4")
-    if image.get_data_dtype().fields or image.get_data_dtype().kind == "c":
-        raise Unusable("holds colours or complex numbers, not magnitudes")
-    subject = _subject(name)
-    values = image.get_fdata(dtype=np.float32)
-    # A 4-D file may end in axes of length 1.
+    kind = image.get_data_dtype()
+    if kind.fields or kind.kind == "c":
+        raise NoImage("colour or complex volumes", "holds colours or complex numbers")
+    values = np.asarray(image.get_fdata(dtype=np.float32))
     volumes = values.reshape(*values.shape[:3], -1)
-    zooms = [float(zoom) for zoom in image.header.get_zooms()[:3]]
-    slices: list[Slice] = []
+    chosen, remarks = _plane(plane, zooms, volumes.shape[:3])
+    made = []
     for number in range(volumes.shape[3]):
         stem = f"{name}/{number:03d}" if volumes.shape[3] > 1 else name
-        stack = upright(volumes[..., number], plane)
-        slices += cut(stack, stem, subject, prepare, label=plane, spacing=spacing(zooms, plane))
-    return slices
+        slices = upright(volumes[..., number], chosen)
+        made.append(
+            Volume(
+                stem, planes_of(slices, spacing(zooms, chosen)), name, label=chosen,
+                orientation=chosen, remarks=remarks,
+            )
+        )  # fmt: skip
+    return made
+
+
+def _opened(file: Path) -> Any:
+    """Open a file, whether it is compressed as its ending says or not."""
+    lower = file.name.lower()
+    if not lower.endswith((".nii", ".nii.gz")):
+        return nib.load(file)
+    with file.open("rb") as opened:
+        packed = opened.read(2) == GZIP
+    if packed == lower.endswith(".gz"):
+        return nib.load(file)
+    content = file.read_bytes()
+    content = gzip.decompress(content) if packed else content
+    second = int.from_bytes(content[:4], "little") == 540 or content[:4] == b"\x00\x00\x02\x1c"
+    return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(content)
+
+
+def _is_flat(shape: tuple[int, ...]) -> bool:
+    """Return whether axes beyond the fourth have length 1, or count volumes (NIfTI's fifth)."""
+    return len(shape) > 4 and sum(length > 1 for length in shape[3:]) <= 1
+
+
+def _zooms(image: Any) -> list[float]:
+    """Read the size of voxels along the axes of the RAS volume, in mm; 0 where it is unknown.
+
+    The header states it; the affine, which a tilted gantry shears, would give another one.
+    """
+    stated = [float(zoom) for zoom in image.header.get_zooms()[:3]]
+    known = [zoom if np.isfinite(zoom) and zoom > 0 else 0.0 for zoom in stated]
+    zooms = [0.0, 0.0, 0.0]
+    for axis, place in enumerate(nib.io_orientation(image.affine)[:3, 0]):
+        if np.isfinite(place) and axis < len(known):
+            zooms[int(place)] = known[axis]
+    return zooms
+
+
+def _plane(
+    wanted: Plane | Literal["auto"], zooms: list[float], shape: tuple[int, ...]
+) -> tuple[Plane, tuple[str, ...]]:
+    """Choose the plane, and say where slices are no longer those that were taken."""
+    across = int(np.argmax(zooms))
+    inside = [zoom for axis, zoom in enumerate(zooms) if axis != across]
+    thick = min(zooms) > 0 and zooms[across] >= THICK * max(inside)
+    native = PLANES[across] if thick else "axial"
+    if wanted == "auto":
+        note = f"Slices are {native}, as they were taken; dataset.plane names another plane."
+        return native, (note,) if native != "axial" else ()
+    if thick and wanted != native:
+        return wanted, (
+            f"Slices taken {native} are cut across ({wanted}) and interpolated between: "
+            f"dataset.plane: {native} shows them as they were taken.",
+        )
+    return wanted, ()
 
 
 def upright(
@@ -95,17 +158,6 @@ def upright(
 
 
 def spacing(zooms: list[float], plane: Plane) -> tuple[float, float]:
-    """Give the distance of rows and of columns, in mm."""
+    """Select the distance of rows and of columns, in mm."""
     x, y, z = zooms
     return {"axial": (y, x), "coronal": (z, x), "sagittal": (z, y)}[plane]
-
-
-def _subject(name: str) -> str:
-    found = BIDS_SUBJECT.search(name)
-    return found[1] if found else re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
-
-
-def _meaning(subjects: set[str | None]) -> str:
-    if all(subject and subject.startswith("sub-") for subject in subjects):
-        return "as BIDS names them"
-    return "each file counts as one: give files of one person a common `sub-` folder"

@@ -1,79 +1,82 @@
-"""NumPy arrays (.npy, .npz): images or k-space, one file a subject."""
+"""NumPy arrays (.npy, .npz): images or k-space."""
 
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.data.arrays import Kind, choose, interpret
-from bench.data.base import Dataset
-from bench.data.prepare import Fit, Normalisation, Preparation, Unusable
-from bench.data.reading import Slice, assemble, cut, find, read_files
+from bench.data.arrays import Kind, interpret, read_content
+from bench.data.contents import Content
+from bench.data.volume import Unusable, Volume
 
 SUFFIXES = {".npy", ".npz"}
+# First bytes of an array, and of an archive of arrays.
+MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
+PICKLED = (
+    "holds pickled Python objects, which are not opened because they could run any code; save "
+    "plain arrays of numbers"
+)
 
 
 def read(
-    path: str | None,
-    image_size: int,
-    *,
-    key: str | None = None,
-    kind: Kind = "auto",
-    axes: str = "auto",
-    step: int = 1,
-    normalisation: Normalisation = "per_volume_max",
-    window: tuple[float, float] | None = None,
-    percentile: float = 99.5,
-    fit: Fit = "pad",
-    min_foreground: float = 0.1,
-) -> Dataset:
-    """Read NumPy files.
+    file: Path, name: str, *, key: str | None = None, kind: Kind = "auto", axes: str = "auto"
+) -> list[Volume]:
+    """Read a NumPy file.
 
     Args:
-        path: a file, or a folder with files at any depth; each file is one subject.
-        image_size: side of the prepared images, in pixels.
+        file: an .npy or .npz file.
+        name: its path below the dataset's folder.
         key: array of an .npz file; default: by a usual name, else the largest.
-        kind: `image` or `kspace`; default: k-space if the name says so (`ksp`, `kspace`).
-        axes: a letter for each axis, s(lice), c(oil), h(eight), w(idth); default: the shortest
-            axis at either end counts coils or slices.
-        step: every `step`-th slice is taken.
-        normalisation: what becomes 1, see `bench.data.prepare.Preparation`.
-        window: centre and width, for CT.
-        percentile: for normalisation `percentile`.
-        fit: `pad` to a square or centre-`crop`.
-        min_foreground: smaller fractions of foreground make a slice empty; it is dropped.
+        kind: `image` or `kspace`; default: k-space if the name says so (`ksp`, `k_space`).
+        axes: a letter for each axis, t(ime), s(lice), c(oil), h(eight), w(idth); default: the
+            shortest axis at either end counts slices, or coils of k-space if the data look so.
+
+    Returns:
+        a volume; one of each time frame where `axes` has a t.
 
     Raises:
-        UserError: nothing to read at the path, or too many files unusable.
+        NoImage: nothing but masks or label maps.
+        Unusable: objects, text, or an array whose meaning is not clear.
+        UserError: no such kind.
     """
-    prepare = Preparation(image_size, normalisation, window, percentile, fit, min_foreground, step)
-    root, files = find(path, "npy", SUFFIXES)
-    one = partial(_read_one, key=key, kind=kind, axes=axes, prepare=prepare)
-    slices, skipped = read_files(root, files, one)
-    notes = [
-        f"{len(slices)} slices of {len(files) - len(skipped)} NumPy files; each file counts as "
-        "one subject."
-    ]
-    return assemble(slices, skipped, notes)
-
-
-def _read_one(
-    file: Path, name: str, key: str | None, kind: Kind, axes: str, prepare: Preparation
-) -> list[Slice]:
-    array, called = open_array(file, key)
-    stack = interpret(array, called, kind, axes)
-    subject = name.rpartition(".")[0]
-    return cut(stack.images, name, subject, prepare, badge=stack.badge, reason=stack.reason)
-
-
-def open_array(file: Path, key: str | None) -> tuple[np.ndarray, str]:
-    """Load the array of a file, and the name that may tell what it is."""
-    loaded = np.load(file, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
+    opened = open_file(file)
+    if isinstance(opened, np.ndarray):
         if key is not None:
             raise Unusable(f"is one array without keys; drop dataset.key: {key!r}")
-        return loaded, file.stem
+        return interpret(opened, file.stem, kind, axes).volumes(name)
+    stack, _ = read_content(opened, key, kind, axes)
+    return stack.volumes(name, opened.subject)
+
+
+def open_file(file: Path) -> np.ndarray | Content:
+    """Load the array of a file, or all of an archive.
+
+    Raises:
+        Unusable: no NumPy file, or pickled objects.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(6)
+    if not start:
+        raise Unusable("cannot be read (it is empty)")
+    if not start.startswith(MAGIC):
+        raise Unusable("cannot be read (it does not begin as NumPy's files do)")
+    try:
+        loaded = np.load(file, allow_pickle=False)
+    except ValueError as error:
+        raise Unusable(PICKLED) if "allow_pickle" in str(error) else error from None
+    if isinstance(loaded, np.ndarray):
+        return loaded
     with loaded:
-        arrays = dict(loaded)
-    chosen = choose(arrays, key)
-    return arrays[chosen], chosen
+        arrays = {member: _member(loaded, member) for member in loaded.files}
+    facts = {member: values for member, values in arrays.items() if values.size == 1}
+    return Content(arrays, facts)
+
+
+def _member(archive: Any, member: str) -> np.ndarray:
+    """Load an array of an archive; pickled objects stay unopened."""
+    try:
+        return np.asarray(archive[member])
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            return np.empty(0, dtype=object)
+        raise

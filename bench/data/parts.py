@@ -1,9 +1,11 @@
-"""Official parts of a dataset, as its folders name them."""
+"""Official parts of a dataset, as its folders or a table name them."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
+
+from bench.data.kinds import words
+from bench.errors import UserError
 
 WORDS = {
     "train": {"train", "training", "tr"},
@@ -13,10 +15,10 @@ WORDS = {
 
 
 def parts_of(names: Sequence[str]) -> list[str]:
-    """Give the official part of each file: "train", "val" or "test".
+    """Find the official part of each file: "train", "val" or "test".
 
     A part is named by a folder on the way to the file, alone or with other words:
-    `Training/glioma/1.jpg`, `multicoil_val/file.h5`.
+    `Training/glioma/1.jpg`, `multicoil_val/file.h5`, `imagesTr/1.nii.gz`.
 
     Returns:
         one part per name, or an empty list where not every file has one, or where all have the
@@ -28,8 +30,33 @@ def parts_of(names: Sequence[str]) -> list[str]:
     return parts
 
 
+def part_called(word: str) -> str:
+    """Find the part that a word means, as `training` means "train".
+
+    Raises:
+        UserError: it means none.
+    """
+    found = part_in(word)
+    if not found:
+        raise UserError(
+            f"dataset.split_csv: {word!r} is no part; write train, val or test in column 'part'"
+        )
+    return found
+
+
+def is_part(folder: str) -> bool:
+    """Return whether a folder's name says a part."""
+    return bool(part_in(folder))
+
+
+def part_in(folder: str) -> str:
+    """Find the part that a folder's name says; empty if it says none."""
+    said = set(words(folder))
+    return next((part for part, synonyms in WORDS.items() if said & synonyms), "")
+
+
 def home(present: Iterable[str]) -> str:
-    """Give the one part that a subject standing in several is kept in: the most protected."""
+    """Choose the one part that a subject standing in several is kept in: the most protected."""
     return min(present, key=("test", "val", "train").index)
 
 
@@ -44,9 +71,5 @@ def left_out(subjects: Sequence[str], parts: Sequence[str]) -> int:
 
 
 def _part(name: str) -> str:
-    for folder in PurePosixPath(name).parent.parts:
-        words = set(re.split(r"[^a-z]+", folder.lower()))
-        for part, synonyms in WORDS.items():
-            if words & synonyms:
-                return part
-    return ""
+    found = (part_in(folder) for folder in PurePosixPath(name).parent.parts)
+    return next(filter(None, found), "")

@@ -1,27 +1,66 @@
-"""From a volume in scanner units to square images in [0, 1]: normalised, never distorted."""
+"""From a volume in scanner units to square images in [0, 1]: scaled, never distorted."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
+from scipy.ndimage import label as connected
 from torch.nn.functional import interpolate
 
+from bench.data.volume import NoImage, Plane, Span, Unusable, Volume, Window, span_of
 from bench.errors import UserError
 
-Normalisation = Literal["per_volume_max", "per_image_max", "percentile", "window"]
+Normalisation = Literal["auto", "per_volume_max", "per_image_max", "percentile", "window"]
 Fit = Literal["pad", "crop"]
 
 FOREGROUND = 0.05  # a pixel brighter than this is foreground, for images in [0, 1]
+SOFT_TISSUE = (40.0, 400.0)  # HU; the window of the AAPM low-dose CT challenge
 # Interpolation undershoots a little below 0; what lies deeper is no magnitude.
 UNDERSHOOT = 0.1
+# The same for 1 % of the pixels, against a size that metal and hot pixels do not move.
+BELOW = 0.05
+HOT = 3.0  # a maximum so many times the value that 99.9 % do not reach is that of hot pixels
+CONTRAST = 0.25  # whole numbers that use less of their range than this are coded with an offset
+AT_BORDER = 0.99  # share of a slice's NaN that hangs together with its border, if it is outside
+EIGHT_BITS = 255.0  # full scale of pictures that are taken as they are
 SQUARE_PIXELS = 0.01  # relative difference of the two spacings below which pixels are square
+MIN_SIDE = 16  # pixels; smaller pictures are icons
+MIN_FOREGROUND = 0.1  # of the slices of a volume; a picture that stands alone may show little
+BLANK, EMPTY = "blank images", "nearly empty slices"
+BETWEEN = "slices between the steps of dataset.step"
+SMALL = f"images of less than {MIN_SIDE} pixels a side"
+HOT_PIXELS, NAN_OUTSIDE = "hot_pixels_clipped", "nan_outside"
 
 
-class Unusable(Exception):
-    """Why a file or an array cannot be used; the message follows the file's name."""
+@dataclass(frozen=True)
+class Prepared:
+    """The images of a volume, and how they came about.
+
+    Attributes:
+        images: number of the slice -> image, square, in [0, 1].
+        dropped: number of the slice -> kind, of those that are no images or between steps.
+        rule: what became 0 and 1, in words.
+        span: the range of the values.
+        marks: what was noticed, counted by image.
+    """
+
+    images: dict[int, Float32[np.ndarray, "size size"]]
+    dropped: dict[int, str]
+    rule: str
+    span: Span
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What becomes 0 and 1, and that rule in words."""
+
+    low: float
+    high: float
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -31,106 +70,227 @@ class Preparation:
     Attributes:
         size: side of the images, in pixels.
         normalisation: what becomes 1: the maximum of the volume, the maximum of each image, a
-            percentile of the volume, or the upper end of a window.
-        window: centre and width of the window, in the units of the data (HU for CT).
+            percentile of the volume, or the upper end of a window. `auto`: the soft-tissue window
+            where the file says Hounsfield units, the full scale of 8-bit pictures, else the
+            maximum of the volume, or the 99.9th percentile where that is a few hot pixels.
+        window: centre and width in the units of the data (HU for CT), or `file`: the first window
+            that each file states.
+        scale: the two values that become 0 and 1.
         percentile: the percentile that becomes 1; brighter values are clipped.
+        nan: what stands for values that are NaN or infinite. Without it NaN that reaches in from
+            the border shows nothing, and any other is refused.
         fit: pad the shorter side with zeros, or crop the longer one, both centred.
         min_foreground: slices with a smaller fraction of foreground (pixels above 0.05 after
-            normalisation) count as empty and are dropped.
+            normalisation) count as empty and are dropped; by default 0.1, and 0 for a picture
+            that is no slice of a volume.
         step: every `step`-th slice is taken.
     """
 
     size: int
-    normalisation: Normalisation = "per_volume_max"
-    window: tuple[float, float] | None = None
+    normalisation: Normalisation = "auto"
+    window: Window | Literal["file"] | None = None
+    scale: tuple[float, float] | None = None
     percentile: float = 99.5
+    nan: float | None = None
     fit: Fit = "pad"
-    min_foreground: float = 0.0
+    min_foreground: float | None = None
     step: int = 1
 
     def __post_init__(self) -> None:
         if self.step < 1:
             raise UserError(f"dataset.step: {self.step} is below 1")
-        if (self.normalisation == "window") != (self.window is not None):
+        if self.normalisation == "window" and self.window is None:
             raise UserError(
-                "dataset.window and dataset.normalisation: window go together; give both or "
-                "neither, e.g. window: [40, 400]"
+                "dataset.normalisation: window and dataset.window go together; give the window, "
+                "e.g. window: [40, 400]"
             )
-        if self.window and self.window[1] <= 0:
+        if self.window is not None and self.normalisation not in ("auto", "window"):
+            raise UserError(
+                f"dataset.normalisation: {self.normalisation} and dataset.window do not go "
+                "together; drop one of them"
+            )
+        if self.scale is not None and (
+            self.window is not None or self.normalisation not in ("auto", "per_volume_max")
+        ):
+            raise UserError(
+                "dataset.scale says what becomes 0 and 1; drop dataset.window and "
+                "dataset.normalisation"
+            )
+        if self.scale is not None and not self.scale[0] < self.scale[1]:
+            raise UserError(f"dataset.scale: {self.scale[0]:g} is not below {self.scale[1]:g}")
+        if isinstance(self.window, tuple) and self.window[1] <= 0:
             raise UserError(f"dataset.window: the width {self.window[1]:g} is not positive")
         if not 0 < self.percentile <= 100:
             raise UserError(f"dataset.percentile: {self.percentile:g} is not in (0, 100]")
 
-    def __call__(
-        self, volume: Float32[np.ndarray, "slices h w"], spacing: tuple[float, float] = (1.0, 1.0)
-    ) -> Iterator[tuple[int, Float32[np.ndarray, "size size"]]]:
-        """Yield the number and the image of each slice that is not empty.
-
-        Args:
-            volume: slices in scanner units.
-            spacing: distance of rows and of columns, in any common unit.
+    def __call__(self, volume: Volume) -> Prepared:
+        """Scale a volume and make images of its slices.
 
         Raises:
-            Unusable: NaN, constant, negative without a window, or nothing but empty slices.
+            NoImage: every slice is blank, nearly empty or tiny.
+            Unusable: NaN inside, infinite values, or values that cannot be scaled without a word
+                from the user; the reason names the option.
         """
-        check(volume)
-        scaled = self.normalise(volume)
-        kept = [
-            k
-            for k in range(0, len(scaled), self.step)
-            if foreground(scaled[k]) >= self.min_foreground and np.ptp(scaled[k]) > 0
-        ]
-        if not kept:
-            raise Unusable(
-                f"holds only empty slices (less than {self.min_foreground:.0%} foreground each); "
-                "lower dataset.min_foreground, or choose another normalisation"
-            )
-        for number in kept:
-            yield number, to_square(scaled[number], self.size, spacing, self.fit)
+        planes, marks = self._finite(volume.planes)
+        span = volume.span or span_of(planes, quick=volume.full_scale == EIGHT_BITS)
+        scale = self.scale_of(volume, span)
+        least = self._least(volume)
+        images: dict[int, Float32[np.ndarray, "size size"]] = {}
+        dropped: dict[int, str] = {}
+        for number, plane in enumerate(planes):
+            if number % self.step:
+                dropped[number] = BETWEEN
+                continue
+            scaled = self._scaled(plane, scale, volume)
+            kind = self._lacks(scaled, plane.spacing, least)
+            if kind is None:
+                image = to_square(scaled, self.size, plane.spacing, self.fit)
+                kind = BLANK if np.ptp(image) == 0 else None
+            if kind is None:
+                images[number] = image
+            else:
+                dropped[number] = kind
+        if not images:
+            raise _nothing(dropped.values(), least)
+        if scale.high < span.high and scale.rule.endswith(HOT_RULE):
+            marks.append(HOT_PIXELS)
+        return Prepared(images, dropped, scale.rule, span, tuple(marks))
 
-    def normalise(
-        self, volume: Float32[np.ndarray, "slices h w"]
-    ) -> Float32[np.ndarray, "slices h w"]:
-        """Map scanner units to [0, 1].
+    def scale_of(self, volume: Volume, span: Span) -> Scale:
+        """Choose what becomes 0 and 1.
 
         Raises:
-            Unusable: values clearly below 0, or none above it, and no window.
+            NoImage: all values are the same.
+            Unusable: values that cannot be scaled without a word from the user.
         """
-        if self.window is not None:
-            centre, width = self.window
-            return ((volume - (centre - width / 2)) / width).clip(0, 1).astype(np.float32)
-        low, high = float(volume.min()), float(volume.max())
-        if high <= 0 or low < -UNDERSHOOT * high:
-            raise Unusable(
-                f"reaches from {low:g} to {high:g}, which is no magnitude; Hounsfield units need "
-                "dataset.normalisation: window and dataset.window: [centre, width]"
-            )
+        if self.scale is not None:
+            return Scale(*self.scale, f"{self.scale[0]:g} to {self.scale[1]:g} (dataset.scale)")
+        if self.window == "file":
+            return Scale(0.0, 1.0, "the file's own window")
+        if span.low == span.high:
+            raise NoImage(BLANK, "is constant")
+        window = self.window
+        if window is None and volume.units == "HU" and self.normalisation == "auto":
+            window = SOFT_TISSUE
+        if window is not None:
+            low, high = window[0] - window[1] / 2, window[0] + window[1] / 2
+            return Scale(low, high, f"{low:g} to {high:g}{f' {volume.units}'.rstrip()}")
+        if volume.full_scale is not None and self.normalisation == "auto":
+            _refuse_offset(span, volume.full_scale)
+            return Scale(0.0, volume.full_scale, f"0 to {volume.full_scale:g}, the full scale")
+        _refuse_negative(span)
         if self.normalisation == "per_image_max":
-            tops = volume.max(axis=(1, 2), keepdims=True)
-        elif self.normalisation == "percentile":
-            tops = np.array(np.percentile(volume, self.percentile))
-            tops = tops if tops > 0 else np.array(high)
-        else:
-            tops = np.array(high)
-        return (volume / np.where(tops > 0, tops, 1)).clip(0, 1).astype(np.float32)
+            return Scale(0.0, span.high, "0 to the maximum of each image")
+        if self.normalisation == "percentile":
+            values = np.concatenate([plane.values.ravel() for plane in volume.planes])
+            top = float(np.nanpercentile(values, self.percentile))
+            top = top if top > 0 else span.high
+            return Scale(0.0, top, f"0 to the {self.percentile:g}th percentile of the volume")
+        if self.normalisation == "auto":
+            _refuse_offset(span, span.high)
+            if span.bright > 0 and span.high > HOT * span.bright:
+                return Scale(0.0, span.bright, HOT_RULE)
+        return Scale(0.0, span.high, "0 to the maximum of the volume")
+
+    def _finite(self, planes: Sequence[Plane]) -> tuple[list[Plane], list[str]]:
+        """Replace NaN by what the user says, or take it for outside where it reaches the border."""
+        if all(np.isfinite(plane.values.sum(dtype=np.float64)) for plane in planes):
+            return list(planes), []
+        if self.nan is not None:
+            return [replace(p, values=_filled(p.values, self.nan)) for p in planes], []
+        made = []
+        for plane in planes:
+            bad = ~np.isfinite(plane.values)
+            if np.isinf(plane.values).any() or not _reaches_border(bad):
+                raise Unusable("holds NaN or infinite values; dataset.nan: 0 takes them for 0")
+            outside = bad if plane.outside is None else bad | plane.outside
+            made.append(replace(plane, values=_filled(plane.values, 0.0), outside=outside))
+        return made, [NAN_OUTSIDE]
+
+    def _scaled(self, plane: Plane, scale: Scale, volume: Volume) -> Float32[np.ndarray, "h w"]:
+        low, high = scale.low, scale.high
+        if self.window == "file":
+            if plane.window is None or plane.window[1] <= 0:
+                raise Unusable("states no window; write dataset.window: [centre, width]")
+            low, high = plane.window[0] - plane.window[1] / 2, plane.window[0] + plane.window[1] / 2
+        elif self.normalisation == "per_image_max":
+            shown = plane.values if plane.outside is None else plane.values[~plane.outside]
+            high = max(float(shown.max(initial=0.0)), float(np.finfo(np.float32).tiny))
+        scaled = (plane.values - np.float32(low)) / np.float32(high - low)
+        if volume.inverted:
+            scaled = 1 - scaled
+        scaled = scaled.clip(0, 1)
+        if plane.outside is not None:
+            scaled[plane.outside] = 0
+        return scaled
+
+    def _least(self, volume: Volume) -> float:
+        if self.min_foreground is not None:
+            return self.min_foreground
+        return MIN_FOREGROUND if len(volume.planes) > 1 else 0.0
+
+    def _lacks(
+        self, scaled: Float32[np.ndarray, "h w"], spacing: tuple[float, float], least: float
+    ) -> str | None:
+        """Name what is wrong with a slice, if anything is."""
+        if np.ptp(scaled) == 0:
+            return BLANK
+        if min(square_shape(scaled.shape, spacing)) < MIN_SIDE:
+            return SMALL
+        return EMPTY if least > 0 and foreground(scaled) < least else None
 
 
-def check(values: Float32[np.ndarray, "..."]) -> None:
-    """Refuse an empty array, NaN or infinite values, and a constant.
+HOT_RULE = "0 to the 99.9th percentile of the volume, since single pixels are far brighter"
 
-    Raises:
-        Unusable: with the reason.
-    """
-    if values.size == 0:
-        raise Unusable("is empty")
-    if not np.isfinite(values).all():
-        raise Unusable("holds NaN or infinite values")
-    if values.min() == values.max():
-        raise Unusable("is constant")
+
+def _nothing(dropped: Collection[str], least: float) -> NoImage:
+    kind = next(kind for kind in (SMALL, EMPTY, BLANK) if kind in dropped)
+    why = {
+        BLANK: "holds only blank slices: what is scaled to [0, 1] is the same everywhere",
+        EMPTY: f"holds only empty slices (less than {least:.0%} foreground each); lower "
+        "dataset.min_foreground",
+        SMALL: f"is smaller than {MIN_SIDE} pixels a side",
+    }
+    return NoImage(kind, why[kind])
+
+
+def _refuse_negative(span: Span) -> None:
+    below = span.low < -UNDERSHOOT * span.high or span.floor < -BELOW * span.usual
+    if span.high <= 0 or below:
+        raise Unusable(
+            f"reaches from {span.low:g} to {span.high:g}, which is no magnitude; if these are "
+            "Hounsfield units write dataset.window: [40, 400] (centre and width), else "
+            "dataset.scale: [low, high], what becomes 0 and 1; dataset.exclude leaves files out"
+        )
+
+
+def _refuse_offset(span: Span, full: float) -> None:
+    """Refuse whole numbers that lie in a small part of their range, as CT coded with an offset."""
+    used = span.high - span.floor
+    if full > EIGHT_BITS and span.whole and 0 < used < CONTRAST * span.high:
+        raise Unusable(
+            f"holds values from {span.floor:g} to {span.high:g} and few others, as CT coded with "
+            f"an offset; write dataset.scale: [{span.floor:g}, {span.high:g}], what becomes 0 and "
+            "1, or dataset.window: [centre, width]"
+        )
+
+
+def _filled(values: Float32[np.ndarray, "h w"], by: float) -> Float32[np.ndarray, "h w"]:
+    return np.where(np.isfinite(values), values, np.float32(by))
+
+
+def _reaches_border(bad: Bool[np.ndarray, "h w"]) -> bool:
+    """Return whether nearly all marked pixels hang together with the border of the image."""
+    if not bad.any():
+        return True
+    labels = connected(bad)[0]
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    at_border = np.isin(labels, np.unique(edges[edges > 0]))
+    return bool(at_border.sum() >= AT_BORDER * bad.sum())
 
 
 def foreground(image: Float32[np.ndarray, "..."]) -> float:
-    """Give the fraction of pixels that show something, for values in [0, 1]."""
+    """Measure the fraction of pixels that show something, for values in [0, 1]."""
     return float((image > FOREGROUND).mean())
 
 
@@ -145,7 +305,9 @@ def to_square(
     Bicubic kernels overshoot at edges; the result is clipped to the range of the image. Pixels
     that are not square are made so first.
     """
-    image = _isotropic(image, spacing)
+    shape = square_shape(image.shape, spacing)
+    if shape != image.shape:
+        image = _resize(np.ascontiguousarray(image), shape)
     height, width = image.shape
     if fit == "crop":
         side = min(height, width)
@@ -159,14 +321,15 @@ def to_square(
     return square if side == size else _resize(square, (size, size))
 
 
-def _isotropic(
-    image: Float32[np.ndarray, "h w"], spacing: tuple[float, float]
-) -> Float32[np.ndarray, "rows columns"]:
+def square_shape(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[int, int]:
+    """Compute the shape of an image once its pixels are squares; unknown spacing means they are."""
+    height, width = shape
+    known = all(np.isfinite(step) and step > 0 for step in spacing)
+    if not known or max(spacing) <= (1 + SQUARE_PIXELS) * min(spacing):
+        return height, width
     finest = min(spacing)
-    if max(spacing) <= (1 + SQUARE_PIXELS) * finest:
-        return image
-    height, width = (round(n * step / finest) for n, step in zip(image.shape, spacing, strict=True))
-    return _resize(np.ascontiguousarray(image), (height, width))
+    rows, columns = (round(n * step / finest) for n, step in zip(shape, spacing, strict=True))
+    return rows, columns
 
 
 def _resize(

@@ -1,139 +1,343 @@
-"""What every reader of files shares: find them, read them in parallel, name the bad ones."""
+"""Read every file below a path with one reader: it becomes images, or is accounted for."""
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from types import ModuleType
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 from rich.console import Console
 from rich.progress import track
 
-from bench.data import duplicates
-from bench.data.base import SUBJECTS_UNKNOWN, Audit, Dataset
-from bench.data.parts import left_out, parts_of
-from bench.data.prepare import Preparation, Unusable
+from bench.data import files, kinds, sources, subjects
+from bench.data.assembly import Facts, Piece, assemble, pieces_of
+from bench.data.base import Dataset
+from bench.data.parts import part_called
+from bench.data.prepare import Fit, Normalisation, Preparation
+from bench.data.volume import Gathered, Item, NoImage, Unusable, Volume, Window
 from bench.errors import UserError
 
-# A few bad files among many are skipped and named; more than this and the folder is at fault.
+# A few damaged files among many are skipped and named; more than this and the folder is at fault.
 TOLERATED = 0.05
+READ, UNUSABLE, COMPANION = "read", "unusable files", "headers of files that are read"
 
-Item = TypeVar("Item")
+Entry = TypeVar("Entry")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Slice:
-    """A prepared image.
+@dataclass
+class Ledger:
+    """What becomes of each file below the path.
 
     Attributes:
-        name: its id, unique in the dataset and stable across runs.
-        image: magnitude in [0, 1].
-        subject: who was scanned; None where nobody knows.
-        digest: hash by which exact copies are known: of the file, or of the pixels.
-        badge: `raw` if made here from k-space as it was acquired, `processed` if somebody else
-            made the magnitudes, `magnitude-sim` if its k-space was computed from magnitudes.
-        reason: why the badge is not better, where that is known.
-        marks: what else a reader noticed, counted in the audit.
+        root: folder below which files are named.
+        kinds: file -> kind of what is left out.
+        reasons: file -> why, where more is known than its kind.
+        unusable: file -> why.
+        spell: how names and reasons are written: without patients' ids.
     """
 
-    name: str
-    image: Float32[np.ndarray, "size size"]
-    subject: str | None
-    digest: str
-    badge: str = "processed"
-    reason: str = ""
-    marks: tuple[str, ...] = ()
+    root: Path
+    kinds: dict[Path, str] = field(default_factory=dict)
+    reasons: dict[Path, str] = field(default_factory=dict)
+    unusable: dict[Path, str] = field(default_factory=dict)
+    spell: Callable[[str], str] = str
 
+    def leave_out(self, places: Sequence[Path], why: NoImage) -> None:
+        """Write down files that hold no image."""
+        for file in places:
+            self.kinds[file] = why.kind
+            self.reasons[file] = why.reason
 
-def cut(
-    volume: Float32[np.ndarray, "slices h w"],
-    name: str,
-    subject: str,
-    prepare: Preparation,
-    *,
-    label: str = "slice",
-    spacing: tuple[float, float] = (1.0, 1.0),
-    badge: str = "processed",
-    reason: str = "",
-) -> list[Slice]:
-    """Prepare the slices of a volume; their ids are `<name>/<label>-<number>`.
-
-    Raises:
-        Unusable: the volume is constant, holds NaN, or is no magnitude.
-    """
-    return [
-        Slice(
-            f"{name}/{label}-{number:03d}",
-            image,
-            subject,
-            hashlib.sha256(image.tobytes()).hexdigest(),
-            badge,
-            reason,
+    def counts(self, found: Sequence[Path]) -> dict[str, int]:
+        """Count all files by what became of them; the sum is their number."""
+        return dict(
+            Counter(
+                UNUSABLE if file in self.unusable else self.kinds.get(file, READ) for file in found
+            ).most_common()
         )
-        for number, image in prepare(volume, spacing)
-    ]
+
+    def skipped(self) -> dict[str, str]:
+        """Name the files that were looked at and left out, with the reason."""
+        why = {**self.reasons, **self.unusable}
+        return {
+            self.spell(files.name_of(file, self.root)): self.spell(reason)
+            for file, reason in sorted(why.items())
+        }
+
+    def refuse_many(self, total: int) -> None:
+        """Raise a UserError that names the first damaged file if more than a few are."""
+        if len(self.unusable) <= TOLERATED * total:
+            return
+        file, reason = min(self.unusable.items())
+        share = (
+            f" ({len(self.unusable)} of {total} files are unusable, more than {TOLERATED:.0%}; "
+            "mend them, or leave them out with dataset.exclude)"
+        )
+        place = files.printable(str(file))
+        raise UserError(f"{self.spell(place)}: {self.spell(reason)}{share if total > 1 else ''}")
+
+    def refuse_none(self, path: Path) -> None:
+        """Raise a UserError that says why there is nothing to read."""
+        if self.unusable:
+            self.refuse_many(0)
+        first = next(iter(self.reasons.items()), None)
+        counts = Counter(self.kinds.values()).most_common()
+        if first is not None:
+            more = f" ({_listed(counts)})" if len(self.kinds) > 1 else ""
+            place = self.spell(files.printable(str(first[0])))
+            raise UserError(f"{place}: {self.spell(first[1])}{more}")
+        raise UserError(
+            f"{files.printable(str(path))}: holds no image: {_listed(counts) or 'nothing'}"
+        )
 
 
-def find(
-    path: str | None,
+def read(
     source: str,
-    suffixes: Iterable[str],
-    recognises: Callable[[Path], bool] = lambda file: False,
-) -> tuple[Path, list[Path]]:
-    """List the files of a kind at a path: the file itself, or those below a folder.
+    path: str | None,
+    image_size: int,
+    own: Mapping[str, Any],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    subject_regex: str | None = None,
+    subject_csv: str | None = None,
+    split_csv: str | None = None,
+    normalisation: Normalisation = "auto",
+    window: Window | Literal["file"] | None = None,
+    scale: tuple[float, float] | None = None,
+    percentile: float = 99.5,
+    nan: float | None = None,
+    fit: Fit = "pad",
+    min_foreground: float | None = None,
+    step: int = 1,
+) -> Dataset:
+    """Read the files at a path.
 
     Args:
-        path: the file or folder.
-        source: the reader's name, for errors.
-        suffixes: endings of its files, in lower case.
-        recognises: tells of a file without such an ending whether it is one nevertheless.
-
-    Returns:
-        the folder below which ids are counted, and the files in order of their names.
+        source: the reader.
+        path: a file, or a folder with files at any depth; links are followed.
+        image_size: side of the prepared images, in pixels.
+        own: the reader's own options.
+        include: glob patterns; only files that match one are read. `*.png` is matched with the
+            file's name, `p1/*` with its path, `p1` with a folder too.
+        exclude: glob patterns of files to leave out.
+        subject_regex: finds the subject in a file's path below the folder: its first group, or
+            the whole match; `^([^/]+)/` takes the first folder.
+        subject_csv: a table, inside the folder or elsewhere, with columns `file` (path below the
+            folder) and `subject`.
+        split_csv: such a table with columns `file` and `part` (train, val or test).
+        normalisation: see `bench.data.prepare.Preparation`, as all that follow.
+        window: centre and width, or `file`.
+        scale: the two values that become 0 and 1.
+        percentile: for normalisation `percentile`.
+        nan: what stands for NaN and infinite values.
+        fit: `pad` to a square or centre-`crop`.
+        min_foreground: smaller fractions of foreground make a slice empty; it is dropped.
+        step: every `step`-th slice of a volume is taken.
 
     Raises:
-        UserError: no path, nothing there, or no such file below it.
+        UserError: nothing to read, too many files unusable, or an option that does not fit.
     """
-    if path is None:
-        raise UserError(f"dataset.path: the source {source!r} needs a file or folder")
-    root = Path(path)
-    if not root.exists():
-        raise UserError(f"{root}: no such folder or file (dataset.path)")
-    if root.is_file():
-        return root.parent, [root]
-    endings = tuple(suffixes)
-    files = [
-        file
-        for file in root.rglob("*")
-        if file.is_file()
-        and not _hidden(file, root)
-        and (file.name.lower().endswith(endings) or recognises(file))
-    ]
-    if not files:
-        kind = "image" if source == "images" else f"{source} file"
-        raise UserError(f"{root}: no {kind} below it ({', '.join(sorted(endings))})")
-    return root, sorted(files)
+    prepare = Preparation(
+        image_size, normalisation, window, scale, percentile, nan, fit, min_foreground, step
+    )
+    reader = sources.find(source)
+    root, found = files.look(path)
+    ledger = Ledger(root)
+    rule = subjects.rule_of(root, subject_regex, subject_csv)
+    part_of = subjects.by_table(root, split_csv, "part") if split_csv else None
+    tables = {Path(table).name for table in (subject_csv, split_csv) if table}
+    if found == [Path(path or "")]:
+        candidates = found
+    else:
+        candidates = _candidates(reader, source, found, ledger, include, exclude)
+    if not candidates:
+        ledger.refuse_none(Path(path or ""))
+    gathered = _gathered(reader, candidates, ledger)
+    got = _read_all(reader, gathered, ledger, prepare, own)
+    ledger.refuse_many(len(candidates))
+    if not got.pieces:
+        ledger.refuse_none(Path(path or ""))
+    parts = [part_called(part_of(piece.file)) for piece in got.pieces] if part_of else None
+    for file in found:
+        if file.name in tables and ledger.kinds.get(file, "").startswith("not recognised"):
+            ledger.kinds[file] = "tables that the benchmark file names"
+    return assemble(
+        got.pieces, got.facts, ledger.counts(found), ledger.skipped(), sorted(got.remarks), rule,
+        parts, hashed=hasattr(reader, "anonymous"),
+    )  # fmt: skip
 
 
-def _hidden(file: Path, root: Path) -> bool:
-    """Tell whether the file or a folder on the way to it is hidden, as editors' copies are."""
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
+def _candidates(
+    reader: ModuleType,
+    source: str,
+    found: Sequence[Path],
+    ledger: Ledger,
+    include: Sequence[str],
+    exclude: Sequence[str],
+) -> list[Path]:
+    """Choose the files to read; write down what the others are."""
+    wanted, ledger.kinds = files.passing(ledger.root, found, include, exclude)
+    mine = [file for file in wanted if sources.takes(reader, file)]
+    headers = files.companions(wanted, getattr(reader, "COMPANIONS", {}))
+    named = kinds.by_name([files.name_of(file, ledger.root) for file in mine], include)
+    chosen = []
+    known = set(mine)
+    for file in wanted:
+        kind = named.get(files.name_of(file, ledger.root)) if file in known else None
+        if file in headers:
+            ledger.kinds[file] = COMPANION
+        elif file not in known:
+            other = sources.source_of(file)
+            end = files.ending(file)
+            ledger.kinds[file] = (
+                f"not recognised ({end})" if other is None or other == source
+                else f"for dataset.source: {other} ({end})"
+            )  # fmt: skip
+        elif kind is not None:
+            ledger.kinds[file] = kind
+        else:
+            chosen.append(file)
+    return chosen
+
+
+def _gathered(reader: ModuleType, candidates: list[Path], ledger: Ledger) -> Gathered:
+    """Let a reader look at all of its files first, if it needs to."""
+    if not hasattr(reader, "gather"):
+        return Gathered([_File(files.name_of(file, ledger.root), [file]) for file in candidates])
+    gathered: Gathered = reader.gather(candidates, ledger.root)
+    if hasattr(reader, "anonymous"):
+        ledger.spell = lambda text: reader.anonymous(text, gathered.hidden)
+    ledger.unusable |= gathered.unusable
+    for file, kind in gathered.left_out.items():
+        ledger.leave_out([file], NoImage(kind))
+    return gathered
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that is read by itself."""
+
+    name: str
+    files: Sequence[Path]
+
+
+@dataclass
+class _Got:
+    """What came of an item.
+
+    Attributes:
+        pieces: its images.
+        facts: one for each of its volumes, for the audit's table.
+        remarks: how it was read.
+        left_out: files of it that gave no image.
+        unusable: files of it that are damaged.
+        label_map: whether its values look like those of a segmentation.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
+    remarks: set[str] = field(default_factory=set)
+    left_out: dict[Path, NoImage] = field(default_factory=dict)
+    unusable: dict[Path, str] = field(default_factory=dict)
+    label_map: bool = False
+
+
+def _read_all(
+    reader: ModuleType,
+    gathered: Gathered,
+    ledger: Ledger,
+    prepare: Preparation,
+    own: Mapping[str, Any],
+) -> _Got:
+    """Read and prepare every item; write down what comes of its files."""
+    whole = hasattr(reader, "gather")
+
+    def work(item: Item) -> _Got:
+        volumes = reader.read(item if whole else item.files[0], item.name, **own)
+        return _prepared(item, volumes, prepare, ledger.root)
+
+    got: list[tuple[Item, _Got]] = []
+    for item, result in survey(gathered.items, work, "reading"):
+        if isinstance(result, NoImage):
+            ledger.leave_out(item.files, result)
+        elif isinstance(result, str):
+            ledger.unusable |= dict.fromkeys(item.files, result)
+        else:
+            got.append((item, result))
+    # Where everything has few values, that is what these images are.
+    sort_out = any(result.pieces and not result.label_map for _, result in got)
+    made = _Got(remarks=set(gathered.remarks))
+    for item, result in got:
+        if sort_out and result.label_map:
+            why = NoImage(kinds.LABELS, "has few values, which neighbouring pixels share")
+            ledger.leave_out(item.files, why)
+            continue
+        ledger.unusable |= result.unusable
+        for file, reason in result.left_out.items():
+            ledger.leave_out([file], reason)
+        made.pieces += result.pieces
+        made.facts += result.facts
+        made.remarks |= result.remarks
+    return made
+
+
+def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root: Path) -> _Got:
+    """Make images of an item's volumes; one that gives none does not spoil the others."""
+    got = _Got(label_map=bool(volumes))
+    places = {files.name_of(file, root): file for file in item.files}
+    failed: dict[Path, NoImage | Unusable] = {}
+    for volume in volumes:
+        got.left_out |= {file: NoImage(kind) for file, kind in volume.left_out.items()}
+        got.unusable |= volume.unusable
+        got.remarks |= set(volume.remarks)
+        try:
+            made = prepare(volume)
+        except (NoImage, Unusable) as reason:
+            mine = {places[plane.file or volume.file] for plane in volume.planes}
+            failed |= {file: reason for file in mine if file not in failed}
+            got.facts.append(Facts.of(volume, None, str(reason)))
+            continue
+        got.pieces += pieces_of(volume, made)
+        got.facts.append(Facts.of(volume, made))
+        got.label_map = got.label_map and all(map(kinds.is_label_map, _values(volume)))
+        failed |= {
+            places[plane.file]: NoImage(made.dropped[number])
+            for number, plane in enumerate(volume.planes)
+            if number in made.dropped and plane.file is not None
+        }
+    read = {places[piece.file] for piece in got.pieces}
+    for file, why in failed.items():
+        if file in read:
+            continue
+        if isinstance(why, NoImage):
+            got.left_out[file] = why
+        else:
+            got.unusable[file] = str(why)
+    got.label_map = got.label_map and bool(got.pieces)
+    return got
+
+
+def _values(volume: Volume) -> Iterator[Float32[np.ndarray, "h w"]]:
+    return (plane.values for plane in volume.planes)
 
 
 def survey(
-    items: Sequence[Item], work: Callable[[Item], Result], doing: str = "reading files"
-) -> Iterator[tuple[Item, Result | str]]:
+    items: Sequence[Entry], work: Callable[[Entry], Result], doing: str = "reading files"
+) -> Iterator[tuple[Entry, Result | NoImage | str]]:
     """Work through items in parallel, in order; a string says why an item is unusable."""
 
-    def attempt(item: Item) -> Result | str:
+    def attempt(item: Entry) -> Result | NoImage | str:
         try:
             return work(item)
+        except NoImage as reason:
+            return reason
         except Unusable as reason:
             return str(reason)
         except UserError:
@@ -150,88 +354,5 @@ def survey(
         yield from zip(items, done, strict=True)
 
 
-def read_files(
-    root: Path, files: list[Path], read_one: Callable[[Path, str], list[Slice]]
-) -> tuple[list[Slice], dict[str, str]]:
-    """Read every file; give the slices, and why files were skipped.
-
-    Args:
-        root: folder below which files are named.
-        files: what to read.
-        read_one: gives the slices of a file, from the file and its name.
-
-    Raises:
-        UserError: too many of the files are unusable.
-    """
-    slices: list[Slice] = []
-    skipped: dict[str, str] = {}
-    for file, got in survey(files, lambda file: read_one(file, name_of(file, root))):
-        if isinstance(got, str):
-            skipped[name_of(file, root)] = got
-        else:
-            slices += got
-    refuse_many(root, skipped, len(files))
-    return slices, skipped
-
-
-def name_of(file: Path, root: Path) -> str:
-    """Name a file by its path below the folder."""
-    return file.relative_to(root).as_posix()
-
-
-def refuse_many(root: Path, skipped: dict[str, str], total: int) -> None:
-    """Raise a UserError that names the first bad file if more than a few are bad."""
-    if len(skipped) > TOLERATED * total:
-        first, reason = next(iter(skipped.items()))
-        share = (
-            f" ({len(skipped)} of {total} files are unusable, more than {TOLERATED:.0%}); "
-            "mend or remove them"
-        )
-        raise UserError(f"{root / first}: {reason}{share if total > 1 else ''}")
-
-
-def assemble(
-    slices: list[Slice],
-    skipped: dict[str, str],
-    notes: list[str],
-    files: Sequence[str] | None = None,
-) -> Dataset:
-    """Make a dataset of slices, with what an audit finds in it.
-
-    Where subjects are unknown, near-copies are gathered into pseudo-subjects.
-
-    Args:
-        slices: what was read.
-        skipped: file -> why it was left out.
-        notes: what the reader has to say about the data.
-        files: path of each slice's file, where its name does not begin with it.
-    """
-    names = [piece.name for piece in slices]
-    images = np.stack([piece.image for piece in slices])[:, None]
-    parts = parts_of(names if files is None else files)
-    copies = duplicates.examine(images, [piece.digest for piece in slices], parts)
-    known = all(piece.subject is not None for piece in slices)
-    subjects = [piece.subject or "" for piece in slices] if known else copies.clusters
-    notes = [*notes, *copies.notes]
-    if not known:
-        notes.append(
-            f"Subjects are unknown: images that are much alike at {images.shape[-1]} pixels a side "
-            f"count as one pseudo-subject ({len(set(subjects))} of them), but slices "
-            "of one patient that differ more may stand on both sides of the split."
-        )
-    if parts and not known:
-        copies.findings["left_out_of_training"] = left_out(subjects, parts)
-        notes.append(
-            f"{copies.findings['left_out_of_training']} training or validation images are left "
-            "out: their pseudo-subject stands in a more protected part."
-        )
-    badges = sorted({piece.badge for piece in slices})
-    reasons = Counter((piece.badge, piece.reason) for piece in slices if piece.reason)
-    notes += [f"{n} slices are `{badge}`: {why}." for (badge, why), n in reasons.items()]
-    if len(badges) > 1:
-        notes.append(f"Images of several origins are mixed: {', '.join(badges)}.")
-    marks = [*badges, *([] if known else [SUBJECTS_UNKNOWN])]
-    noticed = Counter(mark for piece in slices for mark in piece.marks)
-    findings = {**copies.findings, **noticed}
-    audit = Audit(notes, skipped, marks, findings, copies.crossing(names))
-    return Dataset(images, names, subjects, audit, parts)
+def _listed(counts: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts)

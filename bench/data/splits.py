@@ -137,7 +137,7 @@ def _queues(images: ImageSet) -> dict[str, list[Group]]:
         if len(present) > 1 and SUBJECTS_UNKNOWN not in images.audit.badges:
             raise UserError(
                 f"subject {images.subjects[group[0]]!r} stands in the official parts "
-                f"{' and '.join(sorted(present))}; mend the folders, or set "
+                f"{' and '.join(sorted(present))}; mend the folders (or dataset.split_csv), or set "
                 "dataset.official_split: false to part by subject alone"
             )
         part = home(present)
@@ -174,7 +174,8 @@ def _too_few(images: ImageSet, sizes: dict[str, int]) -> str:
         f"{f'(official parts: {official}) ' if official else ''}cannot fill "
         f"dataset.n_test={sizes['test']}, dataset.n_val={sizes['val']} and "
         f"n_train={sizes['train']} without sharing a subject: lower one of these, or bring more "
-        "images"
+        "images (`reconbench audit` says how subjects were found; dataset.subject_regex or "
+        "dataset.subject_csv name them)"
     )
 
 

@@ -40,7 +40,7 @@ class Anatomy:
     detail: Float32[np.ndarray, "x y z"]
 
 
-def read(
+def make(
     path: str | None, image_size: int, *, subjects: int = 120, slices_per_subject: int = 2
 ) -> Dataset:
     """Make axial slices of synthetic subjects.

@@ -127,7 +127,6 @@ def _table(spec: Benchmark, task: dict[str, Any], without: Collection[str]) -> T
 def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> list[str]:
     """Say under which conditions the numbers were made, and what the images are."""
     data, budget = spec.dataset, spec.budget
-    skipped = len(audit.get("skipped", {}))
     return [
         f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
         f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that has "
@@ -144,7 +143,6 @@ def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> l
         "Training seconds are those of one refit; they and ms/image were taken while other "
         "trials ran beside.",
         *audit.get("notes", []),
-        *([f"{skipped} file(s) left out; see audit.md."] if skipped else []),
     ]
 
 

@@ -45,7 +45,7 @@ def same(a: data.Dataset, b: data.Dataset) -> bool:
 
 def test_a_second_load_reads_no_file(kept, folder, monkeypatch) -> None:
     first = load(folder)
-    monkeypatch.setattr(reader, "_read_one", unreadable)
+    monkeypatch.setattr(reader, "read", unreadable)
     assert same(first, load(folder))
     assert same(first, load(folder, n_test=3, name="other"))
     with pytest.raises(Exception, match="read again"):

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from bench import data
@@ -15,8 +16,8 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
 
 
-def load(folder: Path, size: int = 32) -> data.Dataset:
-    return data.load(DatasetSpec(source="images", path=str(folder), image_size=size))
+def load(folder: Path, size: int = 32, **options: object) -> data.Dataset:
+    return data.load(DatasetSpec(source="images", path=str(folder), image_size=size, **options))
 
 
 def test_every_kind_of_file_becomes_the_same_grey_image(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_nothing_usable_at_the_path(tmp_path: Path) -> None:
     for path, says in [
         (tmp_path / "none", "no such folder"),
         (tmp_path / "file.png", "cannot be read"),
-        (empty, "no image"),
+        (empty, "is empty"),
     ]:
         with pytest.raises(UserError, match=says) as caught:
             load(path)
@@ -130,3 +131,131 @@ def test_jpeg_shows_by_its_blocks_whatever_the_ending(tmp_path: Path) -> None:
     assert lossy.findings["jpeg_block_edges"] == 8
     assert any("8x8 blocks, as JPEG" in note for note in lossy.notes)
     assert clean.findings["eight_bit"] == lossy.findings["eight_bit"] == 8
+
+
+KINDS = {
+    "uint8": 255, "uint16": 65535, "uint32": 4_000_000_000, "int16": 30_000, "int32": 2_000_000_000,
+    "float16": 1, "float32": 0.004, "float64": 1e6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        {}, {"compression": "deflate", "predictor": True}, {"compression": "lzw"},
+        {"byteorder": ">"}, {"bigtiff": True}, {"photometric": "miniswhite"},
+        {"tile": (16, 16)}, {"planarconfig": "contig"}, {"planarconfig": "separate"},
+    ],
+)  # fmt: skip
+def test_tiff_of_any_kind(tmp_path: Path, kind: str, form: dict) -> None:
+    grey = picture(32, 32) / 255
+    grey[0, 0], grey[0, 1] = 1, 0
+    stored = (grey * KINDS[kind]).astype(kind)
+    if form.get("photometric") == "miniswhite":
+        if stored.dtype.kind != "u":
+            pytest.skip("white is not defined")
+        stored = np.iinfo(kind).max - (grey * np.iinfo(kind).max).astype(kind)
+    if form.get("planarconfig") == "contig":
+        stored = np.stack([stored] * 2, -1)
+    elif form.get("planarconfig") == "separate":
+        stored = np.stack([stored] * 3)
+    try:
+        tifffile.imwrite(tmp_path / "a.tif", stored, **{"photometric": "minisblack", **form})
+    except (ValueError, NotImplementedError) as reason:
+        pytest.skip(f"tifffile does not write it: {reason}")
+    np.testing.assert_allclose(load(tmp_path).images[0, 0], grey, atol=0.004)
+
+
+def test_a_tiff_stack_is_a_volume(tmp_path: Path) -> None:
+    pages = np.stack([picture(32, 32, k).astype(np.uint16) * (k + 1) for k in range(3)])
+    tifffile.imwrite(tmp_path / "pages.tif", pages, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "imagej.tif", pages, imagej=True)
+    first = [Image.fromarray(page) for page in pages]
+    first[0].save(tmp_path / "pillow.tif", save_all=True, append_images=first[1:])
+    found = load(tmp_path)
+    assert len(found) == 9
+    assert found.ids[0] == "imagej.tif/page-000"
+    assert len(set(found.subjects)) == 1  # the same pages three times
+    for place, image in enumerate(found.images[:, 0]):
+        np.testing.assert_allclose(image, pages[place % 3] / 1023, atol=1e-5)
+
+
+def test_thumbnails_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(picture(64, 64), photometric="minisblack")
+        writer.write(picture(64, 64)[::2, ::2], photometric="minisblack", subfiletype=1)
+    assert len(load(tmp_path)) == 1
+
+
+def test_channels_that_differ_are_asked_about(tmp_path: Path) -> None:
+    channels = np.stack([picture(32, 32, seed) for seed in range(5)], -1)
+    tifffile.imwrite(tmp_path / "a.tif", channels, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(UserError, match=r"5 channels that differ.*dataset\.channel: 0"):
+        load(tmp_path)
+    np.testing.assert_allclose(
+        load(tmp_path, channel=3).images[0, 0], channels[..., 3] / 255, atol=1e-6
+    )
+    with pytest.raises(UserError, match=r"has 5 channels, 0 to 4"):
+        load(tmp_path, channel=5)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_cameras_orientation_is_followed(tmp_path: Path, turn: int) -> None:
+    grey = Image.fromarray((255 * gaussian_filter(picture(40, 32) / 255.0, 3)).astype(np.uint8))
+    note = Image.Exif()
+    note[0x0112] = turn
+    for end, more in (("jpg", {"quality": 100}), ("png", {})):
+        (tmp_path / end).mkdir()
+        grey.save(tmp_path / end / f"a.{end}", exif=note, **more)
+        upright = ImageOps.exif_transpose(Image.open(tmp_path / end / f"a.{end}"))
+        upright.save(tmp_path / end / f"b.{end}", **more)
+        first, second = load(tmp_path / end).images
+        np.testing.assert_allclose(first, second, atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "tiff"])
+def test_transparent_pixels_are_black(tmp_path: Path, mode: str) -> None:
+    grey = np.maximum(picture(32, 32), 100)
+    alpha = np.full_like(grey, 255)
+    alpha[:, :8] = 0
+    if mode == "tiff":
+        tifffile.imwrite(
+            tmp_path / "a.tif", np.dstack([grey, alpha]), photometric="minisblack",
+            extrasamples=["unassalpha"], planarconfig="contig",
+        )  # fmt: skip
+    else:
+        whole = Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
+        whole.convert(mode).save(tmp_path / "a.png")
+    found = load(tmp_path)
+    assert found.images[0, 0, :, :8].max() == 0
+    np.testing.assert_allclose(found.images[0, 0, :, 8:], grey[:, 8:] / 255, atol=0.01)
+    assert found.audit.findings["transparent"] == 1
+
+
+@pytest.mark.parametrize("end", ["bmp", "pgm", "webp", "jp2"])
+def test_other_pictures(tmp_path: Path, end: str) -> None:
+    grey = picture(32, 32)
+    more = {"lossless": True} if end == "webp" else {}
+    Image.fromarray(grey).save(tmp_path / f"a.{end}", **more)
+    guessed = data.load(DatasetSpec(path=str(tmp_path), image_size=32))
+    np.testing.assert_allclose(guessed.images[0, 0], grey / 255, atol=1e-3)
+    (tmp_path / f"b.{end}").write_bytes(b"something else")
+    found = load(tmp_path)
+    assert found.audit.files == {"read": 1, f"not recognised (.{end})": 1}
+
+
+def test_16_bit_pgm_and_colour(tmp_path: Path) -> None:
+    grey = picture(32, 32).astype(np.uint16) * 16
+    grey[0, 0] = 4095
+    Image.fromarray(grey).save(tmp_path / "a.pgm")
+    tifffile.imwrite(tmp_path / "b.tif", np.dstack([grey * 16] * 3), photometric="rgb")
+    for image, white in zip(load(tmp_path).images[:, 0], (65535, 65535), strict=True):
+        assert image.max() * white == pytest.approx(
+            4095 * 16 if image.max() > 0.5 else 4095, rel=1e-3
+        )
+    assert load(tmp_path / "a.pgm").images.max() == pytest.approx(1)
+    red = np.zeros((32, 32, 3), np.uint8)
+    red[..., 0] = picture(32, 32)
+    Image.fromarray(red).save(tmp_path / "c.png")
+    assert load(tmp_path / "c.png").audit.findings["colour"] == 1

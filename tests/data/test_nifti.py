@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -152,8 +153,123 @@ def test_bad_files_end_in_one_line(tmp_path: Path) -> None:
 
 def test_ct_needs_a_stated_window(tmp_path: Path) -> None:
     save(marked() * 2000 - 1000, tmp_path / "ct.nii")
-    found = load(tmp_path, normalisation="window", window=[0, 2000])
-    assert found.images.max() == pytest.approx(1)
-    assert found.images[10, 0, 0, 0] == 0
-    with pytest.raises(UserError, match="go together"):
-        load(tmp_path, window=[0, 2000])
+    for options in ({"normalisation": "window"}, {}):
+        found = load(tmp_path, window=[0, 2000], **options)
+        assert found.images.max() == pytest.approx(1)
+        assert found.images[10, 0, 0, 0] == 0
+    with pytest.raises(
+        UserError, match=r"ct\.nii: reaches from -1000 to 1000.*dataset\.window: \["
+    ):
+        load(tmp_path)
+    with pytest.raises(UserError, match="do not go together"):
+        load(tmp_path, window=[0, 2000], normalisation="percentile")
+
+
+def written(tmp_path: Path, volume: np.ndarray, zooms=(1, 1, 1)) -> dict[str, Path]:
+    """Write a RAS volume in every format, by somebody else's writers."""
+    sitk = pytest.importorskip("SimpleITK")
+    affine = np.diag([*zooms, 1.0])
+    made = {}
+    for end, kind in {
+        "nii": nib.Nifti1Image, "nii.gz": nib.Nifti1Image, "img": nib.Nifti1Pair,
+        "mgz": nib.freesurfer.MGHImage, "mgh": nib.freesurfer.MGHImage,
+    }.items():  # fmt: skip
+        made[end] = tmp_path / end / f"a.{end}"
+        made[end].parent.mkdir()
+        nib.save(kind(volume, affine), made[end])
+    analyze = tmp_path / "analyze" / "a.img"
+    analyze.parent.mkdir()
+    nib.save(nib.AnalyzeImage(volume, affine), analyze)
+    made["analyze"] = analyze
+    # ITK's world runs to the left and to the back, its arrays are z, y, x.
+    image = sitk.GetImageFromArray(volume.T)
+    image.SetSpacing([float(zoom) for zoom in zooms])
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    for end in ("nrrd", "nhdr", "mha", "mhd"):
+        made[end] = tmp_path / end / f"a.{end}"
+        made[end].parent.mkdir()
+        sitk.WriteImage(image, str(made[end]))
+    return made
+
+
+def test_every_format_of_volumes_shows_the_same(tmp_path: Path) -> None:
+    made = written(tmp_path, marked(), (1, 1, 2))
+    expected = load(made["nii"]).images
+    assert expected.shape == (20, 1, 32, 32)
+    for end, file in made.items():
+        found = data.load(DatasetSpec(path=str(file.parent), image_size=32))
+        # Analyze does not store which side is left, and the audit says so.
+        images = expected[..., ::-1] if end == "analyze" else expected
+        np.testing.assert_allclose(found.images, images, atol=1e-5, err_msg=end)
+        assert any("which side is left" in note for note in found.audit.notes) == (end == "analyze")
+        assert found.audit.files["read"] == 1
+        assert sum(found.audit.files.values()) == len(list(file.parent.iterdir())), end
+
+
+def test_endings_that_lie_about_compression(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(marked(), np.eye(4)), tmp_path / "a.nii")
+    nib.save(nib.Nifti2Image(marked(), np.eye(4)), tmp_path / "b.nii")
+    for name in ("a", "b"):
+        content = (tmp_path / f"{name}.nii").read_bytes()
+        (tmp_path / f"{name}_plain.nii.gz").write_bytes(content)
+        (tmp_path / f"{name}_packed.nii").write_bytes(gzip.compress(content))
+    found = load(tmp_path)
+    assert len(found) == 6 * 20
+    for part in np.split(found.images, 6):
+        np.testing.assert_array_equal(part, found.images[:20])
+
+
+@pytest.mark.parametrize(
+    ("zooms", "plane"),
+    [
+        ((4, 1, 1), "sagittal"), ((1, 5, 1), "coronal"), ((0.9, 0.9, 6), "axial"),
+        ((1, 1, 1), "axial"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
+def test_slices_are_those_that_were_taken(tmp_path, zooms, plane: str, codes: str) -> None:
+    volume = np.random.default_rng(0).random((20, 20, 20), dtype=np.float32)
+    save(volume, tmp_path / "a.nii", codes, zooms)
+    found = load(tmp_path, 20)
+    expected = upright(volume, plane)
+    np.testing.assert_allclose(found.images[:, 0], expected / expected.max(), atol=1e-5)
+    assert found.audit.volumes[0]["orientation"] == plane
+    other = "coronal" if plane == "sagittal" else "sagittal"
+    cut = load(tmp_path, 20, plane=other)
+    across = any(f"dataset.plane: {plane}" in note for note in cut.audit.notes)
+    assert across == (max(zooms) > 1)
+
+
+def test_volumes_of_a_4d_file_are_judged_one_by_one(tmp_path: Path) -> None:
+    volumes = np.stack([marked() * (k + 1) for k in range(5)], -1)
+    volumes[..., 1] = 0
+    volumes[16, 16, 16, 3] = np.nan
+    save_4d = nib.Nifti1Image(volumes, np.eye(4))
+    nib.save(save_4d, tmp_path / "a.nii.gz")
+    found = load(tmp_path)
+    assert {name.split("/")[1] for name in found.ids} == {"000", "002", "004"}
+    rules = [line["scale"] for line in found.audit.volumes]
+    assert rules[1] == "blank images"
+    assert "NaN" in rules[3]
+
+
+def test_a_tilted_gantry_does_not_change_the_size_of_pixels(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).random((24, 24, 6), dtype=np.float32)
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    affine[1, 2], affine[2, 1] = 1.5, 0.5  # sheared
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_zooms((1.0, 1.0, 5.0))
+    nib.save(image, tmp_path / "a.nii")
+    found = load(tmp_path, 24)
+    expected = upright(volume, "axial")
+    np.testing.assert_allclose(found.images[:, 0], expected / expected.max(), atol=1e-5)
+
+
+def test_unknown_size_of_voxels_means_cubes(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(marked(), np.eye(4))
+    nib.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    for zoom in (0.0, np.nan, -1.0, np.inf):
+        content[80:92] = np.array([zoom] * 3, "<f4").tobytes()
+        (tmp_path / "a.nii").write_bytes(content)
+        assert len(load(tmp_path)) == 20

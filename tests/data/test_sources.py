@@ -55,7 +55,7 @@ def test_endings(tmp_path: Path, name: str, source: str) -> None:
 def test_nothing_that_a_reader_knows(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(
-        UserError, match=r"no file there.*\.dcm, .*dataset\.source \(dicom, hdf5, images"
+        UserError, match=r"no file there.*\.dcm, .*dataset\.source \(bart, dicom, hdf5, images"
     ):
         load(tmp_path)
     with pytest.raises(UserError, match="no such folder"):

@@ -1,0 +1,68 @@
+"""Volumes in ITK's formats, NRRD and MetaImage (.nrrd, .nhdr, .mha, .mhd), by SimpleITK."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+
+from bench.data.nifti import Plane, volumes_of
+from bench.data.volume import NoImage, Unusable, Volume
+from bench.errors import UserError
+
+SUFFIXES: set[str] = set()
+COMPANIONS = {".nhdr": (".raw", ".raw.gz"), ".mhd": (".raw", ".zraw")}
+BEGINNINGS = {
+    ".nrrd": (b"NRRD",),
+    ".nhdr": (b"NRRD",),
+    ".mha": (b"ObjectType", b"NDims", b"Comment"),
+    ".mhd": (b"ObjectType", b"NDims", b"Comment"),
+}
+
+
+def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> list[Volume]:
+    """Read the volume of a file, cut into slices as NIfTI volumes are.
+
+    Args:
+        file: the file.
+        name: its path below the dataset's folder.
+        plane: which slices, see `bench.data.nifti.read`.
+
+    Raises:
+        NoImage: several values a voxel.
+        Unusable: a wrong rank.
+        UserError: SimpleITK is not installed.
+    """
+    image = _simpleitk().ReadImage(str(file))
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise NoImage("volumes of colours or vectors", "holds several values a voxel")
+    if image.GetDimension() not in (2, 3, 4):
+        raise Unusable(f"has rank {image.GetDimension()}, not 2 to 4")
+    # SimpleITK's arrays run z, y, x.
+    values = _simpleitk().GetArrayFromImage(image).T.astype(np.float32)
+    if values.ndim == 2:
+        values = values[..., None]
+    return volumes_of(nib.Nifti1Image(values, _affine(image)), name, plane)
+
+
+def _affine(image: Any) -> np.ndarray:
+    """Compute the RAS affine of an ITK image, whose world runs to the left and to the back."""
+    rank = image.GetDimension()
+    direction = np.eye(3)
+    step, origin = np.ones(3), np.zeros(3)
+    used = min(rank, 3)
+    direction[:used, :used] = np.reshape(image.GetDirection(), (rank, rank))[:used, :used]
+    step[:used], origin[:used] = image.GetSpacing()[:used], image.GetOrigin()[:used]
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = direction * step, origin
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _simpleitk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError:
+        raise UserError(
+            "dataset.source: itk needs SimpleITK; install it with: pip install -e '.[itk]'"
+        ) from None
+    return SimpleITK

@@ -1,0 +1,152 @@
+"""What beside scans is found in folders of images: label maps, phase images, halves of pairs."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+from jaxtyping import Float32
+
+LABELS, PHASES, HALVES = "label maps or masks", "phase images", "degraded halves of pairs"
+
+LABEL_WORDS = frozenset({
+    "seg", "segs", "segm", "segmentation", "segmentations", "mask", "masks", "label", "labels",
+    "labelmap", "labelmaps", "annotation", "annotations", "annot", "roi", "rois", "aseg",
+    "aparc", "dseg", "probseg", "contour", "contours",
+})  # fmt: skip
+PHASE_WORDS = frozenset({"phase", "phases", "ph", "pha"})
+MAGNITUDE_WORDS = ("mag", "magnitude", "magn", "m", "")
+# Words that tell the two sides of a pair apart, where the rest of the two paths is the same.
+DEGRADED_WORDS = frozenset({
+    "input", "inputs", "noisy", "noise", "low", "lowdose", "ld", "ldct", "quarter",
+    "quarterdose", "qd", "lq", "lr", "undersampled", "degraded", "corrupted", "blurred",
+    "artifact", "artifacts", "lowres",
+})  # fmt: skip
+CLEAN_WORDS = frozenset({
+    "target", "targets", "clean", "high", "fulldose", "full", "normal", "fd", "fdct", "nd",
+    "ndct", "hd", "hq", "hr", "gt", "groundtruth", "averaged", "average", "reference", "ref",
+    "fullysampled", "highres",
+})  # fmt: skip
+# Words of camelCase, snake_case and kebab-case: labelsTr, case_01-seg.
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+BIDS_PHASE = re.compile(r"_part-phase(_|\.)|_phase(diff|1|2)\.")
+
+# Most datasets have none of them, which is found out fast.
+ANY_WORD = re.compile(
+    "|".join(sorted(LABEL_WORDS | PHASE_WORDS | DEGRADED_WORDS, key=len)), re.IGNORECASE
+)
+# `low_grade` is no half of a pair.
+CLASS_WORDS = re.compile(r"[_\- ]?(grade|risk|stage|class)", re.IGNORECASE)
+PAIRED = 0.9
+
+# A label map has few values, and neighbouring pixels of an object share theirs.
+FEW_VALUES = 64
+SAME = 0.85
+
+
+def words(text: str) -> list[str]:
+    """Split a name into its words, in lower case."""
+    return [word.lower() for word in WORD.findall(text)]
+
+
+def by_name(names: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, str]:
+    """Find the files whose names say that they are no images to reconstruct.
+
+    Nothing is concluded from what all names share: where every file is called a mask, the word
+    means something else.
+
+    Args:
+        names: paths below the dataset's folder.
+        wanted: patterns that the user includes; a word in one of them tells nothing.
+
+    Returns:
+        name -> kind, for the files to leave out.
+    """
+    known = {word for pattern in wanted for word in words(pattern)}
+    found: dict[str, str] = {}
+    if not any(map(ANY_WORD.search, names)):
+        return found
+    for kind, names_of in (
+        (LABELS, _labels(names, LABEL_WORDS - known)),
+        (PHASES, _phases(names, PHASE_WORDS - known)),
+        (HALVES, _halves(names, DEGRADED_WORDS - known)),
+    ):
+        if len(names_of) < len(names):
+            found |= {name: kind for name in names_of if name not in found}
+    return found if len(found) < len(names) else {}
+
+
+def is_label_map(values: Float32[np.ndarray, "..."]) -> bool:
+    """Return whether values are few whole numbers that neighbours share, as in a segmentation.
+
+    Args:
+        values: an image or a volume, as stored.
+    """
+    # A sample of whole rows settles most images at once.
+    rows = values.reshape(-1, values.shape[-1])
+    if len(_values(rows[:: max(1, len(rows) // 16)])) > FEW_VALUES:
+        return False
+    found = _values(values)
+    if len(found) > FEW_VALUES or not (found == np.rint(found)).all():
+        return False
+    left, right = values[..., :-1], values[..., 1:]
+    inside = (left != 0) | (right != 0)
+    return bool(inside.any()) and float((left == right)[inside].mean()) > SAME
+
+
+def _values(values: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, " n"]:
+    return np.unique(values[np.isfinite(values)])
+
+
+def _labels(names: Sequence[str], telling: frozenset[str]) -> set[str]:
+    """Find names with a telling word in the file's name, or folders called by one alone."""
+    found = set()
+    for name in names:
+        path = PurePosixPath(name)
+        stem = path.name.partition(".")[0]
+        folders = [words(folder) for folder in path.parts[:-1]]
+        # `labelsTr` and `masks`, but not the class folder `label_3`.
+        called = any(
+            telling.intersection(folder[:1]) and set(folder[1:]) <= {"tr", "ts", "train", "test"}
+            for folder in folders
+        )
+        if called or telling.intersection(words(stem)):
+            found.add(name)
+    return found
+
+
+def _phases(names: Sequence[str], telling: frozenset[str]) -> set[str]:
+    """Find names of phase images that stand beside their magnitudes, and BIDS's own."""
+    every = set(names)
+    found = {name for name in names if telling and BIDS_PHASE.search(name)}
+    for name in names:
+        for word in telling.intersection(words(PurePosixPath(name).name)):
+            pattern = re.compile(rf"(_|-|^)({word})(?=_|-|\.|$)", re.IGNORECASE)
+            folder, slash, file = name.rpartition("/")
+            for other in MAGNITUDE_WORDS:
+                twin = pattern.sub(rf"\1{other}" if other else "", file)
+                if twin != file and f"{folder}{slash}{twin}" in every:
+                    found.add(name)
+    return found
+
+
+def _halves(names: Sequence[str], telling: frozenset[str]) -> set[str]:
+    """Find the degraded files of pairs whose paths differ only in the words of their sides."""
+    clean: set[str] = set()
+    degraded: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        for match in WORD.finditer(name):
+            word = match[0].lower()
+            rest = f"{name[: match.start()]}*{name[match.end() :]}"
+            if word in CLEAN_WORDS:
+                clean.add(rest)
+            elif word in telling and not CLASS_WORDS.match(name[match.end() :]):
+                degraded[word][name] = rest
+    found: set[str] = set()
+    for sides in degraded.values():
+        twins = {name for name, rest in sides.items() if rest in clean}
+        # Classes called low and high share some numbers; pairs share all.
+        if len(twins) >= PAIRED * len(sides):
+            found |= twins
+    return found

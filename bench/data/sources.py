@@ -1,0 +1,113 @@
+"""The readers: which there are, which of them reads a file, and which reads most of a folder."""
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from bench import plugins
+from bench.data import files, kinds
+from bench.errors import UserError, unknown
+
+# Pictures beside scans are previews of them; they must weigh so many times as much to be taken.
+PREVIEWS = 10
+
+
+@cache
+def sources() -> dict[str, ModuleType]:
+    """Map names to the files of this folder that read or make images."""
+    package = sys.modules["bench.data"]
+    found = {n: plugins.load_module(f"bench.data.{n}") for n in plugins.modules(package)}
+    return {n: module for n, module in found.items() if reads(module) or hasattr(module, "make")}
+
+
+def reads(module: ModuleType) -> bool:
+    """Return whether a reader reads files, as others make images."""
+    return hasattr(module, "SUFFIXES")
+
+
+def find(name: str) -> ModuleType:
+    """Find a reader by its name.
+
+    Raises:
+        UserError: there is none, with the nearest spelling.
+    """
+    if name not in sources():
+        raise unknown("dataset.source", name, sources())
+    return sources()[name]
+
+
+@cache
+def _by_ending() -> list[tuple[tuple[str, ...], str]]:
+    return [(tuple(module.SUFFIXES), name) for name, module in _of_files().items()]
+
+
+def _of_files() -> dict[str, ModuleType]:
+    return {name: module for name, module in sources().items() if reads(module)}
+
+
+def source_of(file: Path) -> str | None:
+    """Find the reader of a file by its ending, or else by a look inside."""
+    lower = file.name.lower()
+    for endings, name in _by_ending():
+        if lower.endswith(endings):
+            return name
+    return next((name for name, module in _of_files().items() if _looks_like(module, file)), None)
+
+
+def takes(module: ModuleType, file: Path) -> bool:
+    """Return whether this reader reads the file; asked by name, its own look inside decides."""
+    return file.name.lower().endswith(tuple(module.SUFFIXES)) or _looks_like(module, file)
+
+
+def _looks_like(module: ModuleType, file: Path) -> bool:
+    """Look at how a file begins, as its ending promises, and let the reader look itself."""
+    beginnings = getattr(module, "BEGINNINGS", {}).get(file.suffix.lower(), ())
+    try:
+        if beginnings:
+            with file.open("rb") as opened:
+                if opened.read(64).startswith(beginnings):
+                    return True
+        return hasattr(module, "recognises") and bool(module.recognises(file))
+    except OSError:
+        return False
+
+
+def guess(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> str:
+    """Find the reader of most of the data at a path.
+
+    Raises:
+        UserError: nothing at the path, or nothing there that a reader knows.
+    """
+    root, found = files.look(path)
+    if not path.is_file():
+        found, _ = files.passing(root, found, include, exclude)
+    weights: Counter[str] = Counter()
+    by_source: dict[str, list[Path]] = defaultdict(list)
+    for file in found:
+        source = source_of(file)
+        if source is not None:
+            by_source[source].append(file)
+    for source, theirs in by_source.items():
+        names = [files.name_of(file, root) for file in theirs]
+        no_images = kinds.by_name(names, include)
+        weight = sum(
+            file.stat().st_size + 1
+            for file, name in zip(theirs, names, strict=True)
+            if name not in no_images
+        )
+        weights[source] = weight if source == "images" else PREVIEWS * weight
+    if not weights:
+        raise UserError(
+            f"{files.printable(str(path))}: no file there has an ending that a reader knows, and "
+            f"the content that goes with it ({', '.join(_endings())}); name it with "
+            f"dataset.source ({', '.join(sources())})"
+        )
+    return weights.most_common(1)[0][0]
+
+
+def _endings() -> list[str]:
+    readers = _of_files().values()
+    return sorted({end for m in readers for end in (*m.SUFFIXES, *getattr(m, "BEGINNINGS", ()))})

@@ -1,0 +1,251 @@
+"""Who was scanned: what the user says, what the files say, or what their folders and names show.
+
+Images of one subject never stand in two sets, so a wrong guess that joins two people costs some
+images; one that parts a person's images makes every score too good. Guesses therefore join.
+"""
+
+import csv
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.data.parts import is_part
+from bench.errors import UserError
+
+BIDS = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)")
+# Digits of contrasts, units, field strengths and versions number no patients.
+NO_NUMBER = re.compile(
+    r"(?<![a-z0-9])(t[12][a-z]*|b\d+|v\d+|[234]d|\d+(\.\d+)?(mm|cm|t|ch|x|bits?|px)|\d+x\d+)(?![a-z0-9])",
+    re.IGNORECASE,
+)
+UID = re.compile(r"\d+(\.\d+){4,}")
+# An unnumbered folder of so many images, or one of so few folders, is a class and no patient.
+MANY_IMAGES, FEW_FOLDERS = 200, 3
+FEW_NAMES = 10  # names that come again below each folder of the level above are kinds of scans
+NUMBERED = re.compile(r"(.*\D)?\d+")  # a name that ends in a number
+COUNTED = re.compile(r"[-_. ]*(slice|sl|s|z|image|img|im|frame)?[-_. ]*$", re.IGNORECASE)
+
+SubjectOf = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Who is on each image.
+
+    Attributes:
+        subjects: one per image; None where nobody knows.
+        together: one per image; images of one name are of one person as far as can be guessed.
+        note: how subjects were found, for the audit.
+    """
+
+    subjects: list[str | None]
+    together: list[str]
+    note: str
+
+
+def rule_of(root: Path, regex: str | None, table: str | None) -> SubjectOf | None:
+    """Make the function that finds a file's subject by what the user says; None without a word.
+
+    Args:
+        root: folder below which files are named, where the table may lie.
+        regex: finds the subject in a file's path: its first group, or the whole match.
+        table: a CSV file with columns `file` and `subject`.
+
+    Raises:
+        UserError: both are given, no pattern, or an unreadable table.
+    """
+    if regex is not None and table is not None:
+        raise UserError("dataset.subject_regex and dataset.subject_csv: give one of them")
+    if regex is not None:
+        return _by_regex(regex)
+    return by_table(root, table, "subject") if table is not None else None
+
+
+def by_table(root: Path, table: str, column: str) -> SubjectOf:
+    """Make the function that finds what a CSV file says of a file (`dataset.<column>_csv`).
+
+    Args:
+        root: folder below which files are named, where the table may lie too.
+        table: its path.
+        column: the column beside `file`.
+
+    Raises:
+        UserError: an unreadable table, or one that lists a file twice.
+    """
+    key = f"dataset.{'split' if column == 'part' else column}_csv"
+    inside = root / table
+    place = inside if inside.exists() else Path(table)
+    try:
+        with place.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines))
+        pairs = [(row["file"].strip().removeprefix("./"), row[column].strip()) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{place}: cannot be read ({error}); see {key}") from None
+    except (KeyError, AttributeError):
+        raise UserError(f"{place}: {key} needs the columns 'file' and '{column}'") from None
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise UserError(f"{place}: lists {twice[0]!r} twice")
+    known = dict(pairs)
+
+    def found(name: str) -> str:
+        if not known.get(name):
+            raise UserError(f"{place}: gives no {column} for {name!r} ({key})")
+        return known[name]
+
+    return found
+
+
+def _by_regex(regex: str) -> SubjectOf:
+    try:
+        pattern = re.compile(regex)
+    except re.error as error:
+        raise UserError(f"dataset.subject_regex: {regex!r} is no pattern ({error})") from None
+
+    def subject(name: str) -> str:
+        match = pattern.search(name)
+        if match is None:
+            raise UserError(f"{name}: dataset.subject_regex {regex!r} finds no subject in it")
+        return match[1] if pattern.groups else match[0]
+
+    return subject
+
+
+def assign(
+    files: Sequence[str],
+    volumes: Sequence[str],
+    stated: Sequence[str | None],
+    rule: SubjectOf | None = None,
+    hashed: bool = False,
+) -> Assignment:
+    """Find out who is on each image.
+
+    Args:
+        files: path of each image's file below the dataset's folder.
+        volumes: name of each image's volume.
+        stated: who it is as the file itself says.
+        rule: what the user says of a file, which goes before everything else.
+        hashed: names of folders and files are not written, as they may be those of patients.
+    """
+    together = list(volumes) if hashed else _guesses(files, volumes)
+    if rule is not None:
+        found = {file: rule(file) for file in dict.fromkeys(files)}
+        return Assignment(
+            [found[file] for file in files], together, f"{len(set(found.values()))} subjects, as "
+            "dataset.subject_regex or dataset.subject_csv names them.",
+        )  # fmt: skip
+    if all(stated):
+        return Assignment(
+            list(stated), together, f"{len(set(stated))} subjects, as the files name them."
+        )
+    bids = [BIDS.search(file) for file in files]
+    if all(bids) and not any(stated):
+        named = [match[1] for match in bids if match]
+        return Assignment(
+            list(named), together, f"{len(set(named))} subjects, as BIDS names them (`sub-`)."
+        )
+    level = None if any(stated) else _folders(files)
+    if level is not None:
+        level = [_hash(name) for name in level] if hashed else level
+        folders = sorted(set(level))
+        return Assignment(
+            list(level), together,
+            f"The {len(folders)} folders {folders[0]}, {folders[1]}"
+            f"{', ...' if len(folders) > 2 else ''} count as one subject each; "
+            "dataset.subject_regex or dataset.subject_csv name others.",
+        )  # fmt: skip
+    return Assignment(
+        list(stated), together,
+        "Subjects are unknown and only guessed: dataset.subject_regex (a pattern for paths; "
+        "'^([^/]+)/' takes the first folder) or dataset.subject_csv (columns file, subject) name "
+        "them.",
+    )  # fmt: skip
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _guesses(files: Sequence[str], volumes: Sequence[str]) -> list[str]:
+    """Gather the slices of a volume, and files whose names differ in a last number only.
+
+    The common part of the names must hold a number itself (`L067_12.npy`), as a patient's does
+    and a class's does not, and several of them must be there.
+    """
+    alone = {volume for volume, count in Counter(volumes).items() if count == 1}
+    stems = {file: _stem(file) for file in dict.fromkeys(files)}
+    members: dict[str, set[str]] = defaultdict(set)
+    for file, stem in stems.items():
+        members[_common_part(stem)].add(file)
+    groups = {name for name, theirs in members.items() if 1 < len(theirs) <= MANY_IMAGES} - {""}
+    made = []
+    for file, volume in zip(files, volumes, strict=True):
+        common = _common_part(stems[file])
+        named = BIDS.search(file)
+        if named:
+            made.append(named[1])
+        elif volume not in alone:
+            # A file is of one person, whatever else is in it.
+            made.append(stems[file] if volume.startswith(file) else volume)
+        elif common in groups and len(groups) > 1:
+            made.append(common)
+        else:
+            made.append(volume)
+    return made
+
+
+def _common_part(stem: str) -> str:
+    """Cut the last number off a file's name, if a number is left in it; else nothing is left."""
+    folder, slash, name = stem.rpartition("/")
+    match = NUMBERED.fullmatch(name)
+    common = COUNTED.sub("", match[1] or "") if match else ""
+    return folder + slash + common if re.search(r"\d", common) else ""
+
+
+def _stem(file: str) -> str:
+    folder, slash, name = file.rpartition("/")
+    return folder + slash + re.sub(r"(\.nii|\.tar)?(\.[A-Za-z0-9]{1,7})?(\.gz)?$", "", name)
+
+
+def _folders(files: Sequence[str]) -> list[str] | None:
+    """Find the level of folders that are patients; None if there is none.
+
+    Patients' folders hold several images each, and mostly a number in their names; folders that
+    name a part or come again below every folder of the level above do not count.
+
+    Returns:
+        the name of the folder for each image, with the folders above it.
+    """
+    paths = [file.split("/")[:-1] for file in files]
+    depth = min(map(len, paths))
+    found: dict[bool, list[str]] = {}
+    for level in range(depth):
+        keys, numbered = _level(paths, level)
+        if keys is not None:
+            found.setdefault(numbered, keys)
+    return found.get(True) or found.get(False)
+
+
+def _level(paths: Sequence[Sequence[str]], level: int) -> tuple[list[str] | None, bool]:
+    """Name the folder of each image if this level is patients', and say whether it is numbered."""
+    names = {path[level] for path in paths}
+    numbered = sum(map(_is_numbered, names)) > len(names) / 2
+    if len(names) < 2 or all(map(is_part, names)):
+        return None, numbered
+    places = ["/".join(path[: level + 1]) for path in paths]
+    again = len(set(places)) > len(names)
+    below_part = level > 0 and all(is_part(path[level - 1]) for path in paths)
+    if again and (not numbered or (below_part and len(names) <= FEW_NAMES)):
+        return None, numbered
+    keys = [path[level] for path in paths] if again and not below_part else places
+    counts = sorted(Counter(keys).values())
+    median = counts[len(counts) // 2]
+    is_class = not numbered and (len(counts) < FEW_FOLDERS or median > MANY_IMAGES)
+    return (None if median < 2 or is_class else keys), numbered
+
+
+def _is_numbered(name: str) -> bool:
+    return bool(re.search(r"\d", NO_NUMBER.sub("", name))) and UID.fullmatch(name) is None
