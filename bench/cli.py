@@ -204,13 +204,12 @@ def audit(
     else:
         place = {"path": str(path), "image_size": AUDIT_SIZE}
         chosen = spec.load(DEFAULT_SPEC, {"dataset": place, **overrides})
+    from bench import audit as audits
     from bench import data
-    from bench import report as reports
 
     dataset = data.load(chosen.dataset)
-    console.print(
-        reports.audit_page(vars(dataset.audit)), markup=False, highlight=False, soft_wrap=True
-    )
+    page = audits.page(vars(dataset.audit))
+    console.print(page, markup=False, highlight=False, soft_wrap=True)
     if pictures is not None:
         from bench import gallery
 

@@ -1,6 +1,8 @@
 """Find a named class or function: a file of one of our folders, or a user's dotted path."""
 
+import ast
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import sys
@@ -20,6 +22,24 @@ def modules(package: ModuleType) -> tuple[str, ...]:
     """List the plug-in files of a package: every module but `base` and private ones."""
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
     return tuple(sorted(name for name in found if name != "base" and not name.startswith("_")))
+
+
+@cache
+def defined(module_name: str) -> frozenset[str]:
+    """List the names that a plug-in file defines at its top level, without importing it.
+
+    So that asking which file is of a kind does not import what the others need.
+    """
+    spec = importlib.util.find_spec(module_name)
+    assert spec is not None and spec.origin is not None
+    names: set[str] = set()
+    for node in ast.parse(Path(spec.origin).read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return frozenset(names)
 
 
 def load_module(name: str) -> ModuleType:

@@ -18,10 +18,12 @@ def block_edges(image: Float32[np.ndarray, "h w"]) -> float:
     """
     if min(image.shape) < 3 * BLOCK:
         return 1.0
-    steps = _folded(np.abs(np.diff(image, axis=1)).mean(0))
-    steps += _folded(np.abs(np.diff(image, axis=0)).mean(1))
-    inside = float(np.median(steps[:-1]))
-    return float(steps[-1]) / inside if inside > 0 else 1.0
+    # Every other line tells as much in half the time.
+    across = np.abs(np.diff(image[::2], axis=1)).sum(0) / len(image[::2])
+    down = np.abs(np.diff(image[:, ::2], axis=0)).sum(1) / image[:, ::2].shape[1]
+    *inside, edge = _folded(across) + _folded(down)
+    usual = sorted(inside)[BLOCK // 2 - 1]
+    return float(edge / usual) if usual > 0 else 1.0
 
 
 def _folded(sizes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "8"]:

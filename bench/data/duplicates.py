@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
+from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from torch.nn.functional import interpolate
 
 from bench.data.prepare import FOREGROUND
 
@@ -23,6 +22,7 @@ ALIKE = 0.98
 BLOCK = 1024  # rows of the correlation matrix held at once
 SATURATED = 0.05  # fraction of pixels at the very maximum
 MANY = 10  # images from which it is a surprise that all are alike
+SAMPLED = 48  # pixels along each side of which some are looked at in larger images
 NEARLY_EMPTY = 0.02  # fraction of foreground
 
 
@@ -121,29 +121,38 @@ def _guessed(
     )
 
 
-def thumbnails(images: Float32[np.ndarray, "n 1 h w"]) -> Float32[torch.Tensor, "n pixels"]:
+def thumbnails(images: Float32[np.ndarray, "n 1 h w"]) -> Float32[np.ndarray, "n pixels"]:
     """Shrink images and standardise them: mean 0, norm 1, so that products are correlations."""
-    small = torch.cat(
+    down, along = (_shrinking(side) for side in images.shape[2:])
+    small = np.concatenate(
         [
-            interpolate(block, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True).flatten(1)
-            for block in torch.from_numpy(images).split(BLOCK)
+            (down @ images[start : start + BLOCK, 0] @ along.T).reshape(-1, THUMBNAIL**2)
+            for start in range(0, len(images), BLOCK)
         ]
     )
-    small = small - small.mean(1, keepdim=True)
-    return small / small.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    small -= small.mean(1, keepdims=True)
+    small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
+    return small
+
+
+def _shrinking(side: int) -> Float32[np.ndarray, "thumbnail side"]:
+    """Write Pillow's antialiased bilinear resizing of a line as a matrix."""
+    lines = Image.fromarray(np.eye(side, dtype=np.float32))
+    return np.asarray(lines.resize((side, THUMBNAIL), Image.Resampling.BILINEAR))
 
 
 def alike(
-    thumbs: Float32[torch.Tensor, "n pixels"], above: float = ALIKE
+    thumbs: Float32[np.ndarray, "n pixels"], above: float = ALIKE
 ) -> tuple[Int64[np.ndarray, "pairs 2"], Float32[np.ndarray, "pairs"]]:
     """List the pairs i < j of images whose correlation is above a threshold, and it."""
-    pairs, values = [torch.empty((0, 2), dtype=torch.int64)], [torch.empty(0)]
+    pairs, values = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
     for start in range(0, len(thumbs), BLOCK):
-        block = torch.triu(thumbs[start : start + BLOCK] @ thumbs[start:].T, diagonal=1)
-        close = block.gt(above).nonzero()
+        block = thumbs[start : start + BLOCK] @ thumbs[start:].T
+        close = np.argwhere(block > above)
+        close = close[close[:, 0] < close[:, 1]]
         pairs.append(close + start)
         values.append(block[close[:, 0], close[:, 1]])
-    return torch.cat(pairs).numpy(), torch.cat(values).numpy()
+    return np.concatenate(pairs), np.concatenate(values)
 
 
 def join(
@@ -194,8 +203,9 @@ def _crossing(labels: Int64[np.ndarray, "n"], parts: list[str]) -> list[list[int
 
 def _spoilt(images: Float32[np.ndarray, "n 1 h w"]) -> dict[str, int | float]:
     """Count saturated and nearly empty images; measure the foreground."""
-    flat = images.reshape(len(images), -1)
-    tops = (flat == flat.max(axis=1, keepdims=True)).mean(axis=1)
+    step = max(1, images.shape[-1] // SAMPLED)
+    flat = images[:, 0, ::step, ::step].reshape(len(images), -1)
+    tops = (flat == images.max(axis=(1, 2, 3))[:, None]).mean(axis=1)
     shown = (flat > FOREGROUND).mean(axis=1)
     return {
         "saturated": int((tops > SATURATED).sum()),

@@ -132,8 +132,10 @@ def companions(files: Sequence[Path], pairs: Mapping[str, Sequence[str]]) -> set
         files: all of them.
         pairs: ending of a file -> endings of what belongs to it.
     """
-    known = {(file.parent, file.name.lower()): file for file in files}
     found: set[Path] = set()
+    if not pairs:
+        return found
+    known = {(file.parent, file.name.lower()): file for file in files}
     for file in files:
         lower = file.name.lower()
         for end, others in pairs.items():

@@ -132,7 +132,7 @@ def read(file: Picture, name: str, *, channel: int | None = None) -> list[Volume
         EIGHT_BIT: bits == 8,
         COLOUR: pixels.colour and any(_coloured(page, bits) for page in pixels.pages),
         TRANSPARENT: pixels.transparent is not None,
-        BLOCKY: bits == 8 and single and block_edges(planes[0].values / 255) > VISIBLE,
+        BLOCKY: bits == 8 and single and block_edges(planes[0].values) > VISIBLE,
     }
     return [
         Volume(

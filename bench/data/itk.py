@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 
 from bench.data.nifti import Plane, volumes_of
@@ -33,6 +32,8 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
         Unusable: a wrong rank.
         UserError: SimpleITK is not installed.
     """
+    import nibabel as nib  # half a second, which pictures do not need
+
     image = _simpleitk().ReadImage(str(file))
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise NoImage("volumes of colours or vectors", "holds several values a voxel")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Complex, Complex64, Float, Float32
+from jaxtyping import Bool, Complex, Complex64, Float, Float32, Float64
 from scipy.ndimage import uniform_filter
 
 from bench.data.volume import Unusable
@@ -101,26 +101,35 @@ def centred(
     return result.astype(np.complex64)
 
 
-def quadrants_swapped(image: Float[np.ndarray, "h w"]) -> bool:
-    """Return whether the middle of the object stands in the corners of a magnitude image."""
-    return _origin(image) == (True, True)
+def quadrants_swapped(images: Float[np.ndarray, "*n h w"]) -> Bool[np.ndarray, "*n"]:
+    """Find magnitude images in whose corners the middle of the object stands."""
+    return np.asarray(_places(images)[True, True])
 
 
 def _origin(image: Float[np.ndarray, "h w"]) -> tuple[bool, bool]:
-    """Find the axes along which a picture is shifted by half: its middle is dark, its ends not.
+    """Find the axes along which a picture is shifted by half: its middle is dark, its ends not."""
+    return next((place for place, found in _places(image).items() if found), (False, False))
+
+
+def _places(
+    images: Float[np.ndarray, "*n h w"],
+) -> dict[tuple[bool, bool], Bool[np.ndarray, "*n"]]:
+    """Judge whether the middle is at an end, by axis.
 
     Compared are the means over a quarter of the width around the four places that may be the
     middle. An object larger than the field of view is bright at its sides and not in its corners.
     """
-    bright = _around(np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0))
+    if not np.isfinite(images.sum(dtype=np.float64)):
+        images = np.nan_to_num(images, nan=0.0, posinf=0.0, neginf=0.0)
+    bright = _around(images)
     middle, corners = bright[False, False], bright[True, True]
     sides = (bright[True, False], bright[False, True])
-    if corners > SWAPPED * middle and min(sides) < DARK_SIDE * corners:
-        return True, True
+    swapped = (corners > SWAPPED * middle) & (np.minimum(*sides) < DARK_SIDE * corners)
+    found = {(True, True): swapped}
     for place, side, other in (((True, False), *sides), ((False, True), *sides[::-1])):
-        if side > ONE_AXIS * max(middle, corners, other):
-            return place
-    return False, False
+        most = np.maximum(np.maximum(middle, corners), other)
+        found[place] = ~swapped & (side > ONE_AXIS * most)
+    return found
 
 
 def _corner(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[bool, bool]:
@@ -131,16 +140,21 @@ def _corner(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[bool, bo
     return best if around[best] > CORNER * around[False, False] else (False, False)
 
 
-def _around(values: Float[np.ndarray, "h w"]) -> dict[tuple[bool, bool], float]:
+def _around(
+    values: Float[np.ndarray, "*n h w"],
+) -> dict[tuple[bool, bool], Float64[np.ndarray, "*n"]]:
     """Average over a quarter of the width around the corner (true) or the middle, by axis."""
-    height, width = values.shape
+    height, width = values.shape[-2:]
     rows, columns = max(1, height // 8), max(1, width // 8)
-    found = {}
-    for place in ((False, False), (False, True), (True, False), (True, True)):
-        top, left = (0 if place[0] else height // 2), (0 if place[1] else width // 2)
-        window = np.roll(values, (rows - top, columns - left), (0, 1))[: 2 * rows, : 2 * columns]
-        found[place] = float(window.mean())
-    return found
+    down, along = np.arange(-rows, rows), np.arange(-columns, columns)
+    lines = {top: values[..., down + (0 if top else height // 2), :] for top in (False, True)}
+    return {
+        (top, left): lines[top][..., along + (0 if left else width // 2)].mean(
+            (-2, -1), dtype=np.float64
+        )
+        for top in (False, True)
+        for left in (False, True)
+    }
 
 
 def _shifted(

@@ -4,7 +4,6 @@ import gzip
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Float32
 
@@ -61,6 +60,8 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
         NoImage: colours, or one of several kinds of numbers that are no magnitudes.
         Unusable: a wrong rank.
     """
+    import nibabel as nib  # half a second, which pictures do not need
+
     image = _opened(file)
     volumes = volumes_of(image, name, plane)
     if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
@@ -70,6 +71,8 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
 
 def volumes_of(image: Any, name: str, plane: Plane | Literal["auto"]) -> list[Volume]:
     """Cut a nibabel image into slices; see `read`."""
+    import nibabel as nib
+
     zooms = _zooms(image)
     image = nib.as_closest_canonical(image)
     if len(image.shape) not in (3, 4) and not _is_flat(image.shape):
@@ -95,6 +98,8 @@ def volumes_of(image: Any, name: str, plane: Plane | Literal["auto"]) -> list[Vo
 
 def _opened(file: Path) -> Any:
     """Open a file, whether it is compressed as its ending says or not."""
+    import nibabel as nib
+
     lower = file.name.lower()
     if not lower.endswith((".nii", ".nii.gz")):
         return nib.load(file)
@@ -118,6 +123,8 @@ def _zooms(image: Any) -> list[float]:
 
     The header states it; the affine, which a tilted gantry shears, would give another one.
     """
+    import nibabel as nib
+
     stated = [float(zoom) for zoom in image.header.get_zooms()[:3]]
     known = [zoom if np.isfinite(zoom) and zoom > 0 else 0.0 for zoom in stated]
     zooms = [0.0, 0.0, 0.0]

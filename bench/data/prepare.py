@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32
+from PIL import Image
 from scipy.ndimage import label as connected
-from torch.nn.functional import interpolate
+from scipy.sparse import csr_array
 
 from bench.data.volume import NoImage, Plane, Span, Unusable, Volume, Window, span_of
 from bench.errors import UserError
@@ -216,10 +217,11 @@ class Preparation:
         elif self.normalisation == "per_image_max":
             shown = plane.values if plane.outside is None else plane.values[~plane.outside]
             high = max(float(shown.max(initial=0.0)), float(np.finfo(np.float32).tiny))
-        scaled = (plane.values - np.float32(low)) / np.float32(high - low)
+        scaled = plane.values - np.float32(low)
+        scaled /= np.float32(high - low)
         if volume.inverted:
             scaled = 1 - scaled
-        scaled = scaled.clip(0, 1)
+        np.clip(scaled, 0, 1, out=scaled)
         if plane.outside is not None:
             scaled[plane.outside] = 0
         return scaled
@@ -307,18 +309,20 @@ def to_square(
     """
     shape = square_shape(image.shape, spacing)
     if shape != image.shape:
-        image = _resize(np.ascontiguousarray(image), shape)
+        image = _resize(image, shape)
     height, width = image.shape
-    if fit == "crop":
+    if height == width:
+        square = image
+    elif fit == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        square = np.ascontiguousarray(image[top : top + side, left : left + side])
+        square = image[top : top + side, left : left + side]
     else:
         side = max(height, width)
         square = np.zeros((side, side), dtype=np.float32)
         top, left = (side - height) // 2, (side - width) // 2
         square[top : top + height, left : left + width] = image
-    return square if side == size else _resize(square, (size, size))
+    return square if square.shape == (size, size) else _resize(square, (size, size))
 
 
 def square_shape(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[int, int]:
@@ -335,7 +339,16 @@ def square_shape(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[
 def _resize(
     image: Float32[np.ndarray, "h w"], shape: tuple[int, int]
 ) -> Float32[np.ndarray, "rows columns"]:
-    resized = interpolate(
-        torch.from_numpy(image)[None, None], shape, mode="bicubic", antialias=True
-    )[0, 0].numpy()
-    return resized.clip(min(0.0, float(image.min())), float(image.max()))
+    down, along = (_weights(*sides) for sides in zip(image.shape, shape, strict=True))
+    resized = (along @ (down @ image).T).T
+    return np.clip(resized, min(0.0, float(image.min())), float(image.max()))
+
+
+@lru_cache(64)
+def _weights(side: int, wanted: int) -> csr_array:
+    """Write Pillow's antialiased bicubic resizing of a line as a matrix, as it is linear.
+
+    Sparse, it takes a quarter of Pillow's time, which copies images to and fro.
+    """
+    lines = Image.fromarray(np.eye(side, dtype=np.float32))
+    return csr_array(np.asarray(lines.resize((side, wanted), Image.Resampling.BICUBIC)))

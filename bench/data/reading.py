@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
+from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import track
 
@@ -24,6 +24,8 @@ from bench.errors import UserError
 
 # A few damaged files among many are skipped and named; more than this and the folder is at fault.
 TOLERATED = 0.05
+MOST_AT_ONCE = 16  # items of a worker's turn
+MANY = 1000  # items from which processes read them
 READ, UNUSABLE, COMPANION = "read", "unusable files", "headers of files that are read"
 
 Entry = TypeVar("Entry")
@@ -345,13 +347,23 @@ def survey(
         except Exception as error:  # decoders raise whatever a broken file provokes
             return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        console = Console(stderr=True)
-        done = track(
-            pool.map(attempt, items), doing, total=len(items), console=console, transient=True,
-            disable=not console.is_terminal,
-        )  # fmt: skip
-        yield from zip(items, done, strict=True)
+    def several(chunk: Sequence[Entry]) -> list[Result | NoImage | str]:
+        return [attempt(item) for item in chunk]
+
+    # Several at a time, or those at work wait for one another more than they work.
+    workers = os.cpu_count() or 1
+    size = max(1, min(MOST_AT_ONCE, len(items) // (4 * workers)))
+    chunks = [items[k : k + size] for k in range(0, len(items), size)]
+    # Processes share no lock as threads do, but take a second to begin.
+    backend = "loky" if len(items) >= MANY else "threading"
+    pool = Parallel(n_jobs=workers, backend=backend, return_as="generator")
+    console = Console(stderr=True)
+    done = track(
+        pool(delayed(several)(chunk) for chunk in chunks), doing, total=len(chunks),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    for chunk, results in zip(chunks, done, strict=True):
+        yield from zip(chunk, results, strict=True)
 
 
 def _listed(counts: Sequence[tuple[str, int]]) -> str:

@@ -18,9 +18,12 @@ PREVIEWS = 10
 @cache
 def sources() -> dict[str, ModuleType]:
     """Map names to the files of this folder that read or make images."""
-    package = sys.modules["bench.data"]
-    found = {n: plugins.load_module(f"bench.data.{n}") for n in plugins.modules(package)}
-    return {n: module for n, module in found.items() if reads(module) or hasattr(module, "make")}
+    every = plugins.modules(sys.modules["bench.data"])
+    return {
+        name: plugins.load_module(f"bench.data.{name}")
+        for name in every
+        if plugins.defined(f"bench.data.{name}") & {"SUFFIXES", "make"}
+    }
 
 
 def reads(module: ModuleType) -> bool:

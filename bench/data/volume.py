@@ -27,9 +27,12 @@ class NoImage(Exception):
     """
 
     def __init__(self, kind: str, reason: str = ""):
-        super().__init__(kind)
+        super().__init__(kind, reason)
         self.kind = kind
         self.reason = reason or f"is left out: {kind}"
+
+    def __str__(self) -> str:
+        return self.kind
 
 
 @dataclass(frozen=True)

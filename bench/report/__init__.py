@@ -16,6 +16,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from bench import places
+from bench.audit import page as audit_page
 from bench.places import Place
 from bench.report.edges import at_edge
 from bench.report.leaderboard import Leaderboard, build
@@ -84,11 +85,6 @@ def write(store: Store) -> Leaderboard:
     store.write_report("audit.json", json.dumps(audit, indent=1))
     store.write_report("audit.md", audit_page(audit))
     return board
-
-
-def audit_page(audit: dict[str, Any]) -> str:
-    """Render the audit of a dataset as Markdown."""
-    return TEMPLATES.get_template("audit.md").render(audit=audit)
 
 
 def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
