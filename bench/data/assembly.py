@@ -41,6 +41,7 @@ class Piece:
         file: path of its file below the dataset's folder.
         volume: the volume that it is a slice of.
         subject: who was scanned, as the file says; None where it does not.
+        presumed: see `bench.data.volume.Volume`.
         digest: hash by which exact copies are known: of the file, or of the pixels.
         badge: see `bench.data.volume.Volume`, as `reason`.
         reason: why the badge is not better.
@@ -52,6 +53,7 @@ class Piece:
     file: str
     volume: str
     subject: str | None
+    presumed: bool
     digest: str
     badge: str
     reason: str
@@ -114,6 +116,7 @@ def pieces_of(volume: Volume, made: Prepared) -> list[Piece]:
             volume.planes[number].file or volume.file,
             volume.name,
             volume.subject,
+            volume.presumed,
             volume.digest or hashlib.sha256(image.tobytes()).hexdigest(),
             volume.badge,
             volume.reason,
@@ -165,8 +168,8 @@ def assemble(
     places = [piece.file for piece in pieces]
     images = np.stack([piece.image for piece in pieces])[:, None]
     found = subjects.assign(
-        places, [piece.volume for piece in pieces], [piece.subject for piece in pieces], rule,
-        hashed,
+        places, [piece.volume for piece in pieces], [piece.subject for piece in pieces],
+        [piece.presumed for piece in pieces], rule, hashed,
     )  # fmt: skip
     chosen = parts_of(places) if parts is None else parts
     copies = duplicates.examine(images, [piece.digest for piece in pieces], chosen, found.together)
@@ -191,7 +194,7 @@ def assemble(
     audit = Audit(
         notes=notes,
         skipped=skipped,
-        badges=[*badges, *([] if known else [SUBJECTS_UNKNOWN])],
+        badges=[*badges, *([] if found.certain else [SUBJECTS_UNKNOWN])],
         findings=_sorted(findings),
         files=files,
         volumes=_table(facts, pieces, who, chosen),

@@ -36,8 +36,7 @@ ONLY_SCREENS = (
     "film); they are read because there is nothing else."
 )
 NO_UNITS = (
-    "CT that states no RescaleIntercept is not taken for Hounsfield units; dataset.window: "
-    "[centre, width] names what is shown."
+    "CT without RescaleIntercept is not taken for Hounsfield units; dataset.window is for it."
 )
 PLANES = ("sagittal", "coronal", "axial")  # by the axis of the patient along which slices follow
 
@@ -49,6 +48,7 @@ class Series:
     Attributes:
         name: of its volumes: hashes of patient and series.
         subject: hash of the patient.
+        presumed: whether that is the hash of a study, for want of a PatientID.
         stacks: frames that make one volume each, in their order.
         root: folder below which files are named.
         remarks: on frames that are left out of files that are read.
@@ -58,6 +58,7 @@ class Series:
     subject: str
     stacks: Sequence[Sequence[Frame]]
     root: Path
+    presumed: bool = False
     remarks: tuple[str, ...] = ()
 
     @property
@@ -150,7 +151,8 @@ def _series(frames: Sequence[Frame], root: Path) -> list[Series]:
     for (patient, series), group in groups.items():
         study = min(frame.study for frame in group) or series
         subject = _hash(patient, salts[patient]) if patient else _hash(study)
-        made.append(Series(f"{subject}/{_hash(series)[:8]}", subject, _stacks(group), root))
+        name = f"{subject}/{_hash(series)[:8]}"
+        made.append(Series(name, subject, _stacks(group), root, presumed=not patient))
     return sorted(made, key=lambda one: one.name)
 
 
@@ -239,15 +241,15 @@ def _volume(series: Series, name: str, pairs: Sequence[tuple[Frame, Shown]]) -> 
     said = dict.fromkeys(remark for _, shown in pairs for remark in shown.remarks)
     if first.modality == "CT" and first.units != "HU":
         said[NO_UNITS] = None
-    lossy = any(shown.lossy for _, shown in pairs)
     return Volume(
         name,
         [_plane(shown, name_of(frame.file, series.root), mirror) for frame, shown in pairs],
         name_of(first.file, series.root),
         series.subject,
+        series.presumed,
         units=first.units,
         inverted=inverted,
-        marks=("lossy_compression",) if lossy else (),
+        marks=("lossy_compression",) if any(shown.lossy for _, shown in pairs) else (),
         remarks=(*series.remarks, *said),
         orientation=_orientation(first),
     )

@@ -39,11 +39,13 @@ class Assignment:
         subjects: one per image; None where nobody knows.
         together: one per image; images of one name are of one person as far as can be guessed.
         note: how subjects were found, for the audit.
+        certain: whether that is more than a guess.
     """
 
     subjects: list[str | None]
     together: list[str]
     note: str
+    certain: bool = True
 
 
 def rule_of(root: Path, regex: str | None, table: str | None) -> SubjectOf | None:
@@ -118,6 +120,7 @@ def assign(
     files: Sequence[str],
     volumes: Sequence[str],
     stated: Sequence[str | None],
+    presumed: Sequence[bool] = (),
     rule: SubjectOf | None = None,
     hashed: bool = False,
 ) -> Assignment:
@@ -127,6 +130,7 @@ def assign(
         files: path of each image's file below the dataset's folder.
         volumes: name of each image's volume.
         stated: who it is as the file itself says.
+        presumed: whether that is not sure; where it never is, patients' folders go before it.
         rule: what the user says of a file, which goes before everything else.
         hashed: names of folders and files are not written, as they may be those of patients.
     """
@@ -137,17 +141,19 @@ def assign(
             [found[file] for file in files], together, f"{len(set(found.values()))} subjects, as "
             "dataset.subject_regex or dataset.subject_csv names them.",
         )  # fmt: skip
-    if all(stated):
+    unsure = bool(presumed) and all(presumed)
+    if all(stated) and not unsure:
         return Assignment(
-            list(stated), together, f"{len(set(stated))} subjects, as the files name them."
-        )
+            list(stated), together, f"{len(set(stated))} subjects, as the files name them.",
+            certain=not any(presumed),
+        )  # fmt: skip
     bids = [BIDS.search(file) for file in files]
-    if all(bids) and not any(stated):
+    if all(bids) and (unsure or not any(stated)):
         named = [match[1] for match in bids if match]
         return Assignment(
             list(named), together, f"{len(set(named))} subjects, as BIDS names them (`sub-`)."
         )
-    level = None if any(stated) else _folders(files)
+    level = _folders(files) if unsure or not any(stated) else None
     if level is not None:
         level = [_hash(name) for name in level] if hashed else level
         folders = sorted(set(level))
@@ -157,11 +163,19 @@ def assign(
             f"{', ...' if len(folders) > 2 else ''} count as one subject each; "
             "dataset.subject_regex or dataset.subject_csv name others.",
         )  # fmt: skip
+    if all(stated):
+        return Assignment(
+            list(stated), together,
+            f"{len(set(stated))} subjects, presumed of what the files say; dataset.subject_regex "
+            "or dataset.subject_csv name them.",
+            certain=False,
+        )  # fmt: skip
     return Assignment(
         list(stated), together,
         "Subjects are unknown and only guessed: dataset.subject_regex (a pattern for paths; "
         "'^([^/]+)/' takes the first folder) or dataset.subject_csv (columns file, subject) name "
         "them.",
+        certain=False,
     )  # fmt: skip
 
 

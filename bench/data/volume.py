@@ -97,6 +97,7 @@ class Volume:
         planes: the slices in their order, at least one.
         file: path of its file below the dataset's folder, which tells its official part.
         subject: who was scanned, if the file itself says so.
+        presumed: whether that is only presumed, of something that the file does say.
         label: what its slices are called; empty for a single picture.
         units: `HU` if the file says that these are Hounsfield units, else empty.
         inverted: low values are bright (DICOM's MONOCHROME1).
@@ -119,6 +120,7 @@ class Volume:
     planes: Sequence[Plane]
     file: str
     subject: str | None = None
+    presumed: bool = False
     label: str = "slice"
     units: Literal["", "HU"] = ""
     inverted: bool = False

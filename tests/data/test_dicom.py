@@ -837,6 +837,7 @@ def test_without_patient_a_study_or_a_series_is_a_subject(tmp_path: Path) -> Non
     found = load(tmp_path)
     assert len(set(found.subjects)) == 4
     assert any("without PatientID" in note for note in found.audit.notes)
+    assert "subjects unknown" in found.audit.badges
 
 
 def test_a_blank_patient_in_a_series_is_the_one_that_the_series_names(tmp_path: Path) -> None:

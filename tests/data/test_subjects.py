@@ -66,8 +66,14 @@ def test_what_is_known_goes_before_what_is_guessed() -> None:
     files = grown("{}/s{}.png", PATIENTS)
     stated = assign(files, files, ["x"] * len(files))
     assert set(stated.subjects) == {"x"}
-    ruled = assign(files, files, ["x"] * len(files), lambda name: name[-5])
+    ruled = assign(files, files, ["x"] * len(files), rule=lambda name: name[-5])
     assert set(ruled.subjects) == {"0", "1", "2"}
+    presumed = assign(files, files, ["x"] * len(files), [True] * len(files))
+    assert (len(set(presumed.subjects)), presumed.certain) == (len(PATIENTS), True)
+    flat = assign(["a.dcm", "b.dcm"], ["a", "b"], ["x", "y"], [True, True])
+    assert (flat.subjects, flat.certain) == (["x", "y"], False)
+    half = assign(files, files, ["x"] * len(files), [True, *[False] * (len(files) - 1)])
+    assert (set(half.subjects), half.certain) == ({"x"}, False)
     bids = assign(
         [f"sub-{k // 2}/a{k}.nii" for k in range(6)], [str(k) for k in range(6)], [None] * 6
     )
