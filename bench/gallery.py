@@ -266,8 +266,9 @@ def _spread(entries: Sequence[T], count: int) -> list[T]:
 
 
 def _two_lines(name: str) -> str:
-    """Break a name for a caption; the end tells most."""
-    return f"{name[-2 * LETTERS : -LETTERS]}\n{name[-LETTERS:]}" if len(name) > LETTERS else name
+    """Break a name for a caption: the folder, and what is in it; the ends tell most."""
+    folder, _, last = name.rpartition("/")
+    return f"{folder[-LETTERS:]}\n{last[-LETTERS:]}" if folder else last[-LETTERS:]
 
 
 def gallery(path: Path | None, image_size: int) -> Image.Image:

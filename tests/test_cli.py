@@ -158,6 +158,33 @@ def test_a_folder_without_images(reconbench, tmp_path: Path, files: list[str]) -
     assert ("a reader knows" if files else "the folder is empty") in errors
 
 
+def test_pictures_of_patients_with_equal_file_names(reconbench, tmp_path: Path) -> None:
+    for number in range(4):
+        place = tmp_path / "scans" / f"patient{number}" / "T1" / "slice 1.png"
+        place.parent.mkdir(parents=True)
+        grey = np.random.default_rng(number).integers(0, 255, (24, 24)).astype(np.uint8)
+        Image.fromarray(grey).save(place)
+    out, sheet = tmp_path / "out", tmp_path / "sheets" / "a.png"
+    words = [
+        "degrade",
+        str(tmp_path / "scans"),
+        "--degradation",
+        "gaussian_noise",
+        "--level",
+        "0.1",
+    ]
+    status, _, _ = reconbench(
+        *words, "--out", str(out), "--size", "24", "--set", "dataset.fit=crop"
+    )
+    assert status == 0
+    names = {file.name for file in out.iterdir()}
+    assert names == {f"patient{k}_T1_slice_1-gaussian_noise-0.1.png" for k in range(4)}
+    status, text, _ = reconbench("audit", str(tmp_path / "scans"), "--pictures", str(sheet))
+    assert status == 0
+    assert "| **all below the path** | 4 |" in text
+    assert Image.open(sheet).width > 4 * 160
+
+
 @pytest.mark.parametrize("command", ["report", "replay"])
 def test_commands_on_a_folder_without_a_run(reconbench, tmp_path: Path, command: str) -> None:
     more = ["cell"] if command == "replay" else []

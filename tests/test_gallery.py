@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import gallery, physics
+from bench import data, gallery, physics
 from bench.data.measured import load_kspace
 from bench.errors import UserError
 from bench.physics._coils import birdcage
 from bench.physics.mri_cartesian import fourier
+from bench.spec import DatasetSpec
 
 
 @pytest.fixture
@@ -97,3 +98,53 @@ def test_the_gallery_shows_every_degradation() -> None:
     rows = -(-len(physics.names()) // 2)
     assert page.height >= rows * gallery.SMALL_SIDE
     assert page.width >= 8 * gallery.SMALL_SIDE
+
+
+def test_a_contact_sheet_shows_every_folder(tmp_path: Path) -> None:
+    for number in range(30):
+        grey = np.random.default_rng(number).integers(0, 255, (24, 24)).astype(np.uint8)
+        (tmp_path / f"p{number % 3}").mkdir(exist_ok=True)
+        Image.fromarray(grey).save(tmp_path / f"p{number % 3}" / f"{number}.png")
+    found = data.load(DatasetSpec(path=str(tmp_path), image_size=24))
+    for count, shown in ((48, 30), (12, 12), (7, 6), (2, 2)):
+        page = gallery.contact_sheet(found, count)
+        columns = min(8, shown)
+        rows = -(-shown // 8)
+        cell = gallery.SMALL_SIDE + gallery.GAP
+        assert page.size == (columns * cell + 8, rows * (cell + gallery.CAPTION) + 8)
+
+
+def test_the_reader_takes_options_too(tmp_path: Path) -> None:
+    volume = np.linspace(-200, 300, 4 * 24 * 24).reshape(4, 24, 24).astype(np.float32)
+    np.save(tmp_path / "a.npy", volume)
+    reading = {"window": [40, 400], "axes": "shw"}
+    results = list(gallery.degrade(tmp_path, "gaussian_noise", 0.1, 24, 4, (), reading))
+    np.testing.assert_allclose(
+        results[1].panels[0].image, ((volume[1] + 160) / 400).clip(0, 1), atol=1e-5
+    )
+    for wrong, says in (
+        ({"windw": 1}, "did you mean 'window'"),
+        ({"n_val": "x"}, r"dataset\.n_val"),
+    ):
+        with pytest.raises(UserError, match=says):
+            list(gallery.degrade(tmp_path, "gaussian_noise", 0.1, 24, 1, (), wrong))
+
+
+def test_measured_kspace_by_key_axes_and_slice(tmp_path: Path) -> None:
+    rows, columns = torch.meshgrid(torch.arange(48), torch.arange(32), indexing="ij")
+    head = torch.hypot((rows - 24) / 20, (columns - 16) / 12) < 1
+    x = torch.rand(3, 1, 48, 32) * head
+    noise = 0.02 * torch.randn(3, 16, 48, 32, dtype=torch.complex64)
+    kspace = (fourier(birdcage(16, (48, 32)) * x) + noise).numpy()
+    np.savez(tmp_path / "scan.npz", other=np.ones((48, 32)), raw16=kspace.transpose(2, 3, 1, 0))
+    reading = {"key": "raw16", "axes": "hwcs", "slice_number": 2}
+    result = gallery.degrade_kspace(tmp_path / "scan.npz", 2.0, (), reading, calibration=16)
+    assert any(note.startswith("`raw`") for note in result.notes)
+    made = fourier(birdcage(4, (48, 32)) * x[:1]).numpy()
+    np.save(tmp_path / "kspace.npy", made[0])
+    simulated = gallery.degrade_kspace(
+        tmp_path / "kspace.npy", 2.0, (), {"axes": "chw"}, calibration=16
+    )
+    assert any("simulated" in note for note in simulated.notes)
+    with pytest.raises(UserError, match="did you mean 'axes'"):
+        gallery.degrade_kspace(tmp_path / "scan.npz", 2.0, (), {"axs": "hwc"})

@@ -103,7 +103,7 @@ def centred(
 
 def quadrants_swapped(images: Float[np.ndarray, "*n h w"]) -> Bool[np.ndarray, "*n"]:
     """Find magnitude images in whose corners the middle of the object stands."""
-    return np.asarray(_places(images)[True, True])
+    return _places(images)[True, True]
 
 
 def _origin(image: Float[np.ndarray, "h w"]) -> tuple[bool, bool]:
@@ -125,10 +125,10 @@ def _places(
     middle, corners = bright[False, False], bright[True, True]
     sides = (bright[True, False], bright[False, True])
     swapped = (corners > SWAPPED * middle) & (np.minimum(*sides) < DARK_SIDE * corners)
-    found = {(True, True): swapped}
+    found = {(True, True): np.asarray(swapped)}
     for place, side, other in (((True, False), *sides), ((False, True), *sides[::-1])):
         most = np.maximum(np.maximum(middle, corners), other)
-        found[place] = ~swapped & (side > ONE_AXIS * most)
+        found[place] = np.asarray(~swapped & (side > ONE_AXIS * most))
     return found
 
 
@@ -149,8 +149,8 @@ def _around(
     down, along = np.arange(-rows, rows), np.arange(-columns, columns)
     lines = {top: values[..., down + (0 if top else height // 2), :] for top in (False, True)}
     return {
-        (top, left): lines[top][..., along + (0 if left else width // 2)].mean(
-            (-2, -1), dtype=np.float64
+        (top, left): np.asarray(
+            lines[top][..., along + (0 if left else width // 2)].mean((-2, -1), dtype=np.float64)
         )
         for top in (False, True)
         for left in (False, True)

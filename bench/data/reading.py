@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
@@ -259,12 +260,8 @@ def _read_all(
     own: Mapping[str, Any],
 ) -> _Got:
     """Read and prepare every item; write down what comes of its files."""
-    whole = hasattr(reader, "gather")
-
-    def work(item: Item) -> _Got:
-        volumes = reader.read(item if whole else item.files[0], item.name, **own)
-        return _prepared(item, volumes, prepare, ledger.root)
-
+    source = reader.__name__.rpartition(".")[2]
+    work = partial(_read_item, source=source, prepare=prepare, root=ledger.root, own=own)
     got: list[tuple[Item, _Got]] = []
     for item, result in survey(gathered.items, work, "reading"):
         if isinstance(result, NoImage):
@@ -288,6 +285,14 @@ def _read_all(
         made.facts += result.facts
         made.remarks |= result.remarks
     return made
+
+
+def _read_item(
+    item: Item, source: str, prepare: Preparation, root: Path, own: Mapping[str, Any]
+) -> _Got:
+    reader = sources.find(source)
+    given = item if hasattr(reader, "gather") else item.files[0]
+    return _prepared(item, reader.read(given, item.name, **own), prepare, root)
 
 
 def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root: Path) -> _Got:
@@ -333,22 +338,13 @@ def _values(volume: Volume) -> Iterator[Float32[np.ndarray, "h w"]]:
 def survey(
     items: Sequence[Entry], work: Callable[[Entry], Result], doing: str = "reading files"
 ) -> Iterator[tuple[Entry, Result | NoImage | str]]:
-    """Work through items in parallel, in order; a string says why an item is unusable."""
+    """Work through items in parallel, in order; a string says why an item is unusable.
 
-    def attempt(item: Entry) -> Result | NoImage | str:
-        try:
-            return work(item)
-        except NoImage as reason:
-            return reason
-        except Unusable as reason:
-            return str(reason)
-        except UserError:
-            raise
-        except Exception as error:  # decoders raise whatever a broken file provokes
-            return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
-
-    def several(chunk: Sequence[Entry]) -> list[Result | NoImage | str]:
-        return [attempt(item) for item in chunk]
+    Args:
+        items: what to work on.
+        work: a function that another process can find by its name, or a `partial` of one.
+        doing: what the progress bar says.
+    """
 
     # Several at a time, or those at work wait for one another more than they work.
     workers = os.cpu_count() or 1
@@ -359,11 +355,30 @@ def survey(
     pool = Parallel(n_jobs=workers, backend=backend, return_as="generator")
     console = Console(stderr=True)
     done = track(
-        pool(delayed(several)(chunk) for chunk in chunks), doing, total=len(chunks),
+        pool(delayed(_several)(work, chunk) for chunk in chunks), doing, total=len(chunks),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     for chunk, results in zip(chunks, done, strict=True):
         yield from zip(chunk, results, strict=True)
+
+
+def _several(
+    work: Callable[[Entry], Result], chunk: Sequence[Entry]
+) -> list[Result | NoImage | str]:
+    return [_attempt(work, item) for item in chunk]
+
+
+def _attempt(work: Callable[[Entry], Result], item: Entry) -> Result | NoImage | str:
+    try:
+        return work(item)
+    except NoImage as reason:
+        return reason
+    except Unusable as reason:
+        return str(reason)
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise whatever a broken file provokes
+        return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def _listed(counts: Sequence[tuple[str, int]]) -> str:
