@@ -1,23 +1,17 @@
 """From prepared slices to a dataset: subjects, copies, and the audit of all that was noticed."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from jaxtyping import Float32
 
-from bench.data import duplicates, subjects
+from bench.data import duplicates, notes, subjects
 from bench.data.base import SUBJECTS_UNKNOWN, Audit, Dataset
-from bench.data.files import ending
 from bench.data.kspace import quadrants_swapped
-from bench.data.parts import left_out, parts_of
-from bench.data.prepare import Prepared
-from bench.data.volume import Volume
+from bench.data.parts import parts_of
+from bench.data.pieces import Facts, Piece
 
-WORTH_SAYING = 0.1  # share of the images
 LOW_CONTRAST = 0.25  # images that use less of [0, 1]: PSNR with data range 1 says little of them
 DROPPED = "slices_dropped"
 # Findings, what matters most first.
@@ -28,102 +22,6 @@ ORDER = (
     "nearly_empty", "lossy_compression", "jpeg_block_edges", "transparent", "colour", "eight_bit",
 )  # fmt: skip
 MOST_LINES = 500  # of the table; a page shows fewer
-MANY = 3  # examples that a note names
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A prepared image.
-
-    Attributes:
-        name: its id, unique in the dataset and stable across runs.
-        image: magnitude in [0, 1].
-        file: path of its file below the dataset's folder.
-        volume: the volume that it is a slice of.
-        subject: who was scanned, as the file says; None where it does not.
-        presumed: see `bench.data.volume.Volume`.
-        digest: hash by which exact copies are known: of the file, or of the pixels.
-        badge: see `bench.data.volume.Volume`, as `reason`.
-        reason: why the badge is not better.
-        marks: what was noticed, counted in the audit.
-    """
-
-    name: str
-    image: Float32[np.ndarray, "size size"]
-    file: str
-    volume: str
-    subject: str | None
-    presumed: bool
-    digest: str
-    badge: str
-    reason: str
-    marks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the audit's table says of a volume.
-
-    Attributes:
-        volume: its name.
-        group: the volume, or the folder of a single picture.
-        images: how many images came of it.
-        dropped: kind -> slices of it that are none.
-        size: shape of its slices.
-        spacing: of their pixels.
-        orientation: how they lie.
-        low: the least value.
-        high: the greatest value.
-        rule: what became 0 and 1, or why nothing did.
-    """
-
-    volume: str
-    group: str
-    images: int
-    dropped: Counter[str]
-    size: str
-    spacing: str
-    orientation: str
-    low: float
-    high: float
-    rule: str
-
-    @classmethod
-    def of(cls, volume: Volume, made: Prepared | None, failed: str = "") -> "Facts":
-        """Describe a volume, or one that failed."""
-        plane = volume.planes[0]
-        rows, columns = plane.spacing
-        return cls(
-            volume=volume.name,
-            group=volume.name if volume.label else volume.file.rpartition("/")[0] or ".",
-            images=len(made.images) if made else 0,
-            dropped=Counter(made.dropped.values()) if made else Counter(),
-            size="x".join(map(str, plane.values.shape)),
-            spacing=f"{rows:.3g} x {columns:.3g}" if min(rows, columns) > 0 else "",
-            orientation=volume.orientation,
-            low=made.span.low if made else float("nan"),
-            high=made.span.high if made else float("nan"),
-            rule=made.rule if made else failed,
-        )
-
-
-def pieces_of(volume: Volume, made: Prepared) -> list[Piece]:
-    """Make the pieces of a volume; their ids are `<name>/<label>-<number>`."""
-    return [
-        Piece(
-            f"{volume.name}/{volume.label}-{number:03d}" if volume.label else volume.name,
-            image,
-            volume.planes[number].file or volume.file,
-            volume.name,
-            volume.subject,
-            volume.presumed,
-            volume.digest or hashlib.sha256(image.tobytes()).hexdigest(),
-            volume.badge,
-            volume.reason,
-            (*volume.marks, *made.marks),
-        )
-        for number, image in made.images.items()
-    ]
 
 
 def _noticed(images: Float32[np.ndarray, "n h w"]) -> dict[str, int]:
@@ -175,7 +73,7 @@ def assemble(
     copies = duplicates.examine(images, [piece.digest for piece in pieces], chosen, found.together)
     known = all(found.subjects)
     who = [subject or "" for subject in found.subjects] if known else copies.clusters
-    notes = [*_of_subjects(found.note, known, who, chosen, copies), *copies.notes]
+    said = [*notes.of_subjects(found.note, known, who, chosen, copies), *copies.notes]
     badges = sorted({piece.badge for piece in pieces})
     marks = Counter(mark for piece in pieces for mark in set(piece.marks))
     marks += Counter(_noticed(images[:, 0]))
@@ -183,16 +81,16 @@ def assemble(
     dropped = sum((fact.dropped for fact in facts), Counter[str]())
     if dropped:
         findings[DROPPED] = dropped.total()
-    notes += [
-        *_of_origins(pieces, badges),
-        *_of_marks(marks, len(pieces)),
-        *_of_files(files, skipped, dropped),
+    said += [
+        *notes.of_origins(pieces, badges),
+        *notes.of_marks(marks, len(pieces)),
+        *notes.of_files(files, skipped, dropped),
         *remarks,
-        *_of_scales(facts),
-        _of_all(pieces, files, who),
+        *notes.of_scales(facts),
+        notes.of_all(pieces, files, who),
     ]
     audit = Audit(
-        notes=notes,
+        notes=said,
         skipped=skipped,
         badges=[*badges, *([] if found.certain else [SUBJECTS_UNKNOWN])],
         findings=_sorted(findings),
@@ -206,87 +104,6 @@ def assemble(
 def _sorted(findings: dict[str, int | float]) -> dict[str, int | float]:
     rank = {name: place for place, name in enumerate(ORDER)}
     return dict(sorted(findings.items(), key=lambda item: rank.get(item[0], len(rank))))
-
-
-def _of_subjects(
-    note: str, known: bool, who: Sequence[str], parts: list[str], copies: duplicates.Copies
-) -> list[str]:
-    """Say how subjects were found, and what guessing them costs."""
-    if known:
-        return [note]
-    notes = [
-        f"{note} Until then slices of a volume, and images that are much alike, count as one "
-        f"pseudo-subject ({len(set(who))} of them); slices of one patient that differ more may "
-        "stand on both sides of the split."
-    ]
-    if parts:
-        copies.findings["left_out_of_training"] = left_out(who, parts)
-        notes.append(
-            f"{copies.findings['left_out_of_training']} training or validation images are left "
-            "out: their pseudo-subject stands in a more protected part."
-        )
-    return notes
-
-
-def _of_origins(pieces: Sequence[Piece], badges: Sequence[str]) -> list[str]:
-    mixed = [f"Images of several origins are mixed: {', '.join(badges)}."] * (len(badges) > 1)
-    reasons = Counter((piece.badge, piece.reason) for piece in pieces if piece.reason)
-    return mixed + [f"{n} slices are `{badge}`: {why}." for (badge, why), n in reasons.items()]
-
-
-def _of_marks(marks: Counter[str], total: int) -> list[str]:
-    """Put into words the findings that matter."""
-    sentences = {
-        "low_contrast": "use less than a quarter of [0, 1] (low contrast): PSNR with data range 1 "
-        "says little of them; dataset.scale or dataset.window names what becomes 0 and 1",
-        "quadrants_swapped": "have their quadrants swapped, as an image has whose Fourier "
-        "transform was shifted once too often",
-        "nan_outside": "hold NaN around what is shown; it counts as black",
-        "hot_pixels_clipped": "are of volumes in which single pixels are far brighter than all "
-        "others; these are clipped",
-        "jpeg_block_edges": "show edges of 8x8 blocks, as JPEG leaves them: they seem compressed "
-        "with loss before any degradation here, and a method is scored against that",
-        "lossy_compression": "were compressed with loss, as their files say: a method is scored "
-        "against that",
-        "transparent": "have transparent pixels, which count as black",
-        "colour": "have real colour, of which the brightness is taken",
-    }
-    return [
-        f"{marks[mark]} of {total} images {words}."
-        for mark, words in sentences.items()
-        if marks[mark] > WORTH_SAYING * total or (marks[mark] and mark != "low_contrast")
-    ]
-
-
-def _of_files(files: dict[str, int], skipped: dict[str, str], dropped: Counter[str]) -> list[str]:
-    others = [f"{count} {kind}" for kind, count in files.items() if kind != "read"]
-    examples = list(skipped)[:MANY]
-    notes = []
-    if others:
-        named = f" (such as {', '.join(examples)})" if examples else ""
-        notes.append(
-            f"Of {sum(files.values())} files {files.get('read', 0)} were read; left out: "
-            f"{', '.join(others)}{named}. dataset.include and dataset.exclude choose otherwise."
-        )
-    if dropped:
-        notes.append(f"Slices dropped: {', '.join(f'{n} {kind}' for kind, n in dropped.items())}.")
-    return notes
-
-
-def _of_scales(facts: Sequence[Facts]) -> list[str]:
-    rules = Counter(fact.rule for fact in facts if fact.images)
-    shown = [f"{rule} ({n})" if len(rules) > 1 else rule for rule, n in rules.most_common(MANY)]
-    more = f" and {len(rules) - MANY} more rules" if len(rules) > MANY else ""
-    return [f"What becomes 0 and 1: {'; '.join(shown)}{more}. What lies outside is clipped."]
-
-
-def _of_all(pieces: Sequence[Piece], files: dict[str, int], who: Sequence[str]) -> str:
-    endings = Counter(ending(PurePosixPath(file)) for file in {piece.file for piece in pieces})
-    kinds = ", ".join(f"{count} {end}" for end, count in endings.most_common())
-    return (
-        f"{len(pieces)} images from {files.get('read', 0)} files ({kinds}) and of {len(set(who))} "
-        "subjects or pseudo-subjects."
-    )
 
 
 def _table(

@@ -20,7 +20,7 @@ from bench.data._dicom_frames import Frame, frames_of, pixel_digest
 from bench.data._dicom_pixels import Shown, read_frames
 from bench.data._dicom_views import looks_like_dicom, pydicom_module
 from bench.data.files import name_of
-from bench.data.reading import survey
+from bench.data.survey import survey
 from bench.data.volume import Gathered, NoImage, Plane, Unusable, Volume
 from bench.errors import UserError
 

@@ -15,7 +15,7 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
 from bench.data.compression import VISIBLE, block_edges
 from bench.data.files import name_of
-from bench.data.reading import survey
+from bench.data.survey import survey
 from bench.data.volume import Gathered, Plane, Span, Unusable, Volume, span_of
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}

@@ -1,103 +1,27 @@
 """Read every file below a path with one reader: it becomes images, or is accounted for."""
 
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
-from joblib import Parallel, delayed
-from rich.console import Console
-from rich.progress import track
 
 from bench.data import files, kinds, sources, subjects
-from bench.data.assembly import Facts, Piece, assemble, pieces_of
+from bench.data.assembly import assemble
 from bench.data.base import Dataset
+from bench.data.ledger import Ledger
 from bench.data.parts import part_called
-from bench.data.prepare import Fit, Normalisation, Preparation
+from bench.data.pieces import Facts, Piece, pieces_of
+from bench.data.prepare import Normalisation, Preparation
+from bench.data.square import Fit
+from bench.data.survey import survey
 from bench.data.volume import Gathered, Item, NoImage, Unusable, Volume, Window
-from bench.errors import UserError
 
-# A few damaged files among many are skipped and named; more than this and the folder is at fault.
-TOLERATED = 0.05
-MOST_AT_ONCE = 16  # items of a worker's turn
-MANY = 1000  # items from which processes read them
-READ, UNUSABLE, COMPANION = "read", "unusable files", "headers of files that are read"
-
-Entry = TypeVar("Entry")
-Result = TypeVar("Result")
-
-
-@dataclass
-class Ledger:
-    """What becomes of each file below the path.
-
-    Attributes:
-        root: folder below which files are named.
-        kinds: file -> kind of what is left out.
-        reasons: file -> why, where more is known than its kind.
-        unusable: file -> why.
-        spell: how names and reasons are written: without patients' ids.
-    """
-
-    root: Path
-    kinds: dict[Path, str] = field(default_factory=dict)
-    reasons: dict[Path, str] = field(default_factory=dict)
-    unusable: dict[Path, str] = field(default_factory=dict)
-    spell: Callable[[str], str] = str
-
-    def leave_out(self, places: Sequence[Path], why: NoImage) -> None:
-        """Write down files that hold no image."""
-        for file in places:
-            self.kinds[file] = why.kind
-            self.reasons[file] = why.reason
-
-    def counts(self, found: Sequence[Path]) -> dict[str, int]:
-        """Count all files by what became of them; the sum is their number."""
-        return dict(
-            Counter(
-                UNUSABLE if file in self.unusable else self.kinds.get(file, READ) for file in found
-            ).most_common()
-        )
-
-    def skipped(self) -> dict[str, str]:
-        """Name the files that were looked at and left out, with the reason."""
-        why = {**self.reasons, **self.unusable}
-        return {
-            self.spell(files.name_of(file, self.root)): self.spell(reason)
-            for file, reason in sorted(why.items())
-        }
-
-    def refuse_many(self, total: int) -> None:
-        """Raise a UserError that names the first damaged file if more than a few are."""
-        if len(self.unusable) <= TOLERATED * total:
-            return
-        file, reason = min(self.unusable.items())
-        share = (
-            f" ({len(self.unusable)} of {total} files are unusable, more than {TOLERATED:.0%}; "
-            "mend them, or leave them out with dataset.exclude)"
-        )
-        place = files.printable(str(file))
-        raise UserError(f"{self.spell(place)}: {self.spell(reason)}{share if total > 1 else ''}")
-
-    def refuse_none(self, path: Path) -> None:
-        """Raise a UserError that says why there is nothing to read."""
-        if self.unusable:
-            self.refuse_many(0)
-        first = next(iter(self.reasons.items()), None)
-        counts = Counter(self.kinds.values()).most_common()
-        if first is not None:
-            more = f" ({_listed(counts)})" if len(self.kinds) > 1 else ""
-            place = self.spell(files.printable(str(first[0])))
-            raise UserError(f"{place}: {self.spell(first[1])}{more}")
-        raise UserError(
-            f"{files.printable(str(path))}: holds no image: {_listed(counts) or 'nothing'}"
-        )
+COMPANION = "headers of files that are read"
 
 
 def read(
@@ -333,53 +257,3 @@ def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root:
 
 def _values(volume: Volume) -> Iterator[Float32[np.ndarray, "h w"]]:
     return (plane.values for plane in volume.planes)
-
-
-def survey(
-    items: Sequence[Entry], work: Callable[[Entry], Result], doing: str = "reading files"
-) -> Iterator[tuple[Entry, Result | NoImage | str]]:
-    """Work through items in parallel, in order; a string says why an item is unusable.
-
-    Args:
-        items: what to work on.
-        work: a function that another process can find by its name, or a `partial` of one.
-        doing: what the progress bar says.
-    """
-
-    # Several at a time, or those at work wait for one another more than they work.
-    workers = os.cpu_count() or 1
-    size = max(1, min(MOST_AT_ONCE, len(items) // (4 * workers)))
-    chunks = [items[k : k + size] for k in range(0, len(items), size)]
-    # Processes share no lock as threads do, but take a second to begin.
-    backend = "loky" if len(items) >= MANY else "threading"
-    pool = Parallel(n_jobs=workers, backend=backend, return_as="generator")
-    console = Console(stderr=True)
-    done = track(
-        pool(delayed(_several)(work, chunk) for chunk in chunks), doing, total=len(chunks),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    for chunk, results in zip(chunks, done, strict=True):
-        yield from zip(chunk, results, strict=True)
-
-
-def _several(
-    work: Callable[[Entry], Result], chunk: Sequence[Entry]
-) -> list[Result | NoImage | str]:
-    return [_attempt(work, item) for item in chunk]
-
-
-def _attempt(work: Callable[[Entry], Result], item: Entry) -> Result | NoImage | str:
-    try:
-        return work(item)
-    except NoImage as reason:
-        return reason
-    except Unusable as reason:
-        return str(reason)
-    except UserError:
-        raise
-    except Exception as error:  # decoders raise whatever a broken file provokes
-        return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def _listed(counts: Sequence[tuple[str, int]]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in counts)

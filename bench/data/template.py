@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32
 from scipy.ndimage import map_coordinates, zoom
 
 from bench.data.base import Audit, Dataset
-from bench.data.prepare import to_square
+from bench.data.square import to_square
 from bench.errors import UserError
 from bench.seeds import derive_seed
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench import data, report
-from bench.data import files, kinds, reading
+from bench.data import files, kinds, ledger, survey
 from bench.data.parts import parts_of
 from bench.errors import UserError
 from bench.spec import DatasetSpec
@@ -272,12 +272,12 @@ def test_processes_read_what_threads_read(tmp_path: Path, monkeypatch) -> None:
         save(tmp_path / f"{number:02}.png", picture(number))
     save(tmp_path / "flat.png", np.full((24, 24), 3, np.uint8))
     (tmp_path / "99.png").write_bytes(b"\x89PNG")
-    monkeypatch.setattr(reading, "TOLERATED", 0.5)
+    monkeypatch.setattr(ledger, "TOLERATED", 0.5)
     threads = load(tmp_path)
-    monkeypatch.setattr(reading, "MANY", 1)
+    monkeypatch.setattr(survey, "MANY", 1)
     processes = load(tmp_path)
     assert threads.digest() == processes.digest()
     assert vars(threads.audit) == vars(processes.audit)
-    monkeypatch.setattr(reading, "TOLERATED", 0.0)
+    monkeypatch.setattr(ledger, "TOLERATED", 0.0)
     with pytest.raises(UserError, match=r"99\.png: cannot be read"):
         load(tmp_path)

@@ -1,0 +1,98 @@
+"""What was noticed while a dataset was read, in sentences; what matters most comes first."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from bench.data.duplicates import Copies
+from bench.data.files import ending
+from bench.data.parts import left_out
+from bench.data.pieces import Facts, Piece
+
+WORTH_SAYING = 0.1  # share of the images
+EXAMPLES = 3  # that a note names
+
+
+def of_subjects(
+    note: str, known: bool, who: Sequence[str], parts: list[str], copies: Copies
+) -> list[str]:
+    """Say how subjects were found, and what guessing them costs."""
+    if known:
+        return [note]
+    notes = [
+        f"{note} Until then slices of a volume, and images that are much alike, count as one "
+        f"pseudo-subject ({len(set(who))} of them); slices of one patient that differ more may "
+        "stand on both sides of the split."
+    ]
+    if parts:
+        copies.findings["left_out_of_training"] = left_out(who, parts)
+        notes.append(
+            f"{copies.findings['left_out_of_training']} training or validation images are left "
+            "out: their pseudo-subject stands in a more protected part."
+        )
+    return notes
+
+
+def of_origins(pieces: Sequence[Piece], badges: Sequence[str]) -> list[str]:
+    """Name what is mixed, and why a badge is not better."""
+    mixed = [f"Images of several origins are mixed: {', '.join(badges)}."] * (len(badges) > 1)
+    reasons = Counter((piece.badge, piece.reason) for piece in pieces if piece.reason)
+    return mixed + [f"{n} slices are `{badge}`: {why}." for (badge, why), n in reasons.items()]
+
+
+def of_marks(marks: Counter[str], total: int) -> list[str]:
+    """Put into words the findings that matter."""
+    sentences = {
+        "low_contrast": "use less than a quarter of [0, 1] (low contrast): PSNR with data range 1 "
+        "says little of them; dataset.scale or dataset.window names what becomes 0 and 1",
+        "quadrants_swapped": "have their quadrants swapped, as an image has whose Fourier "
+        "transform was shifted once too often",
+        "nan_outside": "hold NaN around what is shown; it counts as black",
+        "hot_pixels_clipped": "are of volumes in which single pixels are far brighter than all "
+        "others; these are clipped",
+        "jpeg_block_edges": "show edges of 8x8 blocks, as JPEG leaves them: they seem compressed "
+        "with loss before any degradation here, and a method is scored against that",
+        "lossy_compression": "were compressed with loss, as their files say: a method is scored "
+        "against that",
+        "transparent": "have transparent pixels, which count as black",
+        "colour": "have real colour, of which the brightness is taken",
+    }
+    return [
+        f"{marks[mark]} of {total} images {words}."
+        for mark, words in sentences.items()
+        if marks[mark] > WORTH_SAYING * total or (marks[mark] and mark != "low_contrast")
+    ]
+
+
+def of_files(files: dict[str, int], skipped: dict[str, str], dropped: Counter[str]) -> list[str]:
+    """Count what was left out, with examples."""
+    others = [f"{count} {kind}" for kind, count in files.items() if kind != "read"]
+    examples = list(skipped)[:EXAMPLES]
+    notes = []
+    if others:
+        named = f" (such as {', '.join(examples)})" if examples else ""
+        notes.append(
+            f"Of {sum(files.values())} files {files.get('read', 0)} were read; left out: "
+            f"{', '.join(others)}{named}. dataset.include and dataset.exclude choose otherwise."
+        )
+    if dropped:
+        notes.append(f"Slices dropped: {', '.join(f'{n} {kind}' for kind, n in dropped.items())}.")
+    return notes
+
+
+def of_scales(facts: Sequence[Facts]) -> list[str]:
+    """State the rules by which values became 0 and 1."""
+    rules = Counter(fact.rule for fact in facts if fact.images)
+    shown = [f"{rule} ({n})" if len(rules) > 1 else rule for rule, n in rules.most_common(EXAMPLES)]
+    more = f" and {len(rules) - EXAMPLES} more rules" if len(rules) > EXAMPLES else ""
+    return [f"What becomes 0 and 1: {'; '.join(shown)}{more}. What lies outside is clipped."]
+
+
+def of_all(pieces: Sequence[Piece], files: dict[str, int], who: Sequence[str]) -> str:
+    """Count images, files by their endings, and subjects."""
+    endings = Counter(ending(PurePosixPath(file)) for file in {piece.file for piece in pieces})
+    kinds = ", ".join(f"{count} {end}" for end, count in endings.most_common())
+    return (
+        f"{len(pieces)} images from {files.get('read', 0)} files ({kinds}) and of {len(set(who))} "
+        "subjects or pseudo-subjects."
+    )
