@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.data.kinds import words
 from bench.data.parts import is_part
 from bench.errors import UserError
 
@@ -21,6 +22,14 @@ NO_NUMBER = re.compile(
     r"(?<![a-z0-9])(t[12][a-z]*|b\d+|v\d+|[234]d|\d+(\.\d+)?(mm|cm|t|ch|x|bits?|px)|\d+x\d+)(?![a-z0-9])",
     re.IGNORECASE,
 )
+# Folders called by such words alone are kinds of scans.
+SCANS = frozenset(
+    {
+        "adc", "asl", "axial", "bold", "contrast", "cor", "coronal", "ct", "cta", "dti", "dwi",
+        "epi", "flair", "fse", "gre", "localizer", "mag", "magnitude", "mprage", "mr", "mra", "mri",
+        "pd", "pet", "sag", "sagittal", "se", "space", "stir", "swi", "t", "tof", "tra", "tse", "w",
+    }
+)  # fmt: skip
 UID = re.compile(r"\d+(\.\d+){4,}")
 # An unnumbered folder of so many images, or one of so few folders, is a class and no patient.
 MANY_IMAGES, FEW_FOLDERS = 200, 3
@@ -202,8 +211,8 @@ def _guesses(files: Sequence[str], volumes: Sequence[str]) -> list[str]:
         if named:
             made.append(named[1])
         elif volume not in alone:
-            # A file is of one person, whatever else is in it.
-            made.append(stems[file] if volume.startswith(file) else volume)
+            # A file is of one person, whatever else is in it, and so is its like of another scan.
+            made.append(_without_scans(stems[file]) if volume.startswith(file) else volume)
         elif common in groups and len(groups) > 1:
             made.append(common)
         else:
@@ -217,6 +226,11 @@ def _common_part(stem: str) -> str:
     match = NUMBERED.fullmatch(name)
     common = COUNTED.sub("", match[1] or "") if match else ""
     return folder + slash + common if re.search(r"\d", common) else ""
+
+
+def _without_scans(stem: str) -> str:
+    *folders, name = stem.split("/")
+    return "/".join([*(folder for folder in folders if not _is_scan(folder)), name])
 
 
 def _stem(file: str) -> str:
@@ -247,7 +261,7 @@ def _level(paths: Sequence[Sequence[str]], level: int) -> tuple[list[str] | None
     """Name the folder of each image if this level is patients', and say whether it is numbered."""
     names = {path[level] for path in paths}
     numbered = sum(map(_is_numbered, names)) > len(names) / 2
-    if len(names) < 2 or all(map(is_part, names)):
+    if len(names) < 2 or all(map(is_part, names)) or all(map(_is_scan, names)):
         return None, numbered
     places = ["/".join(path[: level + 1]) for path in paths]
     again = len(set(places)) > len(names)
@@ -259,6 +273,13 @@ def _level(paths: Sequence[Sequence[str]], level: int) -> tuple[list[str] | None
     median = counts[len(counts) // 2]
     is_class = not numbered and (len(counts) < FEW_FOLDERS or median > MANY_IMAGES)
     return (None if median < 2 or is_class else keys), numbered
+
+
+def _is_scan(folder: str) -> bool:
+    """Return whether a folder is called by a kind of scan and nothing else: `T1`, `FSE-coronal`."""
+    found = words(NO_NUMBER.sub("t", folder))
+    named = [word for word in found if not word.isdigit()]
+    return bool(named) and SCANS.issuperset(named)
 
 
 def _is_numbered(name: str) -> bool:

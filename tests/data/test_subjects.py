@@ -29,6 +29,7 @@ PATIENTS = [f"TCGA_DU_{number}" for number in range(5849, 5857)]
     [
         (grown("{}/s{}.png", PATIENTS), 1),
         (grown("{}/s{}.png", ["anna", "ben", "clara", "dora"]), 1),
+        (grown("{}/s{}.png", [str(k) for k in range(1, 7)]), 1),
         (grown("{}/{}.png", [f"{p}/{kind}" for p in PATIENTS for kind in ("T1", "FLAIR")]), 1),
         (grown("{}/{}.png", [f"{s}/{p}" for s, ps in (("north", PATIENTS[:4]),
                                                        ("south", PATIENTS[4:])) for p in ps]), 2),
@@ -49,6 +50,7 @@ def test_folders_of_patients(files: list[str], depth: int) -> None:
         grown("{}/{}.jpg", ["yes", "no"], 40),
         grown("{}/{}.jpg", ["glioma", "notumor", "pituitary"], 300),
         grown("{}/{}.nii", ["ixi-t1-2mm", "oasis-t1-1mm"]),
+        grown("{}/p{}.mat", ["GRE", "FSE", "FLAIR", "FSE-coronal", "T2w_3T"]),
         grown("{}/{}.png", [f"subject{k}" for k in range(5)], 1),
         [f"{k}.png" for k in range(9)],
     ],
@@ -60,6 +62,12 @@ def test_folders_of_something_else(files: list[str]) -> None:
 def test_the_same_patient_below_two_contrasts_is_one() -> None:
     files = grown("{}/{}.png", [f"{kind}/{p}" for kind in ("T1", "T2") for p in PATIENTS])
     assert of(files) == [file.split("/")[1] for file in files]
+
+
+def test_one_person_seen_by_several_scans_is_kept_together() -> None:
+    files = grown("{}/p{}.mat", ["GRE", "FSE", "FLAIR"])
+    slices = [file for file in files for _ in range(4)]
+    assert set(assign(slices, slices, [None] * len(slices)).together) == {"p0", "p1", "p2"}
 
 
 def test_what_is_known_goes_before_what_is_guessed() -> None:
