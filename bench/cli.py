@@ -255,9 +255,12 @@ def degrade(
         results = gallery.degrade(
             path, degradation, level, size, count, method or [], reading, **options
         )
+    written: Counter[str] = Counter()
     for result in results:
         # The whole id: files of one name lie in many patients' folders.
         stem = spec.slug(result.id.removesuffix(Path(result.id).suffix))
+        written[stem] += 1
+        stem += f"_{written[stem]}" if written[stem] > 1 else ""
         file = out / f"{stem}-{degradation}-{level:g}.png"
         _save(gallery.montage([result.panels]), file)
         console.print(str(file), markup=False, highlight=False)

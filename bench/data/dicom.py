@@ -29,7 +29,7 @@ LONG_ID = 5  # characters from which a patient's id or name is hidden inside wor
 ODD, BESIDE = 3, 5  # up to 3 images beside 5 times as many are unlike the rest
 NO_PATIENT = (
     "DICOM files without PatientID: each study of theirs (or series, where no study is stated) "
-    "counts as one subject."
+    "counts as one subject, unless folders tell."
 )
 ONLY_SCREENS = (
     "All DICOM images are grey secondary captures (made by a workstation, of a screen or of a "

@@ -75,8 +75,11 @@ def relative(file: Path, root: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """Write bytes of a file's name that are no UTF-8 as `\\xe4`."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+    """Write a name on one line; bytes that are no UTF-8 become `\\xe4`, a new line `\\n`."""
+    if name.isascii() and name.isprintable():
+        return name
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def passing(
@@ -162,6 +165,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     for pattern in patterns:
         plain = pattern.removeprefix("./").removeprefix("**/").rstrip("/").removesuffix("/**")
         candidates = paths if "/" in plain else [*paths, *parts]
+        if plain in candidates:  # a file called `scan [3].png`
+            return True
         if any(fnmatchcase(text, form) for text in candidates for form in (plain, f"*/{plain}")):
             return True
     return False

@@ -3,16 +3,17 @@
 import hashlib
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Float32, Shaped
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tifffile import EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
+from bench.data import _tiff
+from bench.data._tiff import Pixels, refuse_huge
 from bench.data.compression import VISIBLE, block_edges
 from bench.data.files import name_of
 from bench.data.survey import survey
@@ -28,34 +29,12 @@ BEGINNINGS = {
     ".jp2": (b"\x00\x00\x00\x0cjP",),
 }
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
-# More would be a decompression bomb, or no slice at all.
-MOST_PIXELS = 100_000_000
 UNKNOWN = (0.0, 0.0)  # spacing
+OTHER_PAGES = "Pages of TIFF files that are of another size than most are left out (thumbnails)."
+# Where a PNG file says its bits and its kind of colour, and what Pillow would cut to 8 bits.
+PNG_BITS, PNG_COLOUR, DEEP_COLOURS = 24, 25, (2, 4, 6)
 EIGHT_BIT, BLOCKY, COLOUR, TRANSPARENT = "eight_bit", "jpeg_block_edges", "colour", "transparent"
 COLOURFUL = 16 / 255  # difference of two channels from which a pixel is coloured
-LIBTIFF = (np.uint8, np.uint16, np.float32)  # what Pillow decodes where tifffile lacks a codec
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """The pages of a file, as stored, and what they mean.
-
-    Attributes:
-        pages: each (h, w) or (h, w, channels); high values are bright.
-        spacing: distance of rows and of columns, 0 for unknown.
-        transparent: pixels without opacity, of a single page.
-        colour: whether three channels are red, green and blue.
-    """
-
-    pages: Sequence[Shaped[np.ndarray, "h w *channels"]]
-    transparent: Bool[np.ndarray, "h w"] | None = None
-    colour: bool = False
-
-    @property
-    def bits(self) -> int:
-        """Bits of a value; 0 for fractions."""
-        kind = self.pages[0].dtype
-        return 8 * kind.itemsize if kind.kind == "u" else 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +69,8 @@ def _depth(file: Path) -> tuple[int, Span] | None:
             deep = tiff.pages.first.dtype != np.uint8
     else:
         with Image.open(file) as opened:
-            deep = opened.mode in ("I", "F") or opened.mode.startswith("I;16")
+            start = file.open("rb").read(PNG_COLOUR + 1)
+            deep = opened.mode in ("I", "F") or opened.mode.startswith("I;16") or _is_deep(start)
     if not deep:
         return None
     pixels = _decode(file.read_bytes(), file.suffix.lower())
@@ -139,6 +119,7 @@ def read(file: Picture, name: str, *, channel: int | None = None) -> list[Volume
             name, planes, name, label="" if single else "page", full_scale=_white(span, bits),
             span=None if bits == 8 else span,
             marks=tuple(mark for mark, found in seen.items() if found),
+            remarks=(OTHER_PAGES,) if pixels.others else (),
             digest=hashlib.sha256(content).hexdigest() if single else None,
         )
     ]  # fmt: skip
@@ -151,14 +132,37 @@ def _decode(content: bytes, suffix: str) -> Pixels:
         Unusable: it is no picture, or too large.
     """
     if suffix in (".tif", ".tiff"):
-        return _tiff(content)
+        return _tiff.decode(content)
+    if _is_deep(content):
+        return _deep_colours(content)
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            _refuse_huge(opened.width * opened.height)
+            refuse_huge(opened.width * opened.height)
             ImageOps.exif_transpose(opened, in_place=True)
             return _pillow(opened)
     except UnidentifiedImageError:  # its message names a buffer, not the file
         raise Unusable("cannot be read (no image, or its beginning is damaged)") from None
+
+
+def _is_deep(content: bytes) -> bool:
+    """Return whether this begins a PNG file of 16 bits a channel and several channels."""
+    png = content[1:4] == b"PNG" and len(content) > PNG_COLOUR
+    return png and content[PNG_BITS] == 16 and content[PNG_COLOUR] in DEEP_COLOURS
+
+
+def _deep_colours(content: bytes) -> Pixels:
+    """Decode colours, or grey with opacity, of 16 bits a channel, which Pillow cuts to 8."""
+    try:
+        from imagecodecs import png_decode
+    except ImportError:
+        raise Unusable(
+            "has colours or opacity of 16 bits, which needs: pip install -e '.[dicom]'"
+        ) from None
+    values = png_decode(content)
+    colours = values.shape[-1] // 2 * 2 - 1 if values.shape[-1] in (2, 4) else values.shape[-1]
+    clear = values[..., -1] == 0 if values.shape[-1] in (2, 4) else np.zeros(values.shape[:2], bool)
+    pages = [values[..., 0] if colours == 1 else values[..., :colours]]
+    return Pixels(pages, clear if clear.any() else None, colours == 3)
 
 
 def _pillow(image: Image.Image) -> Pixels:
@@ -173,73 +177,6 @@ def _pillow(image: Image.Image) -> Pixels:
         clear = rgba[..., 3] == 0
         return Pixels([rgba[..., :3]], clear if clear.any() else None, True)
     return Pixels([np.asarray(image.convert("RGB"))], colour=True)
-
-
-def _tiff(content: bytes) -> Pixels:
-    """Decode the pages of a TIFF file that are of the size of the first; others are thumbnails."""
-    try:
-        opened = tifffile.TiffFile(io.BytesIO(content))
-    except tifffile.TiffFileError:
-        raise Unusable("cannot be read (no TIFF file, or its beginning is damaged)") from None
-    with opened:
-        pages = [page.aspage() for page in opened.pages]
-        first = pages[0]
-        _refuse_huge(first.imagewidth * first.imagelength)
-        # Others are thumbnails and masks.
-        pages = [p for p in pages if p.shape == first.shape and not p.is_reduced and not p.is_mask]
-        made: list[np.ndarray] = []
-        clear = None
-        for page in pages:
-            values, clear = _page(page, content)
-            # A page may itself be a stack (ImageJ, planes of depth).
-            made += list(values) if page.imagedepth > 1 else [values]
-        colour = first.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.PALETTE)
-        return Pixels(made, clear if len(made) == 1 else None, colour)
-
-
-def _page(
-    page: tifffile.TiffPage, content: bytes
-) -> tuple[Shaped[np.ndarray, "..."], Bool[np.ndarray, "h w"] | None]:
-    """Decode one page: channels last, white high; and its pixels without opacity."""
-    if page.photometric == PHOTOMETRIC.PALETTE:
-        with Image.open(io.BytesIO(content)) as opened:
-            opened.seek(page.index)
-            return np.asarray(opened.convert("RGB")), None
-    try:
-        values = page.asarray()
-    except (ValueError, ImportError) as reason:  # a codec that tifffile does not bring itself
-        values = _by_libtiff(page, content, reason)
-    if values.dtype == bool:
-        values = values.astype(np.uint8) * np.uint8(255)
-    if page.planarconfig == PLANARCONFIG.SEPARATE and values.ndim == 3:
-        values = np.moveaxis(values, 0, -1)
-    if page.photometric == PHOTOMETRIC.MINISWHITE:
-        white = np.iinfo(values.dtype).max if values.dtype.kind == "u" else values.max()
-        values = white - values
-    if EXTRASAMPLE.UNASSALPHA not in page.extrasamples or values.ndim != 3:
-        return values, None
-    colours = page.samplesperpixel - len(page.extrasamples)
-    clear = values[..., colours] == 0
-    values = values[..., 0] if colours == 1 else values[..., :colours]
-    return values, clear if clear.any() else None
-
-
-def _by_libtiff(
-    page: tifffile.TiffPage, content: bytes, reason: Exception
-) -> Shaped[np.ndarray, "..."]:
-    """Decode a page by Pillow, where tifffile lacks the codec.
-
-    Raises:
-        Unusable: Pillow does not decode such values either.
-    """
-    if page.dtype not in LIBTIFF:
-        raise Unusable(f"cannot be read ({reason})") from None
-    with Image.open(io.BytesIO(content)) as opened:
-        opened.seek(page.index)
-        values = np.asarray(opened)
-    white_is_zero = page.photometric == PHOTOMETRIC.MINISWHITE
-    # Pillow turns 8 bits the right way up, and no others; `_page` turns all.
-    return 255 - values if white_is_zero and values.dtype == np.uint8 else values
 
 
 def _grey(
@@ -271,8 +208,3 @@ def _coloured(page: Shaped[np.ndarray, "h w *channels"], bits: int) -> bool:
     first = page[..., 0].astype(np.float32)
     spread = max(float(np.abs(page[..., k] - first).max()) for k in range(1, page.shape[-1]))
     return spread > COLOURFUL * (2**bits if bits else float(page.max()))
-
-
-def _refuse_huge(pixels: int) -> None:
-    if pixels > MOST_PIXELS:
-        raise Unusable(f"has more than {MOST_PIXELS:,} pixels")

@@ -8,14 +8,19 @@ from pathlib import PurePosixPath
 import numpy as np
 from jaxtyping import Float32
 
-LABELS, PHASES, HALVES = "label maps or masks", "phase images", "degraded halves of pairs"
+LABELS, HALVES = "label maps or masks", "degraded halves of pairs"
+PHASES = "phase images, real and imaginary parts"
+SCOUTS, DOSES = "localizers", "dose maps"
 
 LABEL_WORDS = frozenset({
     "seg", "segs", "segm", "segmentation", "segmentations", "mask", "masks", "label", "labels",
     "labelmap", "labelmaps", "annotation", "annotations", "annot", "roi", "rois", "aseg",
     "aparc", "dseg", "probseg", "contour", "contours",
 })  # fmt: skip
-PHASE_WORDS = frozenset({"phase", "phases", "ph", "pha"})
+TRUTH_WORDS = frozenset({"gt", "groundtruth", "truth"})  # labels, beside a file without the word
+PHASE_WORDS = frozenset({"phase", "phases", "ph", "pha", "real", "imag", "imaginary"})
+SCOUT_WORDS = frozenset({"localizer", "localiser", "scout", "scouts", "survey", "topogram"})
+DOSE_WORDS = frozenset({"rt", "dose", "rtdose", "map", "grid"})  # of a name that says nothing else
 MAGNITUDE_WORDS = ("mag", "magnitude", "magn", "m", "")
 # Words that tell the two sides of a pair apart, where the rest of the two paths is the same.
 DEGRADED_WORDS = frozenset({
@@ -30,18 +35,21 @@ CLEAN_WORDS = frozenset({
 })  # fmt: skip
 # Words of camelCase, snake_case and kebab-case: labelsTr, case_01-seg.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-BIDS_PHASE = re.compile(r"_part-phase(_|\.)|_phase(diff|1|2)\.")
+BIDS_PHASE = re.compile(r"_part-(phase|real|imag)(_|\.)|_phase(diff|1|2)\.")
 
 # Most datasets have none of them, which is found out fast.
 ANY_WORD = re.compile(
-    "|".join(sorted(LABEL_WORDS | PHASE_WORDS | DEGRADED_WORDS, key=len)), re.IGNORECASE
+    "|".join(
+        sorted(LABEL_WORDS | TRUTH_WORDS | PHASE_WORDS | SCOUT_WORDS | {"dose"} | DEGRADED_WORDS)
+    ),
+    re.IGNORECASE,
 )
 # `low_grade` is no half of a pair.
 CLASS_WORDS = re.compile(r"[_\- ]?(grade|risk|stage|class)", re.IGNORECASE)
 PAIRED = 0.9
 
 # A label map has few values, and neighbouring pixels of an object share theirs.
-FEW_VALUES = 64
+FEW_VALUES, VERY_FEW = 64, 8
 SAME = 0.85
 
 
@@ -68,7 +76,9 @@ def by_name(names: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, str]:
     if not any(map(ANY_WORD.search, names)):
         return found
     for kind, names_of in (
-        (LABELS, _labels(names, LABEL_WORDS - known)),
+        (LABELS, _labels(names, LABEL_WORDS - known, TRUTH_WORDS - known)),
+        (SCOUTS, {name for name in names if (SCOUT_WORDS - known) & {*words(_stem(name))}}),
+        (DOSES, {name for name in names if "dose" not in known and _is_dose(name)}),
         (PHASES, _phases(names, PHASE_WORDS - known)),
         (HALVES, _halves(names, DEGRADED_WORDS - known)),
     ):
@@ -77,44 +87,79 @@ def by_name(names: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, str]:
     return found if len(found) < len(names) else {}
 
 
-def is_label_map(values: Float32[np.ndarray, "..."]) -> bool:
-    """Return whether values are few whole numbers that neighbours share, as in a segmentation.
+def is_label_map(*images: Float32[np.ndarray, "..."]) -> bool:
+    """Return whether values are few and shared by neighbours, as in a segmentation.
 
     Args:
-        values: an image or a volume, as stored.
+        images: the slices of a volume, or an image, as stored; blank ones tell nothing.
     """
-    # A line through the middle settles most images at once.
-    rows = values.reshape(-1, values.shape[-1])
-    for some in (rows[len(rows) // 2], rows[:: max(1, len(rows) // 16)]):
-        if len(_values(some)) > FEW_VALUES:
-            return False
-    found = _values(values)
-    if len(found) > FEW_VALUES or not (found == np.rint(found)).all():
-        return False
-    left, right = values[..., :-1], values[..., 1:]
-    inside = (left != 0) | (right != 0)
-    return bool(inside.any()) and float((left == right)[inside].mean()) > SAME
+    found: set[float] = set()
+    same = pairs = 0
+    for image in images:
+        # A line through the middle settles most images at once.
+        rows = image.reshape(-1, image.shape[-1])
+        for some in (rows[len(rows) // 2], rows[:: max(1, len(rows) // 16)], rows):
+            found |= set(np.unique(some[np.isfinite(some)]).tolist())
+            if len(found) > FEW_VALUES:
+                return False
+        left, right = image[..., :-1], image[..., 1:]
+        inside = (left != 0) | (right != 0)
+        same += int((left == right)[inside].sum())
+        pairs += int(inside.sum())
+    return len(found) > 1 and (len(found) <= VERY_FEW or same > SAME * pairs > 0)
 
 
-def _values(values: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, " n"]:
-    return np.unique(values[np.isfinite(values)])
+def _stem(name: str) -> str:
+    return PurePosixPath(name).name.partition(".")[0]
 
 
-def _labels(names: Sequence[str], telling: frozenset[str]) -> set[str]:
-    """Find names with a telling word in the file's name, or folders called by one alone."""
+def _is_dose(name: str) -> bool:
+    said = {word for word in words(_stem(name)) if not word.isdigit()}
+    return bool(said & {"dose", "rtdose"}) and said <= DOSE_WORDS
+
+
+def _labels(names: Sequence[str], telling: frozenset[str], truths: frozenset[str]) -> set[str]:
+    """Find names with a telling word in the file's name, or in a folder beside one of images."""
     found = set()
+    beside: dict[str, set[str]] = defaultdict(set)
     for name in names:
-        path = PurePosixPath(name)
-        stem = path.name.partition(".")[0]
-        folders = [words(folder) for folder in path.parts[:-1]]
+        for place, folder in enumerate(folders := name.split("/")[:-1]):
+            rest = "/".join([*folders[:place], "*", *folders[place + 1 :], _stem(name)])
+            beside[rest].add(folder)
+    plain = {name.rpartition(".")[0] or name for name in names}
+    for name in names:
+        *folders, last = name.split("/")
+        stem = words(_stem(last))
         # `labelsTr` and `masks`, but not the class folder `label_3`.
         called = any(
-            telling.intersection(folder[:1]) and set(folder[1:]) <= {"tr", "ts", "train", "test"}
+            telling.intersection((said := words(folder))[:1])
+            and set(said[1:]) <= {"tr", "ts", "train", "test"}
             for folder in folders
         )
-        if called or telling.intersection(words(stem)):
+        twin = any(
+            telling.intersection(words(folder))
+            and any(
+                not telling.intersection(words(other))
+                for other in beside[
+                    "/".join([*folders[:place], "*", *folders[place + 1 :], _stem(last)])
+                ]
+            )
+            for place, folder in enumerate(folders)
+        )
+        if called or twin or telling.intersection(stem) or _is_truth(name, truths, plain):
             found.add(name)
     return found
+
+
+def _is_truth(name: str, truths: frozenset[str], plain: set[str]) -> bool:
+    """Return whether a name ends in a word for the truth and stands beside the name without it."""
+    stem, dot, ends = name.rpartition("/")[2].partition(".")
+    cut = re.fullmatch(r"(.+?)[_-]([A-Za-z]+)", stem)
+    if cut is None or cut[2].lower() not in truths:
+        return False
+    folder = name.rpartition("/")[0]
+    twin = f"{folder}/{cut[1]}{dot}{ends}" if folder else f"{cut[1]}{dot}{ends}"
+    return twin.rpartition(".")[0] in plain
 
 
 def _phases(names: Sequence[str], telling: frozenset[str]) -> set[str]:

@@ -1,7 +1,8 @@
 """Official parts of a dataset, as its folders or a table name them."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from bench.data.kinds import words
@@ -44,9 +45,10 @@ def part_called(word: str) -> str:
     return found
 
 
-def is_part(folder: str) -> bool:
-    """Return whether a folder's name says a part."""
-    return bool(part_in(folder))
+def are_parts(folders: Collection[str]) -> bool:
+    """Return whether folders name parts; names that differ by a number alone are of patients."""
+    kinds = {re.sub(r"\d+", "", folder) for folder in folders}
+    return all(map(part_in, folders)) and (len(kinds) > 1 or len(folders) == 1)
 
 
 def part_in(folder: str) -> str:

@@ -1,13 +1,13 @@
 """From a volume in scanner units to square images in [0, 1]: scaled, never distorted."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32
-from scipy.ndimage import label as connected
+from jaxtyping import Float32
 
+from bench.data.nan import filled, has_faults, is_finite
 from bench.data.square import Fit, square_shape, to_square
 from bench.data.volume import NoImage, Plane, Span, Unusable, Volume, Window, span_of
 from bench.errors import UserError
@@ -22,7 +22,6 @@ UNDERSHOOT = 0.1
 BELOW = 0.05
 HOT = 3.0  # a maximum so many times the value that 99.9 % do not reach is that of hot pixels
 CONTRAST = 0.25  # whole numbers that use less of their range than this are coded with an offset
-AT_BORDER = 0.99  # share of a slice's NaN that hangs together with its border, if it is outside
 EIGHT_BITS = 255.0  # full scale of pictures that are taken as they are
 MIN_SIDE = 16  # pixels; smaller pictures are icons
 MIN_FOREGROUND = 0.1  # of the slices of a volume; a picture that stands alone may show little
@@ -42,6 +41,7 @@ class Prepared:
         rule: what became 0 and 1, in words.
         span: the range of the values.
         marks: what was noticed, counted by image.
+        faulty: number of the slice -> why it cannot be used, where others of other files can.
     """
 
     images: dict[int, Float32[np.ndarray, "size size"]]
@@ -49,6 +49,7 @@ class Prepared:
     rule: str
     span: Span
     marks: tuple[str, ...] = ()
+    faulty: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,19 @@ class Preparation:
             Unusable: NaN inside, infinite values, or values that cannot be scaled without a word
                 from the user; the reason names the option.
         """
-        planes, marks = self._finite(volume.planes)
-        span = volume.span or span_of(planes, quick=volume.full_scale == EIGHT_BITS)
+        faulty = self._faulty(volume.planes)
+        apart = all(plane.file is not None for plane in volume.planes)
+        if faulty and (not apart or len(faulty) == len(volume.planes)):
+            raise Unusable(next(iter(faulty.values())))
+        planes, marks = self._finite(volume.planes, faulty)
+        span = volume.span or span_of(filter(None, planes), quick=volume.full_scale == EIGHT_BITS)
         scale = self.scale_of(volume, span)
         least = self._least(volume)
         images: dict[int, Float32[np.ndarray, "size size"]] = {}
         dropped: dict[int, str] = {}
         for number, plane in enumerate(planes):
+            if plane is None:
+                continue
             if number % self.step:
                 dropped[number] = BETWEEN
                 continue
@@ -151,7 +158,7 @@ class Preparation:
             raise _nothing(dropped.values(), least)
         if scale.high < span.high and scale.rule.endswith(HOT_RULE):
             marks.append(HOT_PIXELS)
-        return Prepared(images, dropped, scale.rule, span, tuple(marks))
+        return Prepared(images, dropped, scale.rule, span, tuple(marks), faulty)
 
     def scale_of(self, volume: Volume, span: Span) -> Scale:
         """Choose what becomes 0 and 1.
@@ -189,26 +196,40 @@ class Preparation:
                 return Scale(0.0, span.bright, HOT_RULE)
         return Scale(0.0, span.high, "0 to the maximum of the volume")
 
-    def _finite(self, planes: Sequence[Plane]) -> tuple[list[Plane], list[str]]:
-        """Replace NaN by what the user says, or take it for outside where it reaches the border."""
-        if all(np.isfinite(plane.values.sum(dtype=np.float64)) for plane in planes):
-            return list(planes), []
-        if self.nan is not None:
-            return [replace(p, values=_filled(p.values, self.nan)) for p in planes], []
-        made = []
-        for plane in planes:
-            bad = ~np.isfinite(plane.values)
-            if np.isinf(plane.values).any() or not _reaches_border(bad):
-                raise Unusable("holds NaN or infinite values; dataset.nan: 0 takes them for 0")
-            outside = bad if plane.outside is None else bad | plane.outside
-            made.append(replace(plane, values=_filled(plane.values, 0.0), outside=outside))
-        return made, [NAN_OUTSIDE]
+    def _faulty(self, planes: Sequence[Plane]) -> dict[int, str]:
+        """Find slices without the window that is asked for, or with NaN that is not outside."""
+        found = {}
+        for number, plane in enumerate(planes):
+            if self.window == "file" and (plane.window is None or plane.window[1] <= 0):
+                found[number] = "states no window; write dataset.window: [centre, width]"
+            elif self.nan is None and has_faults(plane.values):
+                found[number] = "holds NaN or infinite values; dataset.nan: 0 takes them for 0"
+        return found
+
+    def _finite(
+        self, planes: Sequence[Plane], faulty: Container[int]
+    ) -> tuple[list[Plane | None], list[str]]:
+        """Replace NaN by what the user says, or take it for outside; None for faulty slices."""
+        made: list[Plane | None] = []
+        marks: list[str] = []
+        for number, plane in enumerate(planes):
+            if number in faulty:
+                made.append(None)
+            elif is_finite(plane.values):
+                made.append(plane)
+            elif self.nan is not None:
+                made.append(replace(plane, values=filled(plane.values, self.nan)))
+            else:
+                bad = np.isnan(plane.values)
+                outside = bad if plane.outside is None else bad | plane.outside
+                made.append(replace(plane, values=filled(plane.values, 0.0), outside=outside))
+                marks = [NAN_OUTSIDE]
+        return made, marks
 
     def _scaled(self, plane: Plane, scale: Scale, volume: Volume) -> Float32[np.ndarray, "h w"]:
         low, high = scale.low, scale.high
         if self.window == "file":
-            if plane.window is None or plane.window[1] <= 0:
-                raise Unusable("states no window; write dataset.window: [centre, width]")
+            assert plane.window is not None
             low, high = plane.window[0] - plane.window[1] / 2, plane.window[0] + plane.window[1] / 2
         elif self.normalisation == "per_image_max":
             shown = plane.values if plane.outside is None else plane.values[~plane.outside]
@@ -267,24 +288,10 @@ def _refuse_offset(span: Span, full: float) -> None:
     used = span.high - span.floor
     if full > EIGHT_BITS and span.whole and 0 < used < CONTRAST * span.high:
         raise Unusable(
-            f"holds values from {span.floor:g} to {span.high:g} and few others, as CT coded with "
-            f"an offset; write dataset.scale: [{span.floor:g}, {span.high:g}], what becomes 0 and "
-            "1, or dataset.window: [centre, width]"
+            f"holds values from {span.floor:g} to {span.high:g} and few others: CT coded with an "
+            f"offset, or a negative; write dataset.scale: [{span.floor:g}, {span.high:g}], what "
+            "becomes 0 and 1, or dataset.window: [centre, width]"
         )
-
-
-def _filled(values: Float32[np.ndarray, "h w"], by: float) -> Float32[np.ndarray, "h w"]:
-    return np.where(np.isfinite(values), values, np.float32(by))
-
-
-def _reaches_border(bad: Bool[np.ndarray, "h w"]) -> bool:
-    """Return whether nearly all marked pixels hang together with the border of the image."""
-    if not bad.any():
-        return True
-    labels = connected(bad)[0]
-    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    at_border = np.isin(labels, np.unique(edges[edges > 0]))
-    return bool(at_border.sum() >= AT_BORDER * bad.sum())
 
 
 def foreground(image: Float32[np.ndarray, "..."]) -> float:

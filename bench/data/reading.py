@@ -236,8 +236,10 @@ def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root:
             got.facts.append(Facts.of(volume, None, str(reason)))
             continue
         got.pieces += pieces_of(volume, made)
+        for number, fault in made.faulty.items():
+            failed[places[volume.planes[number].file or volume.file]] = Unusable(fault)
         got.facts.append(Facts.of(volume, made))
-        got.label_map = got.label_map and all(map(kinds.is_label_map, _values(volume)))
+        got.label_map = got.label_map and kinds.is_label_map(*_values(volume))
         failed |= {
             places[plane.file]: NoImage(made.dropped[number])
             for number, plane in enumerate(volume.planes)

@@ -12,28 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.kinds import words
-from bench.data.parts import is_part
+from bench.data import folders
 from bench.errors import UserError
 
 BIDS = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)")
-# Digits of contrasts, units, field strengths and versions number no patients.
-NO_NUMBER = re.compile(
-    r"(?<![a-z0-9])(t[12][a-z]*|b\d+|v\d+|[234]d|\d+(\.\d+)?(mm|cm|t|ch|x|bits?|px)|\d+x\d+)(?![a-z0-9])",
-    re.IGNORECASE,
-)
-# Folders called by such words alone are kinds of scans.
-SCANS = frozenset(
-    {
-        "adc", "asl", "axial", "bold", "contrast", "cor", "coronal", "ct", "cta", "dti", "dwi",
-        "epi", "flair", "fse", "gre", "localizer", "mag", "magnitude", "mprage", "mr", "mra", "mri",
-        "pd", "pet", "sag", "sagittal", "se", "space", "stir", "swi", "t", "tof", "tra", "tse", "w",
-    }
-)  # fmt: skip
-UID = re.compile(r"\d+(\.\d+){4,}")
-# An unnumbered folder of so many images, or one of so few folders, is a class and no patient.
-MANY_IMAGES, FEW_FOLDERS = 200, 3
-FEW_NAMES = 10  # names that come again below each folder of the level above are kinds of scans
 NUMBERED = re.compile(r"(.*\D)?\d+")  # a name that ends in a number
 COUNTED = re.compile(r"[-_. ]*(slice|sl|s|z|image|img|im|frame)?[-_. ]*$", re.IGNORECASE)
 
@@ -162,15 +144,17 @@ def assign(
         return Assignment(
             list(named), together, f"{len(set(named))} subjects, as BIDS names them (`sub-`)."
         )
-    level = _folders(files) if unsure or not any(stated) else None
+    level = folders.of_patients(files) if unsure or not any(stated) else None
     if level is not None:
-        level = [_hash(name) for name in level] if hashed else level
-        folders = sorted(set(level))
+        keys, certain = level
+        keys = [_hash(name) for name in keys] if hashed else keys
+        names = sorted(set(keys))
         return Assignment(
-            list(level), together,
-            f"The {len(folders)} folders {folders[0]}, {folders[1]}"
-            f"{', ...' if len(folders) > 2 else ''} count as one subject each; "
-            "dataset.subject_regex or dataset.subject_csv name others.",
+            list(keys), together,
+            f"The {len(names)} folders {names[0]}, {names[1]}"
+            f"{', ...' if len(names) > 2 else ''} count as one subject each; "
+            "if they are no patients, dataset.subject_regex or dataset.subject_csv names them.",
+            certain,
         )  # fmt: skip
     if all(stated):
         return Assignment(
@@ -203,7 +187,9 @@ def _guesses(files: Sequence[str], volumes: Sequence[str]) -> list[str]:
     members: dict[str, set[str]] = defaultdict(set)
     for file, stem in stems.items():
         members[_common_part(stem)].add(file)
-    groups = {name for name, theirs in members.items() if 1 < len(theirs) <= MANY_IMAGES} - {""}
+    groups = {
+        name for name, theirs in members.items() if 1 < len(theirs) <= folders.MANY_IMAGES
+    } - {""}
     made = []
     for file, volume in zip(files, volumes, strict=True):
         common = _common_part(stems[file])
@@ -229,58 +215,10 @@ def _common_part(stem: str) -> str:
 
 
 def _without_scans(stem: str) -> str:
-    *folders, name = stem.split("/")
-    return "/".join([*(folder for folder in folders if not _is_scan(folder)), name])
+    *above, name = stem.split("/")
+    return "/".join([*(folder for folder in above if not folders.is_scan(folder)), name])
 
 
 def _stem(file: str) -> str:
     folder, slash, name = file.rpartition("/")
     return folder + slash + re.sub(r"(\.nii|\.tar)?(\.[A-Za-z0-9]{1,7})?(\.gz)?$", "", name)
-
-
-def _folders(files: Sequence[str]) -> list[str] | None:
-    """Find the level of folders that are patients; None if there is none.
-
-    Patients' folders hold several images each, and mostly a number in their names; folders that
-    name a part or come again below every folder of the level above do not count.
-
-    Returns:
-        the name of the folder for each image, with the folders above it.
-    """
-    paths = [file.split("/")[:-1] for file in files]
-    depth = min(map(len, paths))
-    found: dict[bool, list[str]] = {}
-    for level in range(depth):
-        keys, numbered = _level(paths, level)
-        if keys is not None:
-            found.setdefault(numbered, keys)
-    return found.get(True) or found.get(False)
-
-
-def _level(paths: Sequence[Sequence[str]], level: int) -> tuple[list[str] | None, bool]:
-    """Name the folder of each image if this level is patients', and say whether it is numbered."""
-    names = {path[level] for path in paths}
-    numbered = sum(map(_is_numbered, names)) > len(names) / 2
-    if len(names) < 2 or all(map(is_part, names)) or all(map(_is_scan, names)):
-        return None, numbered
-    places = ["/".join(path[: level + 1]) for path in paths]
-    again = len(set(places)) > len(names)
-    below_part = level > 0 and all(is_part(path[level - 1]) for path in paths)
-    if again and (not numbered or (below_part and len(names) <= FEW_NAMES)):
-        return None, numbered
-    keys = [path[level] for path in paths] if again and not below_part else places
-    counts = sorted(Counter(keys).values())
-    median = counts[len(counts) // 2]
-    is_class = not numbered and (len(counts) < FEW_FOLDERS or median > MANY_IMAGES)
-    return (None if median < 2 or is_class else keys), numbered
-
-
-def _is_scan(folder: str) -> bool:
-    """Return whether a folder is called by a kind of scan and nothing else: `T1`, `FSE-coronal`."""
-    found = words(NO_NUMBER.sub("t", folder))
-    named = [word for word in found if not word.isdigit()]
-    return bool(named) and SCANS.issuperset(named)
-
-
-def _is_numbered(name: str) -> bool:
-    return bool(re.search(r"\d", NO_NUMBER.sub("", name))) and UID.fullmatch(name) is None

@@ -171,6 +171,19 @@ def test_previews_and_hidden_files_do_not_choose_the_reader(tmp_path: Path) -> N
         (["low_grade/1.png", "high_grade/1.png"], {}),
         (["low/1.png", "low/2.png", "low/3.png", "high/1.png", "high/9.png"], {}),
         (["input_1.png", "input_2.png"], {}),
+        (["images/1.jpg", "train_masks/1.png"], {"train_masks/1.png": kinds.LABELS}),
+        (["CT/1.png", "lung masks/1.png"], {"lung masks/1.png": kinds.LABELS}),
+        (["lung masks/1.png", "other/2.png"], {}),
+        (["p1_frame01.nii.gz", "p1_frame01_gt.nii.gz"], {"p1_frame01_gt.nii.gz": kinds.LABELS}),
+        (["a_gt.png", "b_gt.png"], {}),
+        (["sub-1_part-real_T2.nii", "sub-1_part-mag_T2.nii"],
+         {"sub-1_part-real_T2.nii": kinds.PHASES}),
+        (["5_gre.nii.gz", "5_gre_real.nii.gz", "5_gre_imaginary.nii.gz"],
+         {"5_gre_real.nii.gz": kinds.PHASES, "5_gre_imaginary.nii.gz": kinds.PHASES}),
+        (["sub-0_localizer.nii.gz", "sub-0_T1w.nii.gz"],
+         {"sub-0_localizer.nii.gz": kinds.SCOUTS}),
+        (["P0/dose.nii.gz", "P0/ct.nii.gz"], {"P0/dose.nii.gz": kinds.DOSES}),
+        (["low_dose_1.png", "scan_2.png"], {}),
     ],
 )  # fmt: skip
 def test_names_tell_what_is_no_image(names: list[str], left_out: dict[str, str]) -> None:
@@ -211,6 +224,30 @@ def test_label_maps_without_a_telling_name_are_left_out(tmp_path: Path) -> None:
     assert len(load(tmp_path, include=["truth.png"])) == 4  # where it is all there is
 
 
+def test_masks_in_colour_and_with_blank_slices(tmp_path: Path) -> None:
+    mask = np.zeros((6, 24, 24), np.uint8)
+    mask[2:5, 4:18, 5:19] = 1
+    for number in range(4):
+        save(tmp_path / "a" / f"{number}.png", picture(number))
+        red = np.dstack([mask[3] * 128, mask[3] * 0, mask[3] * 0])
+        save(tmp_path / "b" / f"{number}.png", red)
+    assert load(tmp_path).audit.files == {"read": 4, kinds.LABELS: 4}
+    volumes = tmp_path / "volumes"
+    volumes.mkdir()
+    for number in range(3):
+        scan = np.random.default_rng(number).random((6, 24, 24), dtype=np.float32)
+        np.save(volumes / f"{number}_ct.npy", scan)
+        np.save(volumes / f"{number}_tumor.npy", mask)
+    assert load(volumes).audit.files == {"read": 3, kinds.LABELS: 3}
+
+
+def test_names_are_taken_literally_too(tmp_path: Path) -> None:
+    for number, name in enumerate(["scan [3].png", "scan 3.png", "two\nlines.png"]):
+        save(tmp_path / name, picture(number))
+    assert "scan [3].png" not in load(tmp_path, exclude=["scan [3].png"]).ids
+    assert "two\\nlines.png" in load(tmp_path).ids
+
+
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / f"{number}.png", picture(number))
@@ -232,7 +269,8 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
 def test_any_name_can_be_written(name: bytes) -> None:
     text = files.printable(os.fsdecode(name))
     text.encode()
-    if name.isascii():
+    assert text.isprintable()
+    if name.isascii() and name.decode().isprintable():
         assert text == name.decode()
 
 

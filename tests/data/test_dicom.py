@@ -844,3 +844,14 @@ def test_a_blank_patient_in_a_series_is_the_one_that_the_series_names(tmp_path: 
     for k in range(4):
         write(tmp_path / f"{k}.dcm", ramp(k), PatientID="" if k == 2 else "p", InstanceNumber=k)
     assert len(set(load(tmp_path).subjects)) == 1
+
+
+def test_one_slice_at_fault_is_the_one_that_is_named(tmp_path: Path) -> None:
+    tags = {"RescaleSlope": 1, "RescaleIntercept": -1000}
+    for k in range(30):
+        window = {} if k == 2 else {"WindowCenter": 50, "WindowWidth": 500}
+        write(tmp_path / f"{k:02}.dcm", ramp(k), InstanceNumber=k + 1, **tags, **window)
+    found = load(tmp_path, window="file")
+    assert len(found) == 29
+    assert list(found.audit.skipped) == ["02.dcm"]
+    assert "states no window" in found.audit.skipped["02.dcm"]

@@ -259,3 +259,30 @@ def test_16_bit_pgm_and_colour(tmp_path: Path) -> None:
     red[..., 0] = picture(32, 32)
     Image.fromarray(red).save(tmp_path / "c.png")
     assert load(tmp_path / "c.png").audit.findings["colour"] == 1
+
+
+def test_a_thumbnail_first_does_not_hide_the_pages(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(picture(32, 32), photometric="minisblack")
+        for seed in range(5):
+            writer.write(picture(64, 64, seed), photometric="minisblack")
+    found = load(tmp_path, 64)
+    assert len(found) == 5
+    np.testing.assert_allclose(found.images[4, 0], picture(64, 64, 4) / 255, atol=1e-6)
+    assert any("another size than most" in note for note in found.audit.notes)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_png_of_16_bits_a_channel(tmp_path: Path, channels: int) -> None:
+    codecs = pytest.importorskip("imagecodecs")
+    grey = picture(32, 32).astype(np.uint16) * 16 + 7
+    stored = np.dstack([grey] * channels)
+    if channels in (2, 4):
+        stored[..., -1] = 65535
+        stored[:, :4, -1] = 0
+    (tmp_path / "a.png").write_bytes(codecs.png_encode(stored))
+    found = load(tmp_path)
+    white = 2 ** int(grey.max()).bit_length() - 1
+    np.testing.assert_allclose(found.images[0, 0, :, 4:], grey[:, 4:] / white, atol=1e-4)
+    assert "eight_bit" not in found.audit.findings
+    assert (found.images[0, 0, :, :4].max() == 0) == (channels in (2, 4))

@@ -134,7 +134,7 @@ def test_ct_coded_with_an_offset_is_asked_about(tmp_path: Path, offset: int, wid
         grey = (image * width + offset).round().astype(np.uint16)
         Image.fromarray(grey).save(tmp_path / f"{number}.png")
     with pytest.raises(
-        UserError, match=r"0\.png: .*offset; write dataset\.scale: \[\d+, \d+\]"
+        UserError, match=r"0\.png: .*offset, or a negative; write dataset\.scale: \[\d+, \d+\]"
     ) as e:
         load(tmp_path)
     assert "dataset.window" in str(e.value)

@@ -64,6 +64,36 @@ def test_the_same_patient_below_two_contrasts_is_one() -> None:
     assert of(files) == [file.split("/")[1] for file in files]
 
 
+SUBJECTS = [f"sub{k:02}" for k in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("folders", "depth", "certain"),
+    [
+        ([f"visit{v}/{s}" for v in (1, 2) for s in SUBJECTS], 1, True),
+        ([f"20{y}/P{k}" for y in (10, 11, 12) for k in range(8)], 1, True),
+        ([f"TP{t}/mouse{k}" for t in (1, 2) for k in range(8)], 1, True),
+        ([f"{name}/series{k}" for name in ("anna", "bert", "cleo") for k in range(4)], 0, True),
+        ([f"pat_{name}/echo{k}" for name in "abcd" for k in range(2)], 0, True),
+        ([f"site{s}/p{k}/ser1" for s in (0, 1) for k in range(8 * s, 8 * s + 8)], 1, True),
+        ([f"fold{f}/{s}" for f, some in enumerate((SUBJECTS[:4], SUBJECTS[4:])) for s in some],
+         1, True),
+        ([f"group{g}/{s}" for g in (1, 2) for s in SUBJECTS], 1, False),
+        ([f"BraTS20_Training_{k:03}" for k in range(4)], 0, True),
+        ([f"TR{k:03}" for k in range(6)], 0, True),
+    ],
+)  # fmt: skip
+def test_scans_sites_and_visits_are_no_patients(folders, depth: int, certain: bool) -> None:
+    files = grown("{}/{}.png", folders)
+    found = assign(files, files, [None] * len(files))
+    assert len(set(found.subjects)) == len({name.split("/")[depth] for name in folders})
+    by_person = {}
+    for file, subject in zip(files, found.subjects, strict=True):
+        by_person.setdefault(file.split("/")[depth], set()).add(subject)
+    assert all(len(subjects) == 1 for subjects in by_person.values())
+    assert found.certain == certain
+
+
 def test_one_person_seen_by_several_scans_is_kept_together() -> None:
     files = grown("{}/p{}.mat", ["GRE", "FSE", "FLAIR"])
     slices = [file for file in files for _ in range(4)]

@@ -1,0 +1,34 @@
+"""Values that are no numbers: where they mean "outside", and where they are damage."""
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from scipy.ndimage import label as connected
+
+AT_BORDER = 0.99  # share of a slice's NaN that hangs together with its border, if it is outside
+
+
+def is_finite(values: Float32[np.ndarray, "h w"]) -> bool:
+    """Return whether no value is NaN or infinite."""
+    return bool(np.isfinite(values.sum(dtype=np.float64)))
+
+
+def filled(values: Float32[np.ndarray, "h w"], by: float) -> Float32[np.ndarray, "h w"]:
+    """Put a number in place of NaN and infinite values."""
+    return np.where(np.isfinite(values), values, np.float32(by))
+
+
+def reaches_border(bad: Bool[np.ndarray, "h w"]) -> bool:
+    """Return whether nearly all marked pixels hang together with the border of the image."""
+    if not bad.any():
+        return True
+    labels = connected(bad)[0]
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    at_border = np.isin(labels, np.unique(edges[edges > 0]))
+    return bool(at_border.sum() >= AT_BORDER * bad.sum())
+
+
+def has_faults(values: Float32[np.ndarray, "h w"]) -> bool:
+    """Return whether any value is infinite, or NaN that is not outside."""
+    if is_finite(values):
+        return False
+    return bool(np.isinf(values).any()) or not reaches_border(np.isnan(values))
