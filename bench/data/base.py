@@ -37,7 +37,7 @@ class ImageSet:
         )
 
     def first(self, count: int) -> "ImageSet":
-        """Give the first images, without a copy of them."""
+        """Select the first images, without a copy of them."""
         return ImageSet(self.images[:count], self.ids[:count], self.subjects[:count])
 
     def pixel_digests(self) -> list[str]:

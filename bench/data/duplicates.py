@@ -194,7 +194,7 @@ def _names(
 
 
 def _crossing(labels: Int64[np.ndarray, "n"], parts: list[str]) -> list[list[int]]:
-    """Give the groups that have images in two official parts."""
+    """List the groups that have images in two official parts."""
     members: dict[int, list[int]] = defaultdict(list)
     for position, label in enumerate(labels.tolist()):
         members[label].append(position)

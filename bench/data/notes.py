@@ -6,17 +6,20 @@ from pathlib import PurePosixPath
 
 from bench.data.duplicates import Copies
 from bench.data.files import ending
+from bench.data.kinds import DOSES, HALVES, LABELS, PHASES, SCOUTS
 from bench.data.parts import left_out
 from bench.data.pieces import Facts, Piece
 
 WORTH_SAYING = 0.1  # share of the images
 EXAMPLES = 3  # that a note names
+BY_NAME = {LABELS, PHASES, HALVES, SCOUTS, DOSES}
+WANTED = " What names tell is overruled by dataset.include: '*_mask*' reads masks."
 
 
 def of_subjects(
     note: str, known: bool, who: Sequence[str], parts: list[str], copies: Copies
 ) -> list[str]:
-    """Say how subjects were found, and what guessing them costs."""
+    """Describe how subjects were found, and what guessing them costs."""
     if known:
         return [note]
     notes = [
@@ -73,7 +76,7 @@ def of_files(files: dict[str, int], skipped: dict[str, str], dropped: Counter[st
         named = f" (such as {', '.join(examples)})" if examples else ""
         notes.append(
             f"Of {sum(files.values())} files {files.get('read', 0)} were read; left out: "
-            f"{', '.join(others)}{named}. dataset.include and dataset.exclude choose otherwise."
+            f"{', '.join(others)}{named}.{WANTED if BY_NAME & files.keys() else ''}"
         )
     if dropped:
         notes.append(f"Slices dropped: {', '.join(f'{n} {kind}' for kind, n in dropped.items())}.")
@@ -93,6 +96,11 @@ def of_all(pieces: Sequence[Piece], files: dict[str, int], who: Sequence[str]) -
     endings = Counter(ending(PurePosixPath(file)) for file in {piece.file for piece in pieces})
     kinds = ", ".join(f"{count} {end}" for end, count in endings.most_common())
     return (
-        f"{len(pieces)} images from {files.get('read', 0)} files ({kinds}) and of {len(set(who))} "
-        "subjects or pseudo-subjects."
+        f"{_counted(len(pieces), 'image')} from {_counted(files.get('read', 0), 'file')} ({kinds}) "
+        f"and of {_counted(len(set(who)), 'subject or pseudo-subject')}."
     )
+
+
+def _counted(number: int, what: str) -> str:
+    plural = what.replace(" or ", "s or ") + "s"
+    return f"{number} {what if number == 1 else plural}"

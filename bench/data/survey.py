@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 from rich.progress import track
 
@@ -28,7 +29,6 @@ def survey(
         work: a function that another process can find by its name, or a `partial` of one.
         doing: what the progress bar says.
     """
-
     # Several at a time, or those at work wait for one another more than they work.
     workers = os.cpu_count() or 1
     size = max(1, min(MOST_AT_ONCE, len(items) // (4 * workers)))
@@ -43,6 +43,8 @@ def survey(
     )  # fmt: skip
     for chunk, results in zip(chunks, done, strict=True):
         yield from zip(chunk, results, strict=True)
+    if backend == "loky":  # its processes would stay for minutes, beside the trials of a sweep
+        get_reusable_executor().shutdown()
 
 
 def _several(

@@ -135,7 +135,7 @@ class _Warp:
         ]
 
     def plane(self, z: int) -> Float[np.ndarray, "3 x y"]:
-        """Give the template coordinates of each pixel of an axial plane."""
+        """Compute the template coordinates of each pixel of an axial plane."""
         width, height = self.shape[:2]
         coarse = np.stack(
             np.meshgrid(
