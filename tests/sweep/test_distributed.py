@@ -56,7 +56,7 @@ def test_cells_that_want_every_cpu_among_cells_that_want_one(tmp_path: Path) -> 
     def command(*words: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "bench", *words],
-            cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False, env=environment,
+            cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False, env=environment,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
