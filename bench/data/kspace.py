@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Complex, Complex64, Float, Float32, Float64
-from scipy.ndimage import uniform_filter
 
+from bench.data.phase import is_simulated
 from bench.data.volume import Unusable
 
 # Magnitude below which a sample is empty, relative to the largest, where there is a gap of this
@@ -17,11 +17,6 @@ EMPTY, GAP = 1e-7, 10
 GAPS = 0.05
 # Share of empty rows and columns around the sampled ones that is still no zero-padding.
 PADDING = 0.02
-# Coherence of the phase in the darkest pixels. Measured on 89 real images at 0.055 T and 3 T: 0.38
-# to 0.63 (0.69 undersampled); on magnitudes times smooth phases and sensitivities: 0.99 to 1.
-COHERENT = 0.85
-# Pixels below this share of the brightest may be zeros that were rounded.
-ROUNDED = 1e-5
 # A picture is swapped where its corners are so many times as bright as its middle, and the middles
 # of its sides, at one pair of them, clearly darker than the corners: in none of 8,345 pictures of
 # heads and chests, in 94 % of them once they are swapped, in 0.5 % of their negatives. For one axis
@@ -266,33 +261,3 @@ def _run(sampled: Bool[np.ndarray, " n"]) -> slice:
     """Find the range from the first to the last sampled index."""
     found = np.flatnonzero(sampled)
     return slice(int(found[0]), int(found[-1]) + 1)
-
-
-def is_simulated(kspace: Complex64[np.ndarray, "slices coils h w"]) -> bool:
-    """Return whether the phase is smooth where the images are darkest, as noise never is."""
-    energy = [float((np.abs(y) ** 2).sum(dtype=np.float64)) for y in kspace]
-    middle = len(kspace) // 2
-    number = middle if energy[middle] > 0 else int(np.argmax(energy))
-    found = [value for y in kspace[number] if (value := coherence(y)) is not None]
-    return bool(found) and float(np.median(found)) > COHERENT
-
-
-def coherence(y: Complex64[np.ndarray, "h w"]) -> float | None:
-    """Measure |sum x^2| / sum |x|^2 over 3x3 pixels x, median over the darkest quarter.
-
-    Squares make the sign of x unimportant. Phases that vary slowly give 1, complex noise 0.4.
-    The largest sample is brought to DC first, so that no shift of k-space counts.
-
-    Returns:
-        None where the coil holds nothing.
-    """
-    strength = np.abs(y)
-    if not strength.max() > 0:
-        return None
-    row, column = np.unravel_index(strength.argmax(), strength.shape)
-    squares = np.fft.ifft2(np.roll(y, (-row, -column), (0, 1))).astype(np.complex128) ** 2
-    power = np.abs(squares)
-    shown = power > ROUNDED**2 * power.max()
-    dark = shown & (power <= np.quantile(power[shown], 0.25))
-    together = np.abs(uniform_filter(squares.real, 3) + 1j * uniform_filter(squares.imag, 3))
-    return float(np.median(together[dark] / uniform_filter(power, 3)[dark]))

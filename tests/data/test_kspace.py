@@ -210,7 +210,7 @@ def test_pictures_with_swapped_quadrants_are_noticed() -> None:
 @given(
     coils=st.sampled_from([0, 1, 4]),
     phase=st.floats(-3, 3),
-    turns=st.sampled_from([0.0, 0.5, 1.5]),
+    turns=st.sampled_from([0.0, 0.5, 1.5, 2.5]),
     rolls=st.tuples(st.integers(-128, 128), st.integers(-128, 128)),
     convention=st.sampled_from(list(CONVENTIONS)),
     seed=st.integers(0, 99),
