@@ -199,7 +199,7 @@ def test_commands_on_a_folder_without_a_run(reconbench, tmp_path: Path, command:
 
 def test_a_method_has_no_cells_where_it_does_not_serve(reconbench) -> None:
     levels = "{name: gaussian_noise, levels: [0.1]}, {name: gaussian_blur, levels: [1, 2]}"
-    status, out, _ = reconbench("plan", "--set", f"degradations=[{levels}]")
+    status, out, _ = reconbench("plan", "--no-measure", "--set", f"degradations=[{levels}]")
     assert status == 0
     assert "nlm serves Denoising only: no cells for gaussian_blur" in out
     counts = {line.split()[0]: line.split()[2] for line in out.splitlines() if "ssical" in line}
@@ -248,16 +248,18 @@ def test_a_perceptual_loss_without_its_weights_says_so_before_anything_runs(
         assert part in errors
     assert not (tmp_path / "results").exists()
     without = "methods=[{name: srgan_cbam, fixed: {perceptual: none}}]"
-    assert reconbench("plan", "--set", SUPER_RESOLUTION, "--set", without)[0] == 0
-    assert reconbench("plan", "--set", SUPER_RESOLUTION, "--set", "methods=[unet]")[0] == 0
+    plan = ["plan", "--no-measure", "--set", SUPER_RESOLUTION, "--set"]
+    assert reconbench(*plan, without)[0] == 0
+    assert reconbench(*plan, "methods=[unet]")[0] == 0
 
 
 def test_a_gan_never_stands_without_its_generator_trained_alone(reconbench) -> None:
     mri = "degradations=[{name: mri_cartesian, levels: [4]}]"
-    _, out, _ = reconbench("plan", "--set", mri, "--set", "methods=[kspace_gan]")
+    plan = ["plan", "--no-measure", "--set", mri, "--set"]
+    _, out, _ = reconbench(*plan, "methods=[kspace_gan]")
     assert "kspace_gan_no_adversary" in out
     alone = "methods=[{name: kspace_gan, fixed: {loss: mse}}]"
-    assert "no_adversary" not in reconbench("plan", "--set", mri, "--set", alone)[1]
+    assert "no_adversary" not in reconbench(*plan, alone)[1]
 
 
 def test_methods_are_listed_with_their_published_size(reconbench) -> None:

@@ -15,15 +15,13 @@ from bench.errors import UserError, unknown
 PREVIEWS = 10
 
 
-@cache
-def sources() -> dict[str, ModuleType]:
-    """Map names to the files of this folder that read or make images."""
-    every = plugins.modules(sys.modules["bench.data"])
-    return {
-        name: plugins.load_module(f"bench.data.{name}")
-        for name in every
-        if plugins.defined(f"bench.data.{name}") & {"SUFFIXES", "make"}
-    }
+def known() -> list[str]:
+    """List the files of this folder that read or make images."""
+    return [name for name in plugins.modules(sys.modules["bench.data"]) if _is_source(name)]
+
+
+def _is_source(name: str) -> bool:
+    return bool(plugins.defined(f"bench.data.{name}") & {"SUFFIXES", "make"})
 
 
 def reads(module: ModuleType) -> bool:
@@ -37,9 +35,9 @@ def find(name: str) -> ModuleType:
     Raises:
         UserError: there is none, with the nearest spelling.
     """
-    if name not in sources():
-        raise unknown("dataset.source", name, sources())
-    return sources()[name]
+    if name not in plugins.modules(sys.modules["bench.data"]) or not _is_source(name):
+        raise unknown("dataset.source", name, known())
+    return plugins.load_module(f"bench.data.{name}")
 
 
 @cache
@@ -47,8 +45,9 @@ def _by_ending() -> list[tuple[tuple[str, ...], str]]:
     return [(tuple(module.SUFFIXES), name) for name, module in _of_files().items()]
 
 
+@cache
 def _of_files() -> dict[str, ModuleType]:
-    return {name: module for name, module in sources().items() if reads(module)}
+    return {name: find(name) for name in known() if reads(find(name))}
 
 
 def source_of(file: Path) -> str | None:
@@ -106,7 +105,7 @@ def guess(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) 
         raise UserError(
             f"{files.printable(str(path))}: no file there has an ending that a reader knows, and "
             f"the content that goes with it ({', '.join(_endings())}); name it with "
-            f"dataset.source ({', '.join(sources())})"
+            f"dataset.source ({', '.join(known())})"
         )
     return weights.most_common(1)[0][0]
 

@@ -286,15 +286,15 @@ def test_overfits_a_single_batch(name: str) -> None:
     config: dict = {
         "attention_residual_unet": {"width": 16, "lr": 5e-3},
         "dncnn": {"width": 16, "depth": 5, "lr": 5e-3},
-        "kspace_gan": {"width": 32, "lr": 5e-3, "loss": "mse"},
+        "kspace_gan": {"width": 16, "lr": 8e-3, "loss": "mse"},
         "nafnet": {"width": 16, "encoder": "1-1-2", "lr": 3e-3},
         "recon_resnet": {"width": 16, "blocks": 3, "lr": 3e-3, "dropout": 0.0, "loss": "mse"},
-        "restormer": {"width": 16, "blocks": "1-1-2", "lr": 2e-3},
-        "srcnn": {"width": 32, "lr": 2e-3},
+        "restormer": {"width": 8, "blocks": "1-1-2", "lr": 5e-3},
+        "srcnn": {"width": 32, "lr": 4e-3},
         "srgan_cbam": {"width": 32, "blocks": 3, "lr": 3e-3, "loss": "mse", "pretrain": 0.0},
         "unet": {"width": 16, "lr": 5e-3},
     }[name]
-    budget = Budget(steps=250, batch_size=2, reports=2)
+    budget = Budget(steps=200, batch_size=2, reports=2)
     fit = training.fit(
         name, {"augment": "none", "weight_decay": 0.0, **config}, few, few, task(name), budget,
         seed=0, precision="fp32",

@@ -41,7 +41,7 @@ SPEC = {
         {"name": "unet", "label": "alone", "fixed": FIXED},
         {"name": "unet", "label": "another", "fixed": {**FIXED, "width": 8}},
     ],
-    "budget": {"trials": 3, "steps": 30, "batch_size": 4, "reports": 2},
+    "budget": {"trials": 2, "steps": 30, "batch_size": 4, "reports": 2},
     "precision": "fp32",
     "seeds": 1,
     "pictures": 0,
