@@ -15,10 +15,19 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "connect", lambda: None)
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of prepared images, so that each is prepared once for all of these tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def reconbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path):
+def reconbench(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+):
     """Run the command line in an empty folder; give exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECONBENCH_CACHE", str(cache))
 
     def command(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["reconbench", *words])

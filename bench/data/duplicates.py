@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from PIL import Image
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from bench.data.prepare import FOREGROUND
 
@@ -159,6 +158,8 @@ def join(
     labels: Int64[np.ndarray, "n"], pairs: Int64[np.ndarray, "pairs 2"]
 ) -> Int64[np.ndarray, "n"]:
     """Merge labelled groups that a pair connects; give the new label of each image."""
+    from scipy.sparse.csgraph import connected_components  # 0.1 s, which every process would spend
+
     count = int(labels.max(initial=-1)) + 1
     edges = (np.ones(len(pairs), dtype=bool), (labels[pairs[:, 0]], labels[pairs[:, 1]]))
     merged = connected_components(coo_matrix(edges, shape=(count, count)), directed=False)[1]

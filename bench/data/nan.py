@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float32
-from scipy.ndimage import label as connected
 
 AT_BORDER = 0.99  # share of a slice's NaN that hangs together with its border, if it is outside
 
@@ -19,9 +18,11 @@ def filled(values: Float32[np.ndarray, "h w"], by: float) -> Float32[np.ndarray,
 
 def reaches_border(bad: Bool[np.ndarray, "h w"]) -> bool:
     """Return whether nearly all marked pixels hang together with the border of the image."""
+    from scipy.ndimage import label  # 0.2 s, which every process of a reader would spend
+
     if not bad.any():
         return True
-    labels = connected(bad)[0]
+    labels = label(bad)[0]
     edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     at_border = np.isin(labels, np.unique(edges[edges > 0]))
     return bool(at_border.sum() >= AT_BORDER * bad.sum())

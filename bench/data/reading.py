@@ -18,7 +18,7 @@ from bench.data.parts import part_called
 from bench.data.pieces import Facts, Piece, pieces_of
 from bench.data.prepare import Normalisation, Preparation
 from bench.data.square import Fit
-from bench.data.survey import survey
+from bench.data.survey import survey, workers_for
 from bench.data.volume import Gathered, Item, NoImage, Unusable, Volume, Window
 
 COMPANION = "headers of files that are read"
@@ -80,14 +80,15 @@ def read(
     rule = subjects.rule_of(root, subject_regex, subject_csv)
     part_of = subjects.by_table(root, split_csv, "part") if split_csv else None
     tables = {Path(table).name for table in (subject_csv, split_csv) if table}
-    if found == [Path(path or "")]:
-        candidates = found
-    else:
-        candidates = _candidates(reader, source, found, ledger, include, exclude)
-    if not candidates:
-        ledger.refuse_none(Path(path or ""))
-    gathered = _gathered(reader, candidates, ledger)
-    got = _read_all(reader, gathered, ledger, prepare, own)
+    with workers_for(len(found), partial(sources.find, source)):
+        if found == [Path(path or "")]:
+            candidates = found
+        else:
+            candidates = _candidates(reader, source, found, ledger, include, exclude)
+        if not candidates:
+            ledger.refuse_none(Path(path or ""))
+        gathered = _gathered(reader, candidates, ledger)
+        got = _read_all(reader, gathered, ledger, prepare, own)
     ledger.refuse_many(len(candidates))
     if not got.pieces:
         ledger.refuse_none(Path(path or ""))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from bench.data.base import SUBJECTS_UNKNOWN, Dataset, ImageSet
 from bench.data.parts import home
@@ -153,6 +152,8 @@ def _groups(images: ImageSet) -> list[Group]:
     subject = np.unique(images.subjects, return_inverse=True)[1]
     pixels = np.unique(images.pixel_digests(), return_inverse=True)[1] + subject.max(initial=0) + 1
     nodes = int(pixels.max(initial=0)) + 1
+    from scipy.sparse.csgraph import connected_components  # 0.1 s, which every process would spend
+
     graph = coo_matrix((np.ones(count, dtype=bool), (subject, pixels)), shape=(nodes, nodes))
     labels = connected_components(graph, directed=False)[1][subject]
     groups: dict[int, Group] = defaultdict(list)

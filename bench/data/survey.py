@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
-from joblib import Parallel, delayed
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 from rich.console import Console
 from rich.progress import track
 
@@ -14,9 +16,36 @@ from bench.errors import UserError
 
 MOST_AT_ONCE = 16  # items of a worker's turn
 MANY = 1000  # items from which processes read them
+IDLE_SECONDS = 60  # after which a process ends by itself
+# As many processes as CPUs need no threads each.
+ALONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 Entry = TypeVar("Entry")
 Result = TypeVar("Result")
+
+
+@contextmanager
+def workers_for(count: int, prepare: Callable[[], object]) -> Iterator[None]:
+    """Start the processes of `survey` early, and end them with the block.
+
+    They take a second or two to begin, in which other work can be done.
+
+    Args:
+        count: how many items there may be; few need no processes.
+        prepare: called once in each process, to import what its work needs.
+    """
+    if count < MANY:
+        yield
+        return
+    pool = _processes()
+    for _ in range(_workers()):
+        pool.submit(_called, prepare)
+    ended = False
+    try:
+        yield
+        ended = True
+    finally:  # they would stay for a while, beside the trials of a sweep
+        pool.shutdown(kill_workers=not ended)
 
 
 def survey(
@@ -30,21 +59,41 @@ def survey(
         doing: what the progress bar says.
     """
     # Several at a time, or those at work wait for one another more than they work.
-    workers = os.cpu_count() or 1
-    size = max(1, min(MOST_AT_ONCE, len(items) // (4 * workers)))
+    size = max(1, min(MOST_AT_ONCE, len(items) // (4 * _workers())))
     chunks = [items[k : k + size] for k in range(0, len(items), size)]
-    # Processes share no lock as threads do, but take a second to begin.
-    backend = "loky" if len(items) >= MANY else "threading"
-    pool = Parallel(n_jobs=workers, backend=backend, return_as="generator")
-    console = Console(stderr=True)
-    done = track(
-        pool(delayed(_several)(work, chunk) for chunk in chunks), doing, total=len(chunks),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    for chunk, results in zip(chunks, done, strict=True):
-        yield from zip(chunk, results, strict=True)
-    if backend == "loky":  # its processes would stay for minutes, beside the trials of a sweep
-        get_reusable_executor().shutdown()
+    with _pool(len(items)) as pool:
+        console = Console(stderr=True)
+        done = track(
+            pool.map(partial(_several, work), chunks), doing, total=len(chunks),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        for chunk, results in zip(chunks, done, strict=True):
+            yield from zip(chunk, results, strict=True)
+
+
+def _called(prepare: Callable[[], object]) -> None:
+    prepare()
+
+
+def _workers() -> int:
+    return os.cpu_count() or 1
+
+
+def _processes() -> ProcessPoolExecutor:
+    return get_reusable_executor(max_workers=_workers(), timeout=IDLE_SECONDS, env=ALONE)
+
+
+@contextmanager
+def _pool(count: int) -> Iterator[Executor]:
+    """Open threads, or the processes that share no lock as threads do, for many items."""
+    if count >= MANY:
+        yield _processes()
+        return
+    threads = ThreadPoolExecutor(_workers())
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def _several(
