@@ -194,7 +194,7 @@ def _grey(
         if not 0 <= channel < count:
             raise Unusable(f"has {count} channels, 0 to {count - 1}; see dataset.channel")
         return page[..., channel].astype(np.float32)
-    if all((page[..., k] == page[..., 0]).all() for k in range(1, count)):
+    if _is_grey(page):
         return page[..., 0].astype(np.float32)
     if count == 3:
         return page.astype(np.float32) @ LUMA
@@ -203,8 +203,18 @@ def _grey(
 
 def _coloured(page: Shaped[np.ndarray, "h w *channels"], bits: int) -> bool:
     """Return whether any pixel has a colour that is seen."""
-    if page.ndim == 2:
+    if page.ndim == 2 or _is_grey(page):
         return False
     first = page[..., 0].astype(np.float32)
     spread = max(float(np.abs(page[..., k] - first).max()) for k in range(1, page.shape[-1]))
     return spread > COLOURFUL * (2**bits if bits else float(page.max()))
+
+
+def _is_grey(page: Shaped[np.ndarray, "h w channels"]) -> bool:
+    """Return whether all channels are the same."""
+    some = page[page.shape[0] // 2]  # a line in the middle settles most colours at once
+    return all(
+        bool((part[..., k] == part[..., 0]).all())
+        for part in (some, page)
+        for k in range(1, page.shape[-1])
+    )
