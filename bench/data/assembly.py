@@ -94,7 +94,7 @@ def assemble(
     marks = Counter(mark for piece in pieces for mark in set(piece.marks))
     marks += Counter(_noticed(images[:, 0]))
     findings = {**copies.findings, **marks}
-    dropped = sum((fact.dropped for fact in facts), Counter[str]())
+    dropped = sum((fact.dropped for fact in facts if fact.dropped), Counter[str]())
     if dropped:
         findings[DROPPED] = dropped.total()
     said += [

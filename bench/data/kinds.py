@@ -35,6 +35,7 @@ CLEAN_WORDS = frozenset({
 })  # fmt: skip
 # Words of camelCase, snake_case and kebab-case: labelsTr, case_01-seg.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+NUMBER = re.compile(r"\d+")
 BIDS_PHASE = re.compile(r"_part-(phase|real|imag)(_|\.)|_phase(diff|1|2)\.")
 
 # Most datasets have none of them, which is found out fast.
@@ -73,7 +74,8 @@ def by_name(names: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, str]:
     """
     known = {word for pattern in wanted for word in words(pattern)}
     found: dict[str, str] = {}
-    if not any(map(ANY_WORD.search, names)):
+    # Names that differ in their numbers alone are looked at once.
+    if not any(map(ANY_WORD.search, {NUMBER.sub("", name) for name in names})):
         return found
     for kind, names_of in (
         (LABELS, _labels(names, LABEL_WORDS - known, TRUTH_WORDS - known)),

@@ -1,6 +1,6 @@
 """From a volume in scanner units to square images in [0, 1]: scaled, never distorted."""
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -129,11 +129,10 @@ class Preparation:
             Unusable: NaN inside, infinite values, or values that cannot be scaled without a word
                 from the user; the reason names the option.
         """
-        faulty = self._faulty(volume.planes)
+        planes, faulty, marks = self._usable(volume.planes)
         apart = all(plane.file is not None for plane in volume.planes)
         if faulty and (not apart or len(faulty) == len(volume.planes)):
             raise Unusable(next(iter(faulty.values())))
-        planes, marks = self._finite(volume.planes, faulty)
         span = volume.span or span_of(filter(None, planes), quick=volume.full_scale == EIGHT_BITS)
         scale = self.scale_of(volume, span)
         least = self._least(volume)
@@ -196,35 +195,35 @@ class Preparation:
                 return Scale(0.0, span.bright, HOT_RULE)
         return Scale(0.0, span.high, "0 to the maximum of the volume")
 
-    def _faulty(self, planes: Sequence[Plane]) -> dict[int, str]:
-        """Find slices without the window that is asked for, or with NaN that is not outside."""
-        found = {}
-        for number, plane in enumerate(planes):
-            if self.window == "file" and (plane.window is None or plane.window[1] <= 0):
-                found[number] = "states no window; write dataset.window: [centre, width]"
-            elif self.nan is None and has_faults(plane.values):
-                found[number] = "holds NaN or infinite values; dataset.nan: 0 takes them for 0"
-        return found
+    def _usable(
+        self, planes: Sequence[Plane]
+    ) -> tuple[list[Plane | None], dict[int, str], list[str]]:
+        """Replace NaN by what the user says, or take it for outside.
 
-    def _finite(
-        self, planes: Sequence[Plane], faulty: Container[int]
-    ) -> tuple[list[Plane | None], list[str]]:
-        """Replace NaN by what the user says, or take it for outside; None for faulty slices."""
+        Returns:
+            the slices, None for faulty ones (no window where one is asked for, NaN that is not
+            outside); what is wrong with these; and marks.
+        """
         made: list[Plane | None] = []
+        faulty: dict[int, str] = {}
         marks: list[str] = []
         for number, plane in enumerate(planes):
-            if number in faulty:
+            if self.window == "file" and (plane.window is None or plane.window[1] <= 0):
+                faulty[number] = "states no window; write dataset.window: [centre, width]"
                 made.append(None)
             elif is_finite(plane.values):
                 made.append(plane)
             elif self.nan is not None:
                 made.append(replace(plane, values=filled(plane.values, self.nan)))
+            elif has_faults(plane.values):
+                faulty[number] = "holds NaN or infinite values; dataset.nan: 0 takes them for 0"
+                made.append(None)
             else:
                 bad = np.isnan(plane.values)
                 outside = bad if plane.outside is None else bad | plane.outside
                 made.append(replace(plane, values=filled(plane.values, 0.0), outside=outside))
                 marks = [NAN_OUTSIDE]
-        return made, marks
+        return made, faulty, marks
 
     def _scaled(self, plane: Plane, scale: Scale, volume: Volume) -> Float32[np.ndarray, "h w"]:
         low, high = scale.low, scale.high
