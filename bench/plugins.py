@@ -25,21 +25,31 @@ def modules(package: ModuleType) -> tuple[str, ...]:
 
 
 @cache
-def defined(module_name: str) -> frozenset[str]:
-    """List the names that a plug-in file defines at its top level, without importing it.
+def defined(module_name: str) -> Mapping[str, Any]:
+    """Map the names that a plug-in file defines at its top level to their values.
 
-    So that asking which file is of a kind does not import what the others need.
+    Without importing it: asking which file is of a kind shall not import what the others need.
+    None stands for what is not written out.
     """
     spec = importlib.util.find_spec(module_name)
     assert spec is not None and spec.origin is not None
-    names: set[str] = set()
+    found: dict[str, Any] = {}
     for node in ast.parse(Path(spec.origin).read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
+            found[node.name] = None
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return frozenset(names)
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    found[target.id] = _written_out(node.value)
+    return found
+
+
+def _written_out(node: ast.expr | None) -> Any:
+    try:
+        return None if node is None else ast.literal_eval(node)
+    except ValueError:
+        return None
 
 
 def load_module(name: str) -> ModuleType:

@@ -21,7 +21,7 @@ def known() -> list[str]:
 
 
 def _is_source(name: str) -> bool:
-    return bool(plugins.defined(f"bench.data.{name}") & {"SUFFIXES", "make"})
+    return not {"SUFFIXES", "make"}.isdisjoint(plugins.defined(f"bench.data.{name}"))
 
 
 def reads(module: ModuleType) -> bool:
@@ -42,7 +42,8 @@ def find(name: str) -> ModuleType:
 
 @cache
 def _by_ending() -> list[tuple[tuple[str, ...], str]]:
-    return [(tuple(module.SUFFIXES), name) for name, module in _of_files().items()]
+    every = [(plugins.defined(f"bench.data.{name}").get("SUFFIXES"), name) for name in known()]
+    return [(tuple(endings), name) for endings, name in every if endings]
 
 
 @cache
