@@ -42,8 +42,13 @@ def find(name: str) -> ModuleType:
 
 @cache
 def _by_ending() -> list[tuple[tuple[str, ...], str]]:
-    every = [(plugins.defined(f"bench.data.{name}").get("SUFFIXES"), name) for name in known()]
-    return [(tuple(endings), name) for endings, name in every if endings]
+    found = []
+    for name in known():
+        written = plugins.defined(f"bench.data.{name}")
+        if "SUFFIXES" in written:
+            endings = written["SUFFIXES"]
+            found.append((tuple(find(name).SUFFIXES if endings is None else endings), name))
+    return found
 
 
 @cache
