@@ -6,6 +6,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray's workers are nice by default, and would wait for the tests that run beside them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ["RECONBENCH_CACHE"] = ""  # tests prepare their images anew, and leave none behind
 
 # Every array shape that an annotation names is checked by the tests themselves.
