@@ -411,7 +411,7 @@ def _setting(text: str) -> tuple[str, Any]:
 def _may_shrink(
     benchmark: Benchmark, path: Path | None, settings: list[str] | None, smoke: bool
 ) -> tuple[bool, bool]:
-    """Tell whether nobody has chosen the sizes of the held-out sets, and those for training."""
+    """Return whether nobody has chosen the sizes of the held-out sets, and those for training."""
     if smoke:
         return True, True
     named = {_setting(text)[0] for text in settings or []}
@@ -518,7 +518,7 @@ def _with_controls(benchmark: Benchmark) -> Benchmark:
 
 
 def _check_service(method: MethodSpec, benchmark: Benchmark) -> None:
-    """Say which degradations a method does not serve; refuse it if it serves none."""
+    """Name the degradations a method does not serve; refuse it if it serves none."""
     from bench import methods
 
     missed = [

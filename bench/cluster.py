@@ -95,7 +95,7 @@ def _keep_to_this_machine() -> None:
 
 
 def _is_own() -> bool:
-    """Tell whether the cluster was started here: Ray says it nowhere else."""
+    """Return whether the cluster was started here: Ray says it nowhere else."""
     return bool(ray._private.worker._global_node.is_head())
 
 

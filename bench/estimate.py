@@ -52,7 +52,7 @@ def prices(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str, str],
 
 
 def seconds_of(cell: Cell, price: Price, benchmark: Benchmark, trials: int, refits: int) -> float:
-    """Give what a cell takes on one core if no trial is stopped early."""
+    """Return what a cell takes on one core if no trial is stopped early."""
     budget = benchmark.budget
     steps = budget.steps if price.step else 0
     validations = budget.reports if price.step else 1

@@ -67,19 +67,19 @@ class Remote:
         return Remote(self.scheme, self.key.parent)
 
     def resolve(self) -> "Remote":
-        """Give itself: an address is the same everywhere."""
+        """Return itself: an address is the same everywhere."""
         return self
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
         """Do nothing: there are no folders without objects."""
 
     def exists(self) -> bool:
-        """Tell whether there is an object of this name."""
+        """Return whether there is an object of this name."""
         with self._reaching() as store:
             return store.get_file_info(str(self.key)).is_file
 
     def modified(self) -> float:
-        """Give the time of the last upload, in seconds, by the clock of the store.
+        """Return the time of the last upload, in seconds, by the clock of the store.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -233,7 +233,7 @@ def fetched(file: Place) -> Iterator[Path]:
 
 
 def age(file: Place) -> float:
-    """Give the seconds since a file was written.
+    """Return the seconds since a file was written.
 
     Raises:
         FileNotFoundError: there is none.

@@ -48,7 +48,7 @@ def defined(module_name: str) -> Mapping[str, Any]:
 def _written_out(node: ast.expr | None) -> Any:
     try:
         return None if node is None else ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
 
 

@@ -178,7 +178,7 @@ class Store:
     # --- results -------------------------------------------------------------------------
 
     def has_rows(self, cell: str, seed: int) -> bool:
-        """Tell whether a refit is finished."""
+        """Return whether a refit is finished."""
         return (self.folder / "rows" / cell / f"{seed}.parquet").exists()
 
     def write_rows(self, cell: str, seed: int, rows: pd.DataFrame) -> None:
@@ -281,7 +281,7 @@ def _table(path: Place) -> pd.DataFrame:
 
 
 def _alive(pid: int) -> bool:
-    """Tell whether a process of this machine runs."""
+    """Return whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

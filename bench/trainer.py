@@ -185,11 +185,11 @@ class Trainer:
         return {name: part for name, part in parts.items() if part is not None}
 
     def state_dict(self) -> dict[str, Any]:
-        """Give everything that the steps so far have changed."""
+        """Return everything that the steps so far have changed."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -207,7 +207,7 @@ class _Bound(nn.Module):
 
 
 def has_moments(network: nn.Module) -> bool:
-    """Tell whether a network keeps moments of its batches for later use."""
+    """Return whether a network keeps moments of its batches for later use."""
     return any(isinstance(part, _BatchNorm) for part in network.modules())
 
 
@@ -226,7 +226,7 @@ def settle(network: nn.Module, measurements: list[Tensor], physics: Physics) -> 
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
-    """Tell whether to train in bf16; "auto" means where the hardware multiplies in it."""
+    """Return whether to train in bf16; "auto" means where the hardware multiplies in it."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":

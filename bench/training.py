@@ -243,7 +243,7 @@ def reconstruct(
 def _settling(
     trainer: Trainer, drawn: Iterator[tuple[Tensor, Tensor]]
 ) -> list[Shaped[Tensor, "b ..."]]:
-    """Give the measurements that settle the moments of a network that has any."""
+    """Return the measurements that settle the moments of a network that has any."""
     return [y for _, y in itertools.islice(drawn, SETTLING if has_moments(trainer.network) else 0)]
 
 
@@ -284,11 +284,11 @@ class _Best:
             }
 
     def state_dict(self) -> dict[str, Any]:
-        """Give everything as plain data and tensors."""
+        """Return everything as plain data and tensors."""
         return {**vars(self), "history": [astuple(one) for one in self.history]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         vars(self).update(state)
         self.history = [Progress(*one) for one in state["history"]]
 
@@ -315,7 +315,7 @@ def _save(
 def _resume(
     path: str | Place | None, identity: str, trainer: Trainer, best: _Best, device: torch.device
 ) -> tuple[int, float]:
-    """Take up a checkpoint, if there is one; give the steps done and the seconds spent."""
+    """Load a checkpoint, if there is one; return the steps done and the seconds spent."""
     if path is None:
         return 0, 0.0
     try:
@@ -344,7 +344,7 @@ def _divide(method: str, config: Mapping[str, Any]) -> tuple[Recipe, dict[str, A
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Tell whether an error says that memory ran out, of the machine or of the GPU."""
+    """Return whether an error says that memory ran out, of the machine or of the GPU."""
     text = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         "can't allocate memory" in text or "out of memory" in text

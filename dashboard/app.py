@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def argument() -> Path | None:
-    """Give the folder named on the command line, if any."""
+    """Return the folder named on the command line, if any."""
     started_by_streamlit = Path(sys.argv[0]).resolve() == Path(__file__).resolve()
     named = sys.argv[1:] if started_by_streamlit else []
     return Path(named[0]) if named else None
@@ -78,7 +78,7 @@ def candidates(given: Path | None) -> list[Path]:
 
 
 def explain(given: Path | None) -> None:
-    """Say what to do where there is no run."""
+    """Explain what to do where there is no run."""
     st.title("ReconBench")
     if given is not None:
         what = "is not a run folder (no spec.yaml)" if given.is_dir() else "is no folder"

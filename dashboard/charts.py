@@ -227,7 +227,7 @@ def _by_method(cells: pd.DataFrame, colours: dict[str, str]) -> Iterator[tuple[s
 
 
 def _bars(cells: pd.DataFrame, column: str, width: int = 0) -> dict[str, object]:
-    """Give the error bars of a 95 % interval, which need not be symmetric."""
+    """Return the error bars of a 95 % interval, which need not be symmetric."""
     return {
         "type": "data",
         "symmetric": False,

@@ -44,7 +44,7 @@ def of_cell(folder: Path, cell: str, image: str) -> Kept | None:
 
 
 def as_image(y: np.ndarray, like: np.ndarray) -> np.ndarray | None:
-    """Give the magnitude of a measurement that lies on the image's own grid, else None.
+    """Return the magnitude of a measurement that lies on the image's own grid, else None.
 
     k-space and sinograms are measurements too, but nothing to compare with an image.
     """

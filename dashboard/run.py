@@ -88,7 +88,7 @@ class Run:
 
 
 def is_run(folder: Path) -> bool:
-    """Tell whether a folder is a run folder."""
+    """Return whether a folder is a run folder."""
     return (folder / "spec.yaml").is_file()
 
 
@@ -99,7 +99,7 @@ def find(results: Path) -> list[Path]:
 
 
 def stamp(folder: Path) -> Stamp:
-    """Give what changes whenever a result appears: the latest modification, the file count."""
+    """Return what changes whenever a result appears: the latest modification, the file count."""
     files = [folder / "spec.yaml", folder / "manifest.json", folder / "report" / "leaderboard.csv"]
     files += [*_files(folder, ROW_FILES), *_files(folder, TRIAL_FILES)]
     times = [time for time in map(_modified, files) if time]
@@ -225,7 +225,7 @@ def _report(folder: Path) -> pd.DataFrame | None:
 
 
 def _merge(cells: pd.DataFrame, report: pd.DataFrame | None) -> pd.DataFrame:
-    """Give the cells the report's ranks and intervals; provisional ranks where there is none."""
+    """Add the report's ranks and intervals to the cells; provisional ranks where there is none."""
     if report is None:
         rank = cells.groupby("task").psnr.rank(ascending=False, method="min")
         return cells.assign(rank=rank).reindex(columns=_unique(cells.columns, REPORTED))

@@ -39,7 +39,7 @@ class Choice:
 
 
 def current() -> Choice:
-    """Give the choice made in the sidebar, for the page at hand."""
+    """Return the choice made in the sidebar, for the page at hand."""
     return st.session_state["choice"]
 
 

@@ -31,7 +31,7 @@ CONVENTIONS = {
 
 
 def colours(run: Run) -> dict[str, str]:
-    """Give every method of the run its colour, in the order of the benchmark file."""
+    """Assign a colour to every method of the run, in the order of the benchmark file."""
     planned = [_label(method) for method in run.spec.get("methods") or []]
     names = dict.fromkeys([*planned, *sorted(run.cells.method.unique())])
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}

@@ -47,7 +47,7 @@ def check(space: Mapping[str, Mapping[str, Any]], origin: str) -> Space:
 
 
 def defaults(space: Space) -> dict[str, Any]:
-    """Give every parameter its default."""
+    """Set every parameter to its default."""
     return {name: entry["default"] for name, entry in space.items()}
 
 

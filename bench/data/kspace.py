@@ -174,7 +174,7 @@ def check_domain(values: Complex[np.ndarray, "*rest h w"], in_kspace: bool) -> N
 
 
 def looks_like(values: Complex[np.ndarray, "*rest h w"]) -> Literal["kspace", "image", "unknown"]:
-    """Tell k-space from complex images by where the energy is; the strongest picture decides."""
+    """Judge by where the energy is whether this is k-space; the strongest picture decides."""
     flat = values.reshape(-1, *values.shape[-2:])
     energy = [float((np.abs(y) ** 2).sum(dtype=np.float64)) for y in flat]
     y = flat[int(np.argmax(energy))]

@@ -53,7 +53,7 @@ def _by_ending() -> list[tuple[tuple[str, ...], str]]:
 
 @cache
 def _of_files() -> dict[str, ModuleType]:
-    return {name: find(name) for name in known() if reads(find(name))}
+    return {name: module for name in known() if reads(module := find(name))}
 
 
 def source_of(file: Path) -> str | None:

@@ -124,7 +124,7 @@ def _fits(images: ImageSet, n_train: int, n_val: int, n_test: int) -> bool:
 
 
 def _queues(images: ImageSet) -> dict[str, list[Group]]:
-    """Give, for each set, the groups that may fill it in their order; sets may share a queue."""
+    """Return, for each set, the groups that may fill it in their order; sets may share a queue."""
     groups = _groups(images)
     parts = images.parts if isinstance(images, Dataset) else []
     if not parts:
@@ -148,12 +148,12 @@ def _queues(images: ImageSet) -> dict[str, list[Group]]:
 
 def _groups(images: ImageSet) -> list[Group]:
     """Gather images of one subject, and subjects that share an image, in the order of a hash."""
+    from scipy.sparse.csgraph import connected_components  # 0.1 s, which every process would spend
+
     count = len(images)
     subject = np.unique(images.subjects, return_inverse=True)[1]
     pixels = np.unique(images.pixel_digests(), return_inverse=True)[1] + subject.max(initial=0) + 1
     nodes = int(pixels.max(initial=0)) + 1
-    from scipy.sparse.csgraph import connected_components  # 0.1 s, which every process would spend
-
     graph = coo_matrix((np.ones(count, dtype=bool), (subject, pixels)), shape=(nodes, nodes))
     labels = connected_components(graph, directed=False)[1][subject]
     groups: dict[int, Group] = defaultdict(list)

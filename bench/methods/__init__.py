@@ -109,27 +109,27 @@ def expand(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_of(name: str) -> dict[str, Any]:
-    """Give what a method's publication says of its training, as fields of a `training.Recipe`."""
+    """Return what a method's publication says of its training, as fields of a `training.Recipe`."""
     return dict(getattr(find(name), "recipe", {}))
 
 
 def controls_of(name: str) -> dict[str, Mapping[str, Any]]:
-    """Give the configurations that are run beside a method, by the names they add to its label."""
+    """Return the configurations to run beside a method, by the names they add to its label."""
     return dict(getattr(find(name), "controls", {}))
 
 
 def is_learned(name: str) -> bool:
-    """Tell whether a method has weights to train."""
+    """Return whether a method has weights to train."""
     return _kind(find(name)) == "learned"
 
 
 def is_deterministic(name: str) -> bool:
-    """Tell whether every seed of a method gives the same images."""
+    """Return whether every seed of a method gives the same images."""
     return getattr(find(name), "deterministic", False)
 
 
 def sizes_of(name: str, sizes: list[int]) -> list[int]:
-    """Give the training-set sizes at which a method is run.
+    """Return the training-set sizes at which a method is run.
 
     All of them for a learned method; [0] for a classical one; the largest for a classical one
     that looks at training images all the same.
@@ -140,12 +140,12 @@ def sizes_of(name: str, sizes: list[int]) -> list[int]:
 
 
 def serves(name: str, degradation: str) -> bool:
-    """Tell whether a method reconstructs measurements of a degradation."""
+    """Return whether a method reconstructs measurements of a degradation."""
     return issubclass(find_physics(degradation), getattr(find(name), "serves", Physics))
 
 
 def lacks(name: str) -> str | None:
-    """Give the extra of ours that installs what a method needs and is not there, or None."""
+    """Return the extra of ours that installs what a method needs and is not there, or None."""
     package, extra = getattr(find(name), "requires", None) or (None, "")
     return extra if package is not None and find_spec(package) is None else None
 

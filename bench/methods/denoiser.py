@@ -38,7 +38,7 @@ class DenoiserNetwork(ImageNetwork):
 
 
 def maps_images(model: nn.Module) -> bool:
-    """Tell whether a model is called with an image, and perhaps its noise, instead of y."""
+    """Return whether a model is called with an image, and perhaps its noise, instead of y."""
     names = _inputs(model)
     return len(names) == 1 or names[1:2] in (["sigma"], ["noise_level"])
 

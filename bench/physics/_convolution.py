@@ -24,7 +24,7 @@ class Convolution(Physics):
 
     @abstractmethod
     def kernel(self) -> Float[Tensor, "kh kw"]:
-        """Give the kernel, of odd size, its origin in the middle."""
+        """Return the kernel, of odd size, its origin in the middle."""
 
     def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Convolve."""
@@ -44,12 +44,12 @@ class Convolution(Physics):
         return _filter(y, transfer.conj() / (transfer.abs().square() + damping))
 
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"]:
-        """Give |H|^2."""
+        """Return |H|^2."""
         transfer = self._transfer(torch.empty(1, 1, *shape))
         return transfer[:, : shape[1] // 2 + 1].abs().square()
 
     def _transfer(self, like: Float[Tensor, "b 1 h w"]) -> Complex64[Tensor, "h w"]:
-        """Give the Fourier transform of the kernel on the grid and device of an image."""
+        """Return the Fourier transform of the kernel on the grid and device of an image."""
         shape = (like.shape[-2], like.shape[-1])
         if shape not in self._transfers:
             self._transfers[shape] = _transfer_function(self.kernel(), shape)

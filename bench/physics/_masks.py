@@ -28,7 +28,7 @@ CLOSEST = 0.5
 
 
 def default_centre(acceleration: float) -> float:
-    """Give fastMRI's centre fraction: 8 % at acceleration 4, 4 % at 8."""
+    """Return fastMRI's centre fraction: 8 % at acceleration 4, 4 % at 8."""
     return 0.32 / acceleration
 
 
@@ -104,7 +104,7 @@ def _equispaced(centre: Bool[np.ndarray, " w"], extra: int) -> Bool[np.ndarray, 
 
 
 def _radius(grid: tuple[int, int]) -> Float64[np.ndarray, "h w"]:
-    """Give the distance from DC, 1 at the end of each axis."""
+    """Return the distance from DC, 1 at the end of each axis."""
     rows, columns = (np.zeros(1) if n == 1 else (np.arange(n) - n // 2) / (n / 2) for n in grid)
     return np.hypot(rows[:, None], columns)
 

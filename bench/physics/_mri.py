@@ -47,7 +47,7 @@ class MRI(Physics):
         """Apply the adjoint of `encode`, to samples weighted by the area of k-space they cover."""
 
     def sensitivities(self, like: Shaped[Tensor, "b c h w"]) -> Complex64[Tensor, "coils h w"]:
-        """Give the coils' sensitivities on the grid and device of an image."""
+        """Return the coils' sensitivities on the grid and device of an image."""
         maps = self.maps
         if maps is None:
             maps = birdcage(self.coils, (like.shape[-2], like.shape[-1]))

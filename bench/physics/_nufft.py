@@ -28,7 +28,7 @@ class NonCartesian(MRI):
     def trajectory(
         self,
     ) -> tuple[Float64[np.ndarray, "samples 2"], Float64[np.ndarray, " samples"]]:
-        """Give the samples' positions, and the area of k-space that each covers.
+        """Return the samples' positions, and the area of k-space that each covers.
 
         Positions are (row, column) in cells of the Cartesian grid, from -n/2 to n/2; areas are in
         such cells too.

@@ -94,7 +94,7 @@ def detectors(shape: tuple[int, int]) -> int:
 
 @lru_cache(maxsize=4)
 def system_matrix(shape: tuple[int, int], views: int, device: str) -> tuple[Tensor, Tensor]:
-    """Give the matrix from pixels to rays and its transpose, both compressed by rows."""
+    """Return the matrix from pixels to rays and its transpose, both compressed by rows."""
     parts = list(_joseph(shape, views))
     rays, pixels, lengths = (np.concatenate(values) for values in zip(*parts, strict=True))
     size = (detectors(shape) * views, shape[0] * shape[1])
@@ -149,7 +149,7 @@ def _joseph(
 
 @lru_cache(maxsize=16)
 def ramp(count: int, window: Filter, cutoff: float = 1.0) -> Float[Tensor, " frequencies"]:
-    """Give the frequency response of the band-limited ramp, at detectors a pixel apart.
+    """Return the frequency response of the band-limited ramp, at detectors a pixel apart.
 
     It is the transform of the ramp's own samples, which keeps the mean right (Kak and Slaney,
     equation 61); padded so that filtering does not wrap around.

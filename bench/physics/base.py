@@ -123,7 +123,7 @@ class Physics(nn.Module, ABC):
         return self.add_noise(self.A(x), generators)
 
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"] | None:
-        """Give the eigenvalues of A^T A where the real Fourier transform diagonalises it, or None.
+        """Return the eigenvalues of A^T A if the real Fourier transform diagonalises it, or None.
 
         They stand as `torch.fft.rfft2` orders frequencies, for images of the given shape.
         """
@@ -137,7 +137,7 @@ class Physics(nn.Module, ABC):
         return torch.fft.irfft2(torch.fft.rfft2(x) * values.to(x.device), s=x.shape[-2:])
 
     def response(self, like: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "h w"]:
-        """Give what A^T A makes of a point, moved to the corner: its kernel if it convolves."""
+        """Return what A^T A makes of a point, moved to the corner: its kernel if it convolves."""
         height, width = like.shape[-2:]
         point = torch.zeros(1, 1, height, width, dtype=like.dtype, device=like.device)
         point[..., height // 2, width // 2] = 1
@@ -189,7 +189,7 @@ class Denoising(Physics):
         return x
 
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"]:
-        """Give 1 at every frequency."""
+        """Return 1 at every frequency."""
         return torch.ones(shape[0], shape[1] // 2 + 1)
 
     def A_adjoint(self, y: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:

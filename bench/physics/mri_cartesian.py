@@ -56,7 +56,7 @@ class MRICartesian(MRI):
         self.sampled(self.shape)  # refuse now what cannot be drawn
 
     def centre_side(self) -> int:
-        """Give the side of the largest square around DC that is fully sampled."""
+        """Return the side of the largest square around DC that is fully sampled."""
         mask = self.sampled(self.shape)
         rows, columns = (n // 2 for n in self.shape)
         for half in range(1, min(rows, columns) + 1):
@@ -70,7 +70,7 @@ class MRICartesian(MRI):
         return self.sampled(self.shape)[None, None]
 
     def sampled(self, shape: tuple[int, int]) -> Bool[Tensor, "h w"]:
-        """Give the mask for k-space of any shape."""
+        """Return the mask for k-space of any shape."""
         if self.fixed is not None:
             return self.fixed
         return sample(self.pattern, shape, self.level, self.centre_fraction)
@@ -86,7 +86,7 @@ class MRICartesian(MRI):
         return inverse_fourier(self.keep(y))
 
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"] | None:
-        """Give, for one coil and real images, how often a frequency or its mirror is measured."""
+        """Return, for one coil and real images, how often a frequency or its mirror is measured."""
         if self.coils > 1 or self.complex_image:
             return None
         return _mirrored(self.sampled(shape))
@@ -139,7 +139,7 @@ def _mirrored(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h wr"]:
 def _ramps(
     shape: tuple[int, int], device: str
 ) -> tuple[Complex64[Tensor, "h w"], Complex64[Tensor, "h w"]]:
-    """Give the phases that move the origin from a corner to the middle, before and after an FFT.
+    """Return the phases that move the origin from a corner to the middle, before and after an FFT.
 
     With c = n // 2, (k - c)(m - c) = k m - k c - c m + c c: as good as rolling the array twice,
     which takes longer than the FFT.

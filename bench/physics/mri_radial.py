@@ -40,7 +40,7 @@ class MRIRadial(NonCartesian):
     def trajectory(
         self,
     ) -> tuple[Float64[np.ndarray, "samples 2"], Float64[np.ndarray, " samples"]]:
-        """Give samples half a cell apart; each covers its part of a ring, spokes sharing it."""
+        """Return samples half a cell apart; each covers its part of a ring, spokes sharing it."""
         spokes, size = int(self.level), np.array(self.shape, dtype=np.float64)
         count = READOUT_OVERSAMPLING * int(size.max())
         along = (np.arange(count) - count // 2) / count  # -1/2 to 1/2 of the grid's side

@@ -57,7 +57,7 @@ class MRISpiral(NonCartesian):
     def trajectory(
         self,
     ) -> tuple[Float64[np.ndarray, "samples 2"], Float64[np.ndarray, " samples"]]:
-        """Give samples half a cell apart.
+        """Return samples half a cell apart.
 
         Samples of equal radius on all spirals share a ring.
         """

@@ -94,7 +94,7 @@ class SuperResolution(Physics):
         return matrix(self.downsampler, full, math.ceil(full / self.factor))
 
     def full_size(self, y: Float[Tensor, "b 1 hs ws"]) -> tuple[int, int]:
-        """Give the size of the image of which y is the measurement."""
+        """Return the size of the image of which y is the measurement."""
         small = tuple(math.ceil(n / self.factor) for n in self.shape)
         if tuple(y.shape[-2:]) == small:
             return self.shape
@@ -103,7 +103,7 @@ class SuperResolution(Physics):
 
 @lru_cache(maxsize=16)
 def matrix(downsampler: Downsampler, full: int, small: int) -> Float[Tensor, "small full"]:
-    """Give the matrix that downsamples a line of `full` pixels to `small`."""
+    """Return the matrix that downsamples a line of `full` pixels to `small`."""
     if downsampler == "kspace_crop":
         return sinc_matrix(full, small)
     unit = torch.eye(full, dtype=torch.float64)[None, None]
@@ -113,7 +113,7 @@ def matrix(downsampler: Downsampler, full: int, small: int) -> Float[Tensor, "sm
 
 @lru_cache(maxsize=16)
 def sinc_matrix(before: int, after: int, shift: float = 0.0) -> Float[Tensor, "after before"]:
-    """Give the matrix that crops or zero-fills a line's Fourier transform, keeping its mean.
+    """Return the matrix that crops or zero-fills a line's Fourier transform, keeping its mean.
 
     The result is moved on by `shift` of its own pixels.
     """

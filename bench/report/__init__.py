@@ -121,7 +121,7 @@ def _table(spec: Benchmark, task: dict[str, Any], without: Collection[str]) -> T
 
 
 def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> list[str]:
-    """Say under which conditions the numbers were made, and what the images are."""
+    """State under which conditions the numbers were made, and what the images are."""
     data, budget = spec.dataset, spec.budget
     return [
         f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
@@ -179,7 +179,7 @@ def _place(line: pd.Series) -> str:
 
 
 def _same_measurements(rows: pd.DataFrame) -> bool:
-    """Tell whether all cells of a task reconstructed byte-identical measurements."""
+    """Return whether all cells of a task reconstructed byte-identical measurements."""
     if rows.empty:
         return True
     per_image = rows.groupby(["degradation", "level", "image"])["measurement_hash"].nunique()

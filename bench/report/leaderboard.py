@@ -76,7 +76,7 @@ def _lines(rows: pd.DataFrame, psnr: Estimate, ssim: Estimate) -> pd.DataFrame:
 
 
 def _verdicts(lines: pd.DataFrame, psnr: Estimate) -> list[str]:
-    """Say of each network how it compares with the best classical method, if there is one."""
+    """State of each network how it compares with the best classical method, if there is one."""
     classical = lines[lines["kind"] == "classical"]
     if classical.empty:
         return [""] * len(lines)
@@ -95,7 +95,7 @@ def _verdict(psnr: Estimate, cell: str, reference: str) -> str:
 
 
 def _findings(task: str, lines: pd.DataFrame, psnr: Estimate) -> list[str]:
-    """Say for each training-set size which network is best and how it compares with the best
+    """State for each training-set size which network is best and how it compares with the best
     classical method.
     """
     ranked = lines.sort_values("psnr", ascending=False)

@@ -49,7 +49,7 @@ class Estimate:
         return np.percentile(ranks, TAILS, axis=1, method="nearest")
 
     def gain(self, cell: str, over: str) -> tuple[float, float, float]:
-        """Give the mean difference of two cells and its 95 % interval."""
+        """Return the mean difference of two cells and its 95 % interval."""
         a, b = self.cells.index(cell), self.cells.index(over)
         low, high = np.percentile(self.resampled[a] - self.resampled[b], TAILS)
         return float(self.mean[a] - self.mean[b]), float(low), float(high)

@@ -49,7 +49,7 @@ class Simulated(CellTrial):
     """Reports what a trial reports, and does nothing."""
 
     def work(self) -> Generator[dict[str, Any], None, None]:
-        """Give three validations, which derive from the configuration, and the end."""
+        """Return three validations, which derive from the configuration, and the end."""
         psnr = 20 + derive_seed(str(self.job.config)) % 1000 / 100
         values = {"ssim": 0.5, "parameters": 1000, "seconds": 0.0}
         for step in (3, 6, 9):
@@ -127,7 +127,7 @@ def _on_paper(nodes: int, driver: Driver, row: float) -> str:
 
 
 def _row() -> float:
-    """Give the bytes that a row takes in the table of a refit."""
+    """Return the bytes that a row takes in the table of a refit."""
     benchmark = _benchmark(4, 1, methods=[METHOD])
     (cell, *_) = sweep.cells_of(benchmark)
     operator, test = physics_of(cell, benchmark), _images(1, 32, TEST_IMAGES).test
@@ -195,7 +195,7 @@ def _driver() -> Driver:
 
 
 def _resident(images: int) -> int:
-    """Give the bytes that driver, cluster and trials hold together while all trials train."""
+    """Return the bytes that driver, cluster and trials hold together while all trials train."""
     benchmark = _benchmark(
         4, AT_ONCE, images,
         methods=[METHOD],

@@ -142,7 +142,7 @@ def _rate(step: Callable[[int], None]) -> float:
 
 
 def _learn() -> tuple[list[float], list[float]]:
-    """Give validation PSNR in fp32 and in bf16, seed by seed."""
+    """Return validation PSNR in fp32 and in bf16, seed by seed."""
     split = _split(LEARNING_SIZE)
     operator = physics.create("gaussian_noise", VARIANCE, LEARNING_SIZE)
     budget = Budget(steps=LEARNING_STEPS, batch_size=BATCH, reports=1)

@@ -140,7 +140,7 @@ def steps(
 
 
 def reservation(share: dict[str, float], workers: int) -> list[dict[str, float]]:
-    """Give the bundles of a trial that drives workers: nothing for itself, and theirs."""
+    """Return the bundles of a trial that drives workers: nothing for itself, and theirs."""
     return [{}, *[{name: amount - SLIVER for name, amount in share.items()}] * workers]
 
 

@@ -26,7 +26,7 @@ class _File:
         self.path = path
 
     def read(self) -> bytes:
-        """Give what is there, less the half of a line that a crash left, which is cut off."""
+        """Return what is there, less the half of a line that a crash left, which is cut off."""
         content = self.path.read_bytes() if self.path.exists() else b""
         if content and not content.endswith(b"\n"):
             content = content[: content.rfind(b"\n") + 1]
@@ -57,7 +57,7 @@ class _Segments:
         self._before = len(self.read())
 
     def read(self) -> bytes:
-        """Give what was joined at an earlier end, and every segment since."""
+        """Return what was joined at an earlier end, and every segment since."""
         content = self.whole.read_bytes() if self.whole.exists() else b""
         for segment in self._segments():
             before = int(segment.name.rpartition(".")[2])
@@ -116,7 +116,7 @@ class Journal(BaseJournalBackend):
                 ) from None
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """Give what was logged since the last call; the one storage on top keeps it."""
+        """Return what was logged since the last call; the one storage on top keeps it."""
         fresh, self._unread = self._unread, []
         return fresh
 

@@ -79,7 +79,7 @@ class SweepSearcher(Searcher):
         return not (self._open or self._refits or self._jobs)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Give Tune the next job, None to wait, or FINISHED."""
+        """Return the next job for Tune, None to wait, or FINISHED."""
         if self._waiting:
             # Workers that train together start together: they would wait for ever while single
             # trials take every CPU that comes free.
@@ -243,5 +243,5 @@ def _neighbours(cells: Sequence[Cell]) -> dict[str, list[str]]:
 
 
 def seeds_of(cell: Cell, spec: Benchmark) -> int:
-    """Give the number of a cell's refits: one where every seed would give the same images."""
+    """Return the number of a cell's refits: one where every seed would give the same images."""
     return 1 if methods.is_deterministic(cell.method.name) else spec.seeds

@@ -95,7 +95,7 @@ class Candidate:
 
 
 def trials_of(cell: Cell, budget: Budget) -> int:
-    """Give the number of a cell's trials: one for a method that leaves nothing to tune."""
+    """Return the number of a cell's trials: one for a method that leaves nothing to tune."""
     return budget.trials if methods.space_of(cell.method.name, cell.method.fixed) else 1
 
 
@@ -172,7 +172,7 @@ class CellStudy:
         return len(self._finished)
 
     def ask(self, hints: Iterable[Mapping[str, Any]] = ()) -> Candidate | None:
-        """Give the next configuration to try; None when all are finished or under way.
+        """Return the next configuration to try; None when all are finished or under way.
 
         Args:
             hints: configurations that did well elsewhere; one that was not tried yet goes first.
@@ -205,13 +205,13 @@ class CellStudy:
         return Candidate(index, config, until)
 
     def _untouched(self) -> tuple[int, int | None] | None:
-        """Give the next index that was not tried yet, and its first rung."""
+        """Return the next index that was not tried yet, and its first rung."""
         taken = self._finished.keys() | self._running.keys()
         index = next((i for i in range(self.trials) if i not in taken), None)
         return None if index is None else (index, next(iter(self._rungs(index)), None))
 
     def _promotable(self) -> tuple[int, int | None] | None:
-        """Give the index of a trial that shall go on, and how far."""
+        """Return the index of a trial to continue, and how far."""
         reached = {
             index: values
             for index, values in self.validations().items()
@@ -330,7 +330,7 @@ class CellStudy:
         return dict(best.user_attrs["config"])
 
     def validations(self) -> dict[int, Mapping[int, float]]:
-        """Give each finished trial's PSNR by step."""
+        """Return each finished trial's PSNR by step."""
         return {
             index: trial.intermediate_values
             or {int(step): psnr for step, psnr in trial.user_attrs.get("reports", {}).items()}

@@ -271,7 +271,7 @@ def _training(
 
 
 def share_of(cell: Cell) -> dict[str, float]:
-    """Give the resources of a cell's trial, or of each of its workers."""
+    """Return the resources of a cell's trial, or of each of its workers."""
     gpus = cell.method.gpus if methods.is_learned(cell.method.name) else 0.0
     if not gpus or not ray.cluster_resources().get("GPU", 0):
         return {"CPU": float(cell.method.cpus)}
@@ -279,7 +279,7 @@ def share_of(cell: Cell) -> dict[str, float]:
 
 
 def workers_of(cell: Cell) -> int:
-    """Give the number of workers that train a cell's method together."""
+    """Return the number of workers that train a cell's method together."""
     return cell.method.workers if methods.is_learned(cell.method.name) else 1
 
 

@@ -31,7 +31,7 @@ def show(choice: Choice) -> None:
 
 
 def best_of(cells: pd.DataFrame, column: str) -> pd.Series:
-    """Give the cell with the highest metric."""
+    """Return the cell with the highest metric."""
     return cells.sort_values(column, ascending=False).iloc[0]
 
 
@@ -60,7 +60,7 @@ def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
 
 
 def compare(choice: Choice, best: pd.Series, rival: pd.Series | None) -> tuple[float, float, float]:
-    """Give the gain, image by image, with its interval."""
+    """Return the gain, image by image, with its interval."""
     if rival is None:
         return (math.nan,) * 3
     where = str(choice.run.folder), choice.stamp

@@ -51,7 +51,7 @@ def numbers(run: Run) -> None:
 
 
 def audit(content: dict[str, object]) -> None:
-    """Say what the reading of the data noticed."""
+    """Show what the reading of the data noticed."""
     notes, skipped = content.get("notes"), content.get("skipped")
     for note in notes if isinstance(notes, list) else []:
         st.info(theme.markdown(note), icon=":material/info:")

@@ -85,7 +85,7 @@ def measurement(x: np.ndarray, kept: Kept | None) -> list[Picture]:
 
 
 def worst_of(kept: Iterable[Kept | None]) -> float:
-    """Give the largest error of the reconstructions: that of raw noise would dim them all."""
+    """Return the largest error of the reconstructions: that of raw noise would dim them all."""
     return max((float(np.nanmax(one.error)) for one in kept if one), default=0.0) or 1.0
 
 

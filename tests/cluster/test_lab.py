@@ -93,7 +93,7 @@ class Cluster:
         self.path.write_text(yaml.safe_dump(config))
 
     def nodes(self) -> dict[str, str]:
-        """Give the living nodes: address -> id."""
+        """Return the living nodes: address -> id."""
         text = self.lab.run("ray", "exec", str(self.path), f"python {self.lab.shared}/nodes.py")
         line = next(line for line in text.splitlines() if line.startswith("nodes "))
         return json.loads(line.removeprefix("nodes "))
@@ -112,7 +112,7 @@ class Cluster:
         (self.lab.shared / "hold").unlink()
 
     def at_work(self, level: str) -> set[str]:
-        """Give the nodes on which a trial of that level has been validated."""
+        """Return the nodes on which a trial of that level has been validated."""
         path = self.lab.shared / "events.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return {

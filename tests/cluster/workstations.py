@@ -31,7 +31,7 @@ PrintMotd no
 
 
 def lacking() -> str:
-    """Say why no lab can be made here; empty if one can."""
+    """Explain why no lab can be made here; empty if one can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root on Linux, for network namespaces"
     absent = [tool for tool in TOOLS if shutil.which(tool, path=_path()) is None]
@@ -88,7 +88,7 @@ class Lab:
         return address
 
     def home(self, address: str) -> Path:
-        """Give the folder that is the user's home on a workstation."""
+        """Return the folder that is the user's home on a workstation."""
         return self._homes[address]
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -179,13 +179,13 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 def _path() -> str:
-    """Give a PATH with this interpreter first, and with sshd."""
+    """Return a PATH with this interpreter first, and with sshd."""
     here = str(Path(sys.executable).parent)
     return os.pathsep.join([here, os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 def _accounts(home: Path) -> str:
-    """Give this machine's accounts, root's with another home."""
+    """Return this machine's accounts, root's with another home."""
     lines = [
         f"root:x:0:0::{home}:/bin/bash" if account.pw_uid == 0 else
         f"{account.pw_name}:x:{account.pw_uid}:{account.pw_gid}::{account.pw_dir}:/bin/false"

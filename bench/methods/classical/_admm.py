@@ -29,17 +29,17 @@ LEAST_NOISE = 1e-3
 
 
 def natural_weight(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
-    """Give a lambda near which the best one lies: the standard deviation of A^T n at a pixel."""
+    """Return a lambda near which the best one lies: the standard deviation of A^T n at a pixel."""
     return max(physics.noise_std, LEAST_NOISE) * _gain(physics, like) ** 0.5
 
 
 def penalty(strength: float, physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
-    """Give ADMM's mu for a lambda."""
+    """Return ADMM's mu for a lambda."""
     return PENALTY * strength / (1 + STRONG * strength / _gain(physics, like))
 
 
 def _gain(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
-    """Give the mean eigenvalue of A^T A."""
+    """Return the mean eigenvalue of A^T A."""
     return physics.response(like)[0, 0].abs().item()
 
 

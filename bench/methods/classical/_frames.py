@@ -26,11 +26,11 @@ class Frame(ABC):
 
     @abstractmethod
     def gram(self, shape: tuple[int, int]) -> Float[Tensor, "h w"]:
-        """Give the eigenvalues of K^T K, in the order of `torch.fft.fft2`."""
+        """Return the eigenvalues of K^T K, in the order of `torch.fft.fft2`."""
 
     @abstractmethod
     def norm(self, coefficients: Shaped[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
-        """Give the norm that is penalised."""
+        """Return the norm that is penalised."""
 
     @abstractmethod
     def shrink(
@@ -47,12 +47,12 @@ class Gradient(Frame):
         return torch.cat([x - x.roll(1, -2), x - x.roll(1, -1)], dim=1)
 
     def synthesise(self, coefficients: Shaped[Tensor, "b 2 h w"]) -> Shaped[Tensor, "b 1 h w"]:
-        """Give the negative divergence."""
+        """Return the negative divergence."""
         down, right = coefficients[:, :1], coefficients[:, 1:]
         return down - down.roll(-1, -2) + right - right.roll(-1, -1)
 
     def gram(self, shape: tuple[int, int]) -> Float[Tensor, "h w"]:
-        """Give 4 - 2 cos - 2 cos, the periodic Laplacian's."""
+        """Return 4 - 2 cos - 2 cos, the periodic Laplacian's."""
         rows, columns = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(n)) for n in shape)
         return rows[:, None] + columns
 
@@ -69,7 +69,7 @@ class Gradient(Frame):
 
 
 def length_of(vectors: Shaped[Tensor, "b k h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Give the Euclidean length over the second axis."""
+    """Return the Euclidean length over the second axis."""
     squares = vectors.real.square() + vectors.imag.square() if vectors.is_complex() else vectors**2
     return squares.sum(1, keepdim=True).sqrt()
 
@@ -109,7 +109,7 @@ class Wavelets(Frame):
         return torch.fft.irfft2(total, s=coefficients.shape[-2:])
 
     def gram(self, shape: tuple[int, int]) -> Float[Tensor, "h w"]:
-        """Give 1 at every frequency."""
+        """Return 1 at every frequency."""
         return torch.ones(shape)
 
     def norm(self, coefficients: Shaped[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
@@ -133,7 +133,7 @@ class Wavelets(Frame):
 
 @lru_cache(maxsize=8)
 def filter_bank(wavelet: str, levels: int, shape: tuple[int, int]) -> Complex64[Tensor, "k h w"]:
-    """Give the frequency responses of the undecimated transform's subbands, coarsest image last."""
+    """Compute frequency responses of the undecimated transform's subbands, coarsest last."""
     low, high = (np.array(taps) / np.sqrt(2) for taps in pywt.Wavelet(wavelet).filter_bank[:2])
     smooth: list[np.ndarray] = [np.ones(n, dtype=complex) for n in shape]
     bands = []

@@ -71,7 +71,7 @@ def _shorten(vectors: Tensor, limit: float) -> Tensor:
 
 
 def _symmetrised(w: Shaped[Tensor, "b 2 h w"]) -> Shaped[Tensor, "b 3 h w"]:
-    """Give d1 w1, d2 w2 and (d2 w1 + d1 w2) / sqrt(2), forward differences."""
+    """Return d1 w1, d2 w2 and (d2 w1 + d1 w2) / sqrt(2), forward differences."""
     down, right = w[:, :1], w[:, 1:]
     mixed = (right.roll(-1, -2) - right) + (down.roll(-1, -1) - down)
     return torch.cat([down.roll(-1, -2) - down, right.roll(-1, -1) - right, mixed * 0.5**0.5], 1)

@@ -53,7 +53,7 @@ class ImageNetwork(Reconstructor):
 def moments(
     image: Shaped[Tensor, "b 1 h w"], scaling: Scaling
 ) -> tuple[Tensor | float, Tensor | float]:
-    """Give what is subtracted from each image, and what it is divided by then."""
+    """Return what is subtracted from each image, and what it is divided by then."""
     if scaling == "none":
         return 0.0, 1.0
     mean = image.mean((1, 2, 3), keepdim=True) if scaling == "standard" else 0.0
@@ -71,7 +71,7 @@ def scaling_with(norm: str) -> Scaling:
 
 
 def padding_to(multiple: int, image: Shaped[Tensor, "b c h w"]) -> tuple[int, int, int, int]:
-    """Give the padding, right and below, that makes both sides multiples of a number."""
+    """Return the padding, right and below, that makes both sides multiples of a number."""
     height, width = image.shape[-2:]
     return (0, -width % multiple, 0, -height % multiple)
 

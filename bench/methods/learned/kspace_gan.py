@@ -78,6 +78,6 @@ class KSpaceGAN(Reconstructor):
 
 
 def rise(shape: tuple[int, int]) -> Float[Tensor, "h w"]:
-    """Give 1 + |k|, k in cells of the grid from DC in the middle."""
+    """Return 1 + |k|, k in cells of the grid from DC in the middle."""
     rows, columns = (torch.arange(n) - n // 2 for n in shape)
     return 1 + torch.hypot(rows[:, None].float(), columns.float())

@@ -83,7 +83,7 @@ class SRGANCBAM(ImageNetwork):
 
 
 def factor_of(physics: Physics) -> int:
-    """Give the factor by which a physics reduces images."""
+    """Return the factor by which a physics reduces images."""
     return int(physics.level) if isinstance(physics, SuperResolution) else 1
 
 

@@ -12,7 +12,7 @@ from bench.methods.batch_norm import BatchNorm
 
 
 class Discriminator(nn.Sequential):
-    """Tell images from reconstructions: eight convolutions, every second one of stride 2.
+    """Distinguish images from reconstructions: eight convolutions, every second one of stride 2.
 
     Args:
         width: channels of the first; they double with each stride but the first, to 8 `width`.

@@ -95,7 +95,7 @@ def layers(blocks: tuple[int, ...]) -> nn.Sequential:
 
 
 def file_of(source: str) -> Path:
-    """Give the file that holds the weights of a source, whether or not it is there."""
+    """Return the file that holds the weights of a source, whether or not it is there."""
     if source in NETWORKS:
         return Path(torch.hub.get_dir()) / "checkpoints" / NETWORKS[source].file
     return Path(source).expanduser()
