@@ -33,7 +33,7 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
         before = rows.loc[rows["seed"] == seed, "psnr"].mean()
         recipe, _ = store.read_model(cell_id, seed)
         torch.set_num_threads(recipe["threads"])  # another number sums in another order
-        operator = physics_of(cell, spec)
+        operator = physics_of(cell, spec, split.val)
         fit = training.fit(
             cell.method.name, recipe["config"], split.train.first(cell.n_train), split.val,
             operator, spec.budget, training_seed(cell, seed), precision=spec.precision,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench import physics
 from bench.errors import UserError
-from bench.physics.base import Physics, Size
+from bench.physics.base import Physics, Size, root_mean_square
 
 # What MedRecon-ARU's code does, whose text says noise of variance 0.5: a 15x15 Gaussian (OpenCV's
 # sigma for that size), and 5 % salt and pepper.
@@ -64,10 +64,21 @@ class Chain(Physics):
             variance += step.noise_std**2
             step.total_noise_variance = variance
 
-    @property
-    def noise_std(self) -> float:
-        """Standard deviation of the last step's noise."""
-        return self.steps[-1].noise_std
+    def observe(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> None:
+        """Find out the power of the noise of every step, and of what becomes of all of it."""
+        noise = self.measure(x, ids) - self.A(x)
+        mask = self.steps[-1].mask
+        if mask is not None and noise.shape[-2:] == mask.shape[-2:]:  # zeros between the samples
+            noise = noise[..., mask[0, 0]]
+        self._observed = root_mean_square(noise)
+        for step, theirs in zip(self.steps, self._ids(ids), strict=True):
+            step.observe(x, theirs)
+            x = step.A(x)
+        self._tell_of_later_noise()
+
+    def _ids(self, ids: Sequence[str]) -> list[list[str]]:
+        """Name the images of each step; steps of one name have noise of their own."""
+        return [[f"{id_}/{number}" for id_ in ids] for number in range(len(self.steps))]
 
     def A(self, x: Float[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b ..."]:
         """Apply every step's operator."""
@@ -88,7 +99,7 @@ class Chain(Physics):
         return y
 
     def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Shaped[Tensor, "b ..."]:
-        """Apply every step with its noise; steps of one name have noise of their own."""
-        for number, step in enumerate(self.steps):
-            x = step.measure(x, [f"{id_}/{number}" for id_ in ids])
+        """Apply every step with its noise."""
+        for step, theirs in zip(self.steps, self._ids(ids), strict=True):
+            x = step.measure(x, theirs)
         return x

@@ -41,11 +41,6 @@ class CTLowDose(ParallelBeam):
         super().__init__(level, image_size, views, 0.0, filter)
         self.opacity = opacity
 
-    @property
-    def noise_std(self) -> float:
-        """Standard deviation of y at a line integral of half a white side (delta method)."""
-        return (self.level * torch.tensor(-0.5 * self.opacity).exp().item()) ** -0.5 / self.opacity
-
     def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Float[Tensor, "b 1 d v"]:
         """Measure images on the CPU.
 

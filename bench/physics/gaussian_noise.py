@@ -25,16 +25,17 @@ class GaussianNoise(Denoising):
 
     def __init__(self, level: float, image_size: Size, *, clip: bool = False):
         super().__init__(level, image_size)
+        self.noise_variance = self.total_noise_variance = self.level
         self.clip = clip
 
     @property
-    def noise_std(self) -> float:
-        """Standard deviation of the noise before any clipping."""
-        return self.level**0.5
+    def white(self) -> bool:
+        """Whether nothing is clipped."""
+        return not self.clip
 
     def add_noise(
         self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
     ) -> Float[Tensor, "b 1 h w"]:
         """Add N(0, level) to each pixel."""
-        noisy = y + self.noise_std * standard_normal(y, noise)
+        noisy = y + self.level**0.5 * standard_normal(y, noise)
         return noisy.clamp(0, 1) if self.clip else noisy

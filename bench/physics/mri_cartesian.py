@@ -65,6 +65,11 @@ class MRICartesian(MRI):
         return 2 * min(rows, columns)
 
     @property
+    def white(self) -> bool:
+        """Whether the noise of the measured positions is white and Gaussian."""
+        return True
+
+    @property
     def mask(self) -> Bool[Tensor, "1 1 h w"]:
         """True at the measured positions."""
         return self.sampled(self.shape)[None, None]

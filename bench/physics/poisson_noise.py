@@ -8,8 +8,6 @@ from torch import Tensor
 
 from bench.physics.base import Denoising
 
-MID_GREY = 0.5
-
 
 class PoissonNoise(Denoising):
     """Counting noise: its variance grows with the signal, x / level.
@@ -22,11 +20,6 @@ class PoissonNoise(Denoising):
     unit = "number of photons at a pixel of value 1"
     levels = (0.1, 1e7)
     presets = (1000.0, 100.0, 10.0)
-
-    @property
-    def noise_std(self) -> float:
-        """Standard deviation at mid-grey; it is 0 in black."""
-        return (MID_GREY / self.level) ** 0.5
 
     def add_noise(
         self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]

@@ -25,15 +25,10 @@ class RicianNoise(Denoising):
     levels = (1e-6, 10.0)
     presets = (0.001, 0.01, 0.1)
 
-    @property
-    def noise_std(self) -> float:
-        """Standard deviation of each channel; that of the magnitude where the signal is strong."""
-        return self.level**0.5
-
     def add_noise(
         self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
     ) -> Float[Tensor, "b 1 h w"]:
         """Add complex noise and take the magnitude."""
-        real = y + self.noise_std * standard_normal(y, noise)
-        imaginary = self.noise_std * standard_normal(y, noise)
+        real = y + self.level**0.5 * standard_normal(y, noise)
+        imaginary = self.level**0.5 * standard_normal(y, noise)
         return torch.hypot(real, imaginary)

@@ -8,9 +8,6 @@ from torch import Tensor
 
 from bench.physics.base import Denoising
 
-# Variance of (s - x) for s in {0, 1} and x uniform in [0, 1].
-SPREAD = 1 / 3
-
 
 class SaltPepperNoise(Denoising):
     """Replace pixels by 1 (salt) or 0 (pepper), each half of the level.
@@ -23,11 +20,6 @@ class SaltPepperNoise(Denoising):
     unit = "fraction of replaced pixels"
     levels = (1e-4, 0.95)
     presets = (0.02, 0.05, 0.2)
-
-    @property
-    def noise_std(self) -> float:
-        """Root mean square error for an image of evenly spread grey values."""
-        return (self.level * SPREAD) ** 0.5
 
     def add_noise(
         self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]

@@ -130,7 +130,8 @@ def _row() -> float:
     """Return the bytes that a row takes in the table of a refit."""
     benchmark = _benchmark(4, 1, methods=[METHOD])
     (cell, *_) = sweep.cells_of(benchmark)
-    operator, test = physics_of(cell, benchmark), _images(1, 32, TEST_IMAGES).test
+    images = _images(1, 32, TEST_IMAGES)
+    operator, test = physics_of(cell, benchmark, images.val), images.test
     fit = training.Fit(training.build(METHOD, {}, operator).eval(), 20.0, 0.5, 1, [], 1.0, 10)
     rows, _ = score(cell, 0, fit, operator, test)
     return len(rows.to_parquet(index=False)) / TEST_IMAGES

@@ -30,6 +30,7 @@ from bench.sweep import distributed
 
 HUNG = 75  # exit status of a worker that outlasted the time limit
 MARK_SECONDS = 10.0  # that such a worker has to say so
+OBSERVED = 16  # validation images whose noise is measured, where it depends on the image
 PARTS = 2  # into which batches are cut that memory is not enough for
 
 
@@ -175,7 +176,7 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
         raise TimeoutError(  # what hung once would again
             f"it ran, or hung, for longer than the time limit of {spec.time_limit:g} s"
         )
-    operator = physics_of(cell, spec)
+    operator = physics_of(cell, spec, ray.get(shared.images)[1])
     best = -np.inf
     with contextlib.closing(_frugal(shared, job, operator)) as run:
         while True:
@@ -283,12 +284,15 @@ def workers_of(cell: Cell) -> int:
     return cell.method.workers if methods.is_learned(cell.method.name) else 1
 
 
-def physics_of(cell: Cell, spec: Benchmark) -> Physics:
-    """Build the physics of a cell's task."""
+def physics_of(cell: Cell, spec: Benchmark, val: ImageSet) -> Physics:
+    """Build the physics of a cell's task; its noise is observed on validation images."""
     degradation = cell.task.degradation
-    return physics.create(
+    operator = physics.create(
         degradation.name, cell.task.level, spec.dataset.image_size, **degradation.options
     )
+    few = val.first(OBSERVED)
+    operator.observe(training.as_tensor(few), few.ids)
+    return operator
 
 
 def training_seed(cell: Cell, refit: int | None) -> int:

@@ -33,7 +33,7 @@ class Wiener(Classical):
         half = shape[1] // 2 + 1
         laplacian = Gradient().gram(shape)[:, :half].to(y.device)
         spectrum = physics.spectrum(shape).to(y.device)
-        strength = self.weight * max(physics.noise_variance, 1e-8)
+        strength = self.weight * max(physics.noise_std**2, 1e-8)
         numerator = torch.fft.rfft2(physics.A_adjoint(y))
         x = torch.fft.irfft2(numerator / (spectrum + strength * laplacian**2), s=shape)
         return x.clamp(0, 1)

@@ -1,0 +1,114 @@
+"""What a physics says of its noise, against y - A x of images that it has not seen."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Float
+from torch import Tensor
+
+from bench import data, physics
+from bench.spec import DatasetSpec
+
+SIZE = 48
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in physics.names()),
+    ("gaussian_noise", {"clip": True}),
+    ("super_resolution", {"noise_variance": 0.01}),
+    ("mri_cartesian", {"coils": 2, "mask": "gaussian2d"}),
+    (
+        "chain",
+        {
+            "steps": [
+                {"name": "gaussian_noise", "clip": True},
+                {"name": "poisson_noise", "level": 50},
+            ]
+        },
+    ),
+    ("chain", {"steps": [{"name": "rician_noise"}, {"name": "mri_cartesian", "level": 4}]}),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def heads() -> Float[Tensor, "n 1 h w"]:
+    """Slices of the template, in an order that has nothing to do with their places in it."""
+    images = torch.from_numpy(data.load(DatasetSpec(image_size=SIZE)).images)
+    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
+
+
+def simulated(operator: physics.Physics, x: Float[Tensor, "n 1 h w"]) -> float:
+    """Measure the noise of many images, at the positions that are measured."""
+    noise = operator.measure(x, [f"other {k}" for k in range(len(x))]) - operator.A(x)
+    last = operator.steps[-1] if hasattr(operator, "steps") else operator
+    if last.mask is not None and noise.shape[-2:] == last.mask.shape[-2:]:
+        noise = noise[..., last.mask[0, 0]]
+    if noise.is_complex():
+        noise = torch.view_as_real(noise)
+    return float(noise.double().square().mean()) ** 0.5
+
+
+def agrees(operator: physics.Physics, heads: Float[Tensor, "n 1 h w"]) -> None:
+    wanted = simulated(operator, heads[16:80])
+    assert operator.noise_std == pytest.approx(wanted, rel=0.25)
+    operator.observe(heads[:16], [f"seen {k}" for k in range(16)])
+    assert operator.noise_std == pytest.approx(wanted, rel=0.25)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_every_physics_knows_its_noise(name: str, options: dict, place: int, heads) -> None:
+    operator = physics.create(name, physics.find(name).presets[place], SIZE, **options)
+    agrees(operator, heads)
+
+
+IN_THE_IMAGE_DOMAIN = {
+    "gaussian_noise": st.floats(1e-4, 0.5),
+    "rician_noise": st.floats(1e-4, 0.1),
+    "poisson_noise": st.floats(5, 1e4),
+    "salt_pepper_noise": st.floats(0.01, 0.5),
+    "gaussian_blur": st.floats(0.5, 3),
+    "motion_blur": st.integers(3, 9),
+    "super_resolution": st.sampled_from([2, 3]),
+}
+LAST = {
+    "mri_cartesian": st.floats(2, 8),
+    "mri_radial": st.integers(10, 40),
+    "ct_sparse_view": st.integers(20, 60),
+    "ct_low_dose": st.floats(1e3, 1e6),
+}
+
+
+def steps(kinds: dict) -> st.SearchStrategy[dict]:
+    return st.sampled_from(sorted(kinds)).flatmap(
+        lambda name: st.fixed_dictionaries({"name": st.just(name), "level": kinds[name]})
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(steps(IN_THE_IMAGE_DOMAIN), min_size=1, max_size=3),
+    steps({**IN_THE_IMAGE_DOMAIN, **LAST}),
+)
+def test_so_does_any_chain(heads, first: list[dict], last: dict) -> None:
+    every = [*first, last]
+    level = every[0].pop("level")
+    agrees(physics.create("chain", level, SIZE, steps=every), heads)
+
+
+def test_noise_before_downsampling_is_what_is_left_of_it(heads) -> None:
+    """White noise of variance s^2 becomes noise of s^2 |row|^2 |column|^2, rows of the matrix."""
+    chain = physics.create(
+        "chain", 0.05, SIZE,
+        steps=[{"name": "gaussian_noise"}, {"name": "super_resolution", "level": 2}],
+    )  # fmt: skip
+    row = chain.steps[1]._matrix(SIZE).square().sum(1)
+    assert chain.noise_std == pytest.approx(0.05**0.5 * float(row.mean()), rel=0.05)
+    assert chain.noise_std == pytest.approx(0.091, abs=0.003)
+
+
+def test_white_noise_is_told_exactly(heads) -> None:
+    operator = physics.create("gaussian_noise", 0.04, SIZE)
+    operator.observe(heads[:2], ["a", "b"])
+    assert operator.noise_std == 0.2
