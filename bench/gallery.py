@@ -185,7 +185,7 @@ def _degraded(
 
 
 def _score(answer: Tensor, x: Tensor | None, y: Tensor, operator: Physics) -> Score:
-    residual = ((operator.A(answer) - y).norm() / y.norm()).item()
+    residual = metrics.residual(operator.A(answer), y).item()
     if isinstance(operator, MRI) and operator.complex_image and not answer.is_complex():
         residual = math.nan  # a magnitude has lost the phase that y has
     if x is None:

@@ -9,17 +9,22 @@
 SSIM: Wang et al., IEEE TIP 13(4), 2004, with a 7x7 uniform window, K1 = 0.01, K2 = 0.03, sample
 covariance, averaged over the positions where the window lies inside the image. Predictions are
 taken as they are: nothing is clipped or rescaled here.
+
+PSNR ends at `PERFECT`, 100 dB: an error of 1e-5 of the data range is what float32 leaves of an
+operator and its inverse. Every score of a reconstruction with a pixel that is no finite number is
+NaN, and so is a score that its image leaves undefined.
 """
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 WINDOW = 7
 FOREGROUND = 0.05
+PERFECT = 100.0  # dB
 CONVENTIONS = ("image", "volume", "roi")
 
 
@@ -41,9 +46,10 @@ def evaluate(
         mask: for `roi`: the foreground; default: `foreground(x)`.
 
     Returns:
-        `psnr` in dB and `ssim`, each of shape (b,); under `image` also `nmse`,
-        |x_hat - x|^2 / |x|^2. PSNR of a perfect reconstruction is infinite; ROI metrics of an
-        image without foreground are NaN.
+        `psnr` in dB, at most `PERFECT`, and `ssim`, each of shape (b,); under `image` also
+        `nmse`, |x_hat - x|^2 / |x|^2. NaN for a reconstruction with a pixel that is not finite;
+        undefined, and NaN too, are `nmse` of an image of zeros, `volume` of a volume of zeros,
+        and `roi` of an image without foreground.
 
     Raises:
         ValueError: unknown convention, unequal shapes, or images smaller than the SSIM window.
@@ -51,12 +57,13 @@ def evaluate(
     if x_hat.shape != x.shape:
         raise ValueError(f"reconstruction {tuple(x_hat.shape)} and image {tuple(x.shape)} differ")
     x_hat, x = x_hat.double(), x.double()
+    x_hat = x_hat.where(x_hat.isfinite().all((1, 2, 3), keepdim=True), torch.nan)
     error = (x_hat - x).square()
     if convention == "image":
         return {
             "psnr": _psnr(error.mean((1, 2, 3)), 1.0),
             "ssim": ssim_map(x_hat, x, torch.ones(len(x))).mean((1, 2, 3)),
-            "nmse": error.sum((1, 2, 3)) / x.square().sum((1, 2, 3)),
+            "nmse": _ratio(error.sum((1, 2, 3)), x.square().sum((1, 2, 3))),
         }
     if convention == "volume":
         group = _group(volumes or [""] * len(x))
@@ -84,6 +91,12 @@ def columns(
         for name, value in evaluate(x_hat, x, convention, volumes=volumes).items():
             scores[f"{name}_{convention}"] = value
     return scores
+
+
+def residual(predicted: Shaped[Tensor, "b ..."], y: Shaped[Tensor, "b ..."]) -> Float[Tensor, " b"]:
+    """Compare A(x_hat) with the measurements: |A x_hat - y| / |y|, NaN where y is zero."""
+    error, whole = (values.abs().double().flatten(1).norm(dim=1) for values in (predicted - y, y))
+    return _ratio(error, whole)
 
 
 def foreground(x: Float[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
@@ -128,7 +141,12 @@ def ssim_terms(
 
 
 def _psnr(mse: Float[Tensor, " b"], peak: float | Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    return 10 * torch.log10(torch.as_tensor(peak).to(mse) ** 2 / mse)
+    ratio = _ratio(mse, torch.as_tensor(peak).to(mse).expand_as(mse) ** 2)
+    return (-10 * torch.log10(ratio)).clamp(max=PERFECT)
+
+
+def _ratio(values: Float[Tensor, " b"], to: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    return (values / to).where(to > 0, torch.nan)
 
 
 def _masked_mean(

@@ -164,7 +164,7 @@ def steps(
         only = judge(model, 0)
         yield only
         if math.isnan(only.psnr):
-            raise DivergedError("the validation PSNR is no number")
+            raise DivergedError("a pixel of a reconstruction is no finite number")
         seconds = time.perf_counter() - start
         return Fit(model.eval(), only.psnr, only.ssim, 0, [only], seconds, 0)
 

@@ -52,7 +52,8 @@ class Run:
         folder: where it is.
         cells: one line per cell that has rows: what it is, `label` (its name within its task),
             means and 95 % intervals of its metrics (`psnr`, `psnr_low`, `psnr_high`, ...),
-            costs, and what the report says.
+            `unscored` (the number of test images without a score), costs, and what the report
+            says.
         trials: one line per finished trial.
         manifest: manifest.json.
         spec: spec.yaml.
@@ -163,6 +164,7 @@ def _cells(folder: Path, spec: dict[str, Any], trials: pd.DataFrame) -> pd.DataF
             *KEYS,
             "kind",
             "seeds",
+            "unscored",
             "done",
             *measured,
             *COSTS,
@@ -193,7 +195,7 @@ def _summary(known: set[str]) -> str:
     learned = "max(parameters) > 0" if "parameters" in known else "false"
     kind = "any_value(kind)" if "kind" in known else f"if({learned}, 'learned', 'classical')"
     # A ROI metric is NaN where an image has no foreground: such an image has no say.
-    means = [f"avg({m}) FILTER (NOT isnan({m})) AS {m}" for m in metrics]
+    means = [f"avg({m}) FILTER (isfinite({m})) AS {m}" for m in metrics]
     means += [f"avg({cost}) AS {cost}" for cost in costs]
     by_subject = [f"avg({m}) FILTER (isfinite({m})) AS {m}" for m in metrics]
     halves = [f"{Z95} * stddev_samp({m}) / sqrt(count({m})) AS {m}" for m in metrics]
@@ -203,7 +205,9 @@ def _summary(known: set[str]) -> str:
             SELECT cell, any_value(dataset) AS dataset, any_value(degradation) AS degradation,
                 any_value(level) AS level, any_value(n_train) AS n_train,
                 any_value(method) AS method, {kind} AS kind,
-                count(DISTINCT seed) AS seeds, {", ".join(means)}
+                count(DISTINCT seed) AS seeds,
+                count(DISTINCT image) FILTER (NOT coalesce(isfinite(psnr), false))
+                    AS unscored, {", ".join(means)}
             FROM {ROWS} GROUP BY cell),
         subject AS (SELECT cell, {", ".join(by_subject)} FROM {ROWS} GROUP BY cell, subject),
         half AS (SELECT cell, {", ".join(halves)} FROM subject GROUP BY cell)
@@ -227,7 +231,7 @@ def _report(folder: Path) -> pd.DataFrame | None:
 def _merge(cells: pd.DataFrame, report: pd.DataFrame | None) -> pd.DataFrame:
     """Add the report's ranks and intervals to the cells; provisional ranks where there is none."""
     if report is None:
-        rank = cells.groupby("task").psnr.rank(ascending=False, method="min")
+        rank = whole(cells).groupby("task").psnr.rank(ascending=False, method="min")
         return cells.assign(rank=rank).reindex(columns=_unique(cells.columns, REPORTED))
     said = [name for name in report.columns if name not in KEYS]
     merged = cells.merge(report, on=list(KEYS), how="left", suffixes=("_measured", ""))
@@ -235,6 +239,11 @@ def _merge(cells: pd.DataFrame, report: pd.DataFrame | None) -> pd.DataFrame:
         if f"{name}_measured" in merged:
             merged[name] = merged[name].fillna(merged.pop(f"{name}_measured"))
     return merged.reindex(columns=_unique(merged.columns, REPORTED))
+
+
+def whole(cells: pd.DataFrame) -> pd.DataFrame:
+    """Keep the cells with a score on every test image: the others compare with none."""
+    return cells[cells.unscored == 0]
 
 
 def _trials(folder: Path) -> pd.DataFrame:

@@ -30,8 +30,8 @@ class Choice:
 
     @property
     def within_reach(self) -> pd.DataFrame:
-        """The chosen task's cells that need no more training images than there are."""
-        return self.cells[self.cells.n_train <= self.n_train]
+        """The chosen task's whole cells that need no more training images than there are."""
+        return runs.whole(self.cells[self.cells.n_train <= self.n_train])
 
     def column(self, metric: str) -> str:
         """Name the column of a metric under the chosen convention."""

@@ -71,8 +71,39 @@ def test_roi_of_everything_is_the_image_convention() -> None:
 def test_a_perfect_reconstruction_is_perfect(image: np.ndarray) -> None:
     x = torch.from_numpy(image)
     scores = metrics.evaluate(x, x)
-    assert torch.isinf(scores["psnr"]).all()
+    assert (scores["psnr"] == metrics.PERFECT).all()
     torch.testing.assert_close(scores["ssim"], torch.ones(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("convention", metrics.CONVENTIONS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_pixel_that_is_no_number_leaves_its_image_without_scores(
+    convention: str, bad: float
+) -> None:
+    x_hat, x = noisy_pair()
+    x_hat, x = x_hat[:2].clone(), x[:2]
+    whole = metrics.evaluate(x_hat, x, convention, volumes=["a", "b"])
+    x_hat[1, 0, 8, 8] = bad
+    scores = metrics.evaluate(x_hat, x, convention, volumes=["a", "b"])
+    for name, values in scores.items():
+        assert values[0] == whole[name][0]
+        assert torch.isnan(values[1])
+
+
+def test_scores_that_a_black_image_leaves_undefined_are_nan() -> None:
+    black = torch.zeros(1, 1, 9, 9)
+    assert torch.isnan(metrics.evaluate(black + 0.1, black)["nmse"]).all()
+    for x_hat in (black, black + 0.1):
+        volume = metrics.evaluate(x_hat, black, "volume")
+        assert torch.isnan(volume["psnr"]).all()
+    assert metrics.evaluate(black + 0.1, black)["psnr"].item() == pytest.approx(20)
+
+
+def test_the_residual_is_relative_to_the_measurement() -> None:
+    y = torch.tensor([[3 + 4j, 0], [0, 0]])
+    shares = metrics.residual(y + torch.tensor([[0, 1j], [1, 0]]), y)
+    assert shares[0] == pytest.approx(0.2)
+    assert torch.isnan(shares[1])
 
 
 def test_no_foreground_has_no_roi_metric() -> None:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from bench import methods, physics, trainer, training
+from bench import methods, metrics, physics, trainer, training
 from bench.data import ImageSet
 from bench.errors import DivergedError, UserError
 from bench.methods.losses.adversarial import Discriminator, discriminator_loss, generator_loss
@@ -83,6 +83,15 @@ def test_a_diverged_run_says_so() -> None:
     broken = ImageSet(np.full_like(TRAIN.images, np.nan), TRAIN.ids, TRAIN.subjects)
     with pytest.raises(DivergedError, match="step 1"):
         training.fit("unet", SMALL, broken, VAL, OPERATOR, BUDGET, 0)
+
+
+def test_a_perfect_reconstruction_has_a_score() -> None:
+    """At this level salt and pepper leave these images as they are."""
+    salt = physics.create("salt_pepper_noise", 1e-4, 16)
+    x = training.as_tensor(VAL)
+    assert torch.equal(salt.measure(x, VAL.ids), x)
+    only = training.fit("degraded", {}, TRAIN, VAL, salt, BUDGET, 0)
+    assert (only.psnr, only.ssim) == (metrics.PERFECT, 1.0)
 
 
 def test_a_classical_method_is_validated_once() -> None:

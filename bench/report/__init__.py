@@ -17,9 +17,10 @@ from rich.table import Table
 
 from bench import places
 from bench.audit import page as audit_page
+from bench.metrics import PERFECT
 from bench.places import Place
 from bench.report.edges import at_edge
-from bench.report.leaderboard import Leaderboard, build
+from bench.report.leaderboard import UNSCORED, Leaderboard, build
 from bench.spec import Benchmark
 from bench.store import Store
 
@@ -126,7 +127,8 @@ def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> l
     return [
         f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
         f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that has "
-        "any. PSNR and SSIM with data range 1, SSIM with a 7x7 uniform window.",
+        f"any. PSNR and SSIM with data range 1, SSIM with a 7x7 uniform window. PSNR ends at "
+        f"{PERFECT:g} dB, a perfect reconstruction's.",
         "[low, high] is the 95 % interval over subjects (bootstrap with shared resamples, so that "
         "ranks and differences are paired). A rank's interval stands in brackets behind it. "
         '"Tied with best": the interval of the difference to the best includes 0.',
@@ -158,9 +160,8 @@ def _tasks(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _texts(line: pd.Series) -> list[str]:
-    low, high = line["rank_low"], line["rank_high"]
     return [
-        f"{line['rank']}" if low == high else f"{line['rank']} ({low}-{high})",
+        _rank(line),
         str(line["method"]),
         str(line["n_train"] or "-"),
         f"{line['psnr']:.2f} [{line['psnr_low']:.2f}, {line['psnr_high']:.2f}]",
@@ -174,7 +175,16 @@ def _texts(line: pd.Series) -> list[str]:
     ]
 
 
+def _rank(line: pd.Series) -> str:
+    if pd.isna(line["rank"]):
+        return "-"
+    low, high = line["rank_low"], line["rank_high"]
+    return f"{line['rank']}" if low == high else f"{line['rank']} ({low}-{high})"
+
+
 def _place(line: pd.Series) -> str:
+    if pd.isna(line["rank"]):
+        return UNSCORED
     return "best" if line["rank"] == 1 else "tied with best" if line["tied_with_best"] else ""
 
 

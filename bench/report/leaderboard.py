@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from bench.report.statistics import Estimate, estimate
@@ -14,6 +13,8 @@ COLUMNS = [
     "tied_with_best", "badges", "replay", "against_classical", "steps",
 ]  # fmt: skip
 TASK = ["degradation", "level"]
+NAMED = 5  # images, in a sentence
+UNSCORED = "not scored on every image"
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,15 @@ def build(
         refit_steps: optimiser steps of a network's refit, which with those of its trials are what
             its line has spent.
     """
-    tables, findings = [], []
+    tables: list[pd.DataFrame] = []
+    findings: list[str] = []
     for (degradation, level), part in rows.groupby(TASK):
         psnr = estimate(part, "psnr")
         lines = _lines(part, psnr, estimate(part, "ssim"))
-        tables.append(lines.sort_values("rank", kind="stable"))
-        findings += _findings(f"{degradation} {level:g}", lines, psnr)
+        tables.append(lines.sort_values(["rank", "psnr"], ascending=[True, False], kind="stable"))
+        task = f"{degradation} {level:g}"
+        whole = lines[lines["rank"].notna()]
+        findings += [*(_findings(task, whole, psnr) if len(whole) else []), *_lacking(task, lines)]
     if not tables:
         return Leaderboard(pd.DataFrame(columns=COLUMNS), [])
     table = pd.concat(tables, ignore_index=True)
@@ -51,7 +55,9 @@ def build(
     searched = trials.groupby("cell")["step"].sum() if "step" in trials else pd.Series(dtype=int)
     refits = table["seeds"].where(table["kind"] == "learned", 0) * refit_steps
     table["steps"] = table["cell"].map(searched).fillna(0).astype(int) + refits
-    table["badges"] = ", ".join(badges)
+    table["badges"] = [
+        ", ".join([*badges, *([UNSCORED] if lacking else [])]) for lacking in table["unscored"]
+    ]
     table["replay"] = [f"reconbench replay {run} {cell}" for cell in table["cell"]]
     return Leaderboard(table[COLUMNS], findings)
 
@@ -67,23 +73,30 @@ def _lines(rows: pd.DataFrame, psnr: Estimate, ssim: Estimate) -> pd.DataFrame:
         lines[name], lines[f"{name}_low"], lines[f"{name}_high"] = (
             values.mean, values.low, values.high,
         )  # fmt: skip
-    lines["rank"] = lines["psnr"].rank(ascending=False, method="min").astype(int)
-    lines["rank_low"], lines["rank_high"] = psnr.rank_interval()
-    best = psnr.cells[int(np.argmax(psnr.mean))]
-    lines["tied_with_best"] = [not psnr.gain(best, cell)[1] > 0 for cell in psnr.cells]
+    lines["images"] = rows["image"].nunique()
+    lines["unscored"] = [psnr.unscored.get(cell, []) for cell in psnr.cells]
+    whole = lines["cell"].isin(psnr.whole)
+    lines["rank"] = lines["psnr"].where(whole).rank(ascending=False, method="min").astype("Int64")
+    for name, bounds in zip(("rank_low", "rank_high"), psnr.rank_interval(), strict=True):
+        lines[name] = pd.Series(bounds, index=lines.index[whole], dtype="Int64")
+    best = lines["cell"][lines["rank"].eq(1).fillna(False)].head(1)
+    lines["tied_with_best"] = [
+        cell in psnr.whole and not psnr.gain(best.item(), cell)[1] > 0 for cell in psnr.cells
+    ]
     lines["against_classical"] = _verdicts(lines, psnr)
     return lines
 
 
 def _verdicts(lines: pd.DataFrame, psnr: Estimate) -> list[str]:
     """State of each network how it compares with the best classical method, if there is one."""
-    classical = lines[lines["kind"] == "classical"]
+    whole = lines["cell"].isin(psnr.whole)
+    classical = lines[(lines["kind"] == "classical") & whole]
     if classical.empty:
         return [""] * len(lines)
     reference = classical.sort_values("psnr", ascending=False).iloc[0]
     return [
         f"{_verdict(psnr, line['cell'], reference['cell'])} {reference['method']}"
-        if line["kind"] == "learned"
+        if line["kind"] == "learned" and line["cell"] in psnr.whole
         else ""
         for _, line in lines.iterrows()
     ]
@@ -92,6 +105,24 @@ def _verdicts(lines: pd.DataFrame, psnr: Estimate) -> list[str]:
 def _verdict(psnr: Estimate, cell: str, reference: str) -> str:
     _, low, high = psnr.gain(cell, reference)
     return "beats" if low > 0 else "loses to" if high < 0 else "ties with"
+
+
+def _lacking(task: str, lines: pd.DataFrame) -> list[str]:
+    """Name the images on which a method has no score."""
+    return [
+        f"{task}: {line['method']}{_of_size(line['n_train'])} has no score on "
+        f"{len(line['unscored'])} of {line['images']} test images "
+        f"({', '.join(line['unscored'][:NAMED])}{', ...' if len(line['unscored']) > NAMED else ''})"
+        ", where a pixel of its reconstruction is no finite number; it has no rank, and its means "
+        "are those of the other images."
+        for _, line in lines.iterrows()
+        if line["unscored"]
+    ]
+
+
+def _of_size(n_train: int) -> str:
+    """Add a training-set size to a method's name; nothing where it needs no training images."""
+    return f" ({n_train} training images)" if n_train else ""
 
 
 def _findings(task: str, lines: pd.DataFrame, psnr: Estimate) -> list[str]:

@@ -312,7 +312,7 @@ def score(
     x = training.as_tensor(test).to(device)
     y = operator.measure(x, test.ids)
     x_hat, milliseconds = _timed(fit.reconstructor, y, operator)
-    residual = (operator.A(x_hat) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
+    residual = metrics.residual(operator.A(x_hat), y)
     scores = metrics.columns(x_hat, x, test.subjects)
     learned = methods.is_learned(cell.method.name)
     rows = pd.DataFrame(
@@ -329,7 +329,7 @@ def score(
             "subject": test.subjects,
             "measurement_hash": [_digest(one) for one in y],
             **{name: value.cpu().numpy() for name, value in scores.items()},
-            "data_residual": residual.cpu().numpy().astype(np.float64),
+            "data_residual": residual.cpu().numpy(),
             "train_seconds": fit.seconds if learned else 0.0,
             "infer_ms": milliseconds,
             "parameters": fit.parameters,

@@ -8,6 +8,7 @@ import streamlit as st
 from pandas.io.formats.style import Styler
 
 from dashboard import charts, state, theme
+from dashboard import run as runs
 from dashboard.state import Choice
 
 BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"
@@ -105,7 +106,7 @@ def listed(choice: Choice) -> pd.DataFrame:
     psnr, ssim = choice.column("psnr"), choice.column("ssim")
     cells = choice.cells
     if choice.convention != "image":  # the report ranks under the convention `image`
-        rank = cells[psnr].rank(ascending=False, method="min")
+        rank = runs.whole(cells)[psnr].rank(ascending=False, method="min")
         cells = cells.assign(rank=rank, rank_low=None, rank_high=None, tied_with_best=None)
     cells = cells.sort_values(["rank", "method"])
     badges = ", ".join(map(str, (choice.run.manifest.get("audit") or {}).get("badges") or []))
@@ -130,7 +131,7 @@ def listed(choice: Choice) -> pd.DataFrame:
 
 def styled(lines: pd.DataFrame, n_train: int) -> Styler:
     """Tint the best line within reach; fade those that need more training images."""
-    reach = lines[lines.n_train <= n_train]
+    reach = lines[(lines.n_train <= n_train) & (lines["rank"] != "")]
     best = reach.psnr.idxmax() if reach.psnr.notna().any() else None
 
     def style(line: pd.Series) -> list[str]:
@@ -202,6 +203,11 @@ def _legend(choice: Choice, lines: pd.DataFrame) -> str:
             "The report ranks under the image convention; here ranks are those of the means and "
             "intervals a normal approximation over subjects."
         )
+    incomplete = choice.cells[choice.cells.unscored > 0]
+    parts += [
+        f"{theme.markdown(cell.label)}: no score on {cell.unscored} of the test images, so no rank."
+        for cell in incomplete.itertuples()
+    ]
     unfinished = int((~choice.cells.done.astype(bool)).sum())
     if unfinished:
         parts.append(f"Cells that still lack some refits: {unfinished}.")

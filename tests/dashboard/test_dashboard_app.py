@@ -89,6 +89,27 @@ def test_headline_names_the_best_and_its_gain_over_classical(run_folder: Path) -
     assert shown["Gain over tv"] == f"{gain:.2f} dB"
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_cell_with_a_missing_score_has_a_mean_but_no_rank(results: Path, bad: float) -> None:
+    folder = make_run(results / "holes", size=16)
+    (folder / "report" / "leaderboard.csv").unlink()
+    cell = "template-gaussian_noise-0.5-n100-attention_residual_unet"  # which is the best
+    place = folder / "rows" / cell / "1.parquet"
+    rows = pd.read_parquet(place)
+    rows.loc[rows.image == "image 3", ["psnr", "ssim"]] = bad
+    rows.to_parquet(place)
+    line = run.read(folder).cells.set_index("cell").loc[cell]
+    every = pd.concat(map(pd.read_parquet, place.parent.glob("*.parquet")))
+    assert line["unscored"] == 1
+    assert line["psnr"] == pytest.approx(every.psnr[np.isfinite(every.psnr)].mean())
+    assert np.isfinite([line["psnr_low"], line["psnr_high"]]).all()
+    assert np.isnan(line["rank"])
+    app = open_page(task=TASK, n_train="100")
+    assert app.dataframe[0].value.iloc[-1]["rank"] == ""
+    assert "no score on 1 of the test images, so no rank" in words(app)
+    assert "use unet" in words(app)
+
+
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("convention", theme.CONVENTIONS)
 def test_every_page_of_a_finished_run(run_folder: Path, page: str, convention: str) -> None:

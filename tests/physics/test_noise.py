@@ -1,5 +1,6 @@
 """What a physics says of its noise, against y - A x of images that it has not seen."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-from bench import data, physics
+import search_spaces
+from bench import data, methods, metrics, physics
 from bench.spec import DatasetSpec
 
 SIZE = 48
@@ -112,3 +114,59 @@ def test_white_noise_is_told_exactly(heads) -> None:
     operator = physics.create("gaussian_noise", 0.04, SIZE)
     operator.observe(heads[:2], ["a", "b"])
     assert operator.noise_std == 0.2
+
+
+TUNED = [
+    ("gaussian_noise", 0.0001, {}),
+    ("gaussian_noise", 0.5, {"clip": True}),
+    ("poisson_noise", 1000, {}),
+    ("rician_noise", 0.001, {}),
+    ("salt_pepper_noise", 0.5, {}),
+    ("super_resolution", 2, {"noise_variance": 0.01}),
+    ("motion_blur", 15, {}),
+    ("gaussian_blur", 1, {}),
+    ("mri_cartesian", 8, {}),
+    ("ct_low_dose", 1e3, {}),
+    (
+        "chain",
+        0.05,
+        {"steps": [{"name": "gaussian_noise"}, {"name": "super_resolution", "level": 2}]},
+    ),
+    ("chain", 20, {"steps": [{"name": "poisson_noise"}, {"name": "motion_blur", "level": 7}]}),
+]  # fmt: skip
+SLOW = {"dip_tv"}
+FEWER: dict[str, dict[str, Any]] = {"pnp": {"steps": 3}}
+
+
+@pytest.mark.parametrize(("name", "level", "options"), TUNED)
+def test_a_method_within_its_ranges_can_be_as_good_as_its_starting_point(
+    name: str, level: float, options: dict, heads
+) -> None:
+    """Some of the defaults and the ends of each range is enough for each method."""
+    operator = physics.create(name, level, SIZE, **options)
+    operator.observe(heads[:16], [f"seen {k}" for k in range(16)])
+    x = heads[16:18]
+    y = operator.measure(x, ["a", "b"])
+
+    def psnr(image: Tensor) -> float:
+        return metrics.evaluate(image.clamp(0, 1), x)["psnr"].mean().item()
+
+    start = psnr(operator.A_dagger(y))
+    for method in methods.names("classical"):
+        space = methods.space_of(method)
+        if method in SLOW or not space or methods.lacks(method) or not methods.serves(method, name):
+            continue
+        reached = (
+            psnr(methods.create(method, operator, **one, **FEWER.get(method, {}))(y, operator))
+            for one in tried(space)
+        )
+        assert any(value > start - 0.01 for value in reached), method
+
+
+def tried(space: search_spaces.Space) -> Iterator[dict[str, Any]]:
+    """Yield the defaults, then these with one parameter at an end of its range or chosen anew."""
+    usual = search_spaces.defaults(space)
+    yield usual
+    for key, entry in space.items():
+        for value in entry.get("choices") or (entry["low"], entry["high"]):
+            yield {**usual, key: value}

@@ -144,3 +144,33 @@ def test_a_narrow_terminal_shows_fewer_columns_but_no_number_cut_off(
     assert "(1-2)" in table
     assert "wavelet_cs" in table
     assert ("training (s)" in table) == (width == 190)
+
+
+def test_a_cell_with_a_missing_score_is_not_ranked_and_says_so(tmp_path: Path) -> None:
+    rows = make_rows(
+        {("tv", "classical", 0): 22, ("nlm", "classical", 0): 25, ("unet", "learned", 25): 24}
+    )
+    lost = (rows["method"] == "nlm") & (rows["image"] == "i3")
+    rows.loc[lost, ["psnr", "ssim"]] = np.nan
+    board = build(rows, TRIALS, ["template-derived"], "r")
+    table = board.table.set_index("method")
+    assert list(table.index) == ["unet", "tv", "nlm"]
+    assert table["rank"].tolist()[:2] == [1, 2]
+    assert table["rank"].isna().tolist() == [False, False, True]
+    assert table["tied_with_best"].tolist() == [True, False, False]
+    expected = rows[(rows["method"] == "nlm") & ~lost]["psnr"].mean()
+    assert table.loc["nlm", "psnr"] == pytest.approx(expected)
+    assert table.loc["nlm", "badges"] == "template-derived, not scored on every image"
+    assert table.loc["tv", "badges"] == "template-derived"
+    comparison, lacking = board.findings
+    assert "unet (23.76 dB) beats tv" in comparison
+    assert lacking.startswith("noise 0.1: nlm has no score on 1 of 30 test images (i3), ")
+
+
+def test_a_task_whose_only_cell_lacks_scores_has_no_best() -> None:
+    rows = make_rows({("tv", "classical", 0): 22})
+    rows["psnr"] = np.nan
+    board = build(rows, TRIALS, [], "r")
+    assert board.table["rank"].isna().all()
+    assert len(board.findings) == 1
+    assert "30 of 30" in board.findings[0]

@@ -81,3 +81,36 @@ def test_one_subject_has_no_interval(values: dict[str, np.ndarray]) -> None:
 def test_cells_scored_on_different_images_are_refused(values: dict[str, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="different images"):
         estimate(rows_of(values).iloc[:-1], "psnr")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_missing_score_is_named_and_counts_neither_as_0_nor_as_a_rank(
+    values: dict[str, np.ndarray], bad: float
+) -> None:
+    rows = rows_of(values)
+    rows.loc[(rows["cell"] == "b") & (rows["image"] == "i007"), "psnr"] = bad
+    ours, others = estimate(rows, "psnr"), estimate(rows_of(values), "psnr")
+    assert ours.unscored == {"b": ["i007"]}
+    assert ours.whole == ["a", "c"]
+    assert ours.mean[1] == pytest.approx(np.delete(values["b"], 7).mean())
+    assert ours.low[1] == pytest.approx(others.low[1], abs=0.2)
+    assert ours.gain("c", "a") == others.gain("c", "a")
+    np.testing.assert_array_equal(ours.rank_interval(), [[2, 1], [2, 1]])
+    with pytest.raises(ValueError, match="every image"):
+        ours.gain("b", "a")
+
+
+def test_a_score_that_one_seed_lacks_is_missing(values: dict[str, np.ndarray]) -> None:
+    rows = rows_of(values)
+    spoilt = rows.assign(seed=1)
+    spoilt.loc[spoilt["cell"] == "a", "psnr"] = np.nan
+    ours = estimate(pd.concat([rows.assign(seed=0), spoilt]), "psnr")
+    assert list(ours.unscored) == ["a"]
+    assert len(ours.unscored["a"]) == 60
+
+
+def test_a_cell_without_any_score(values: dict[str, np.ndarray]) -> None:
+    rows = rows_of({**values, "a": np.full(60, np.nan)})
+    ours = estimate(rows, "psnr")
+    assert np.isnan(ours.mean[0])
+    assert ours.gain("c", "b")[0] == pytest.approx((values["c"] - values["b"]).mean())
