@@ -187,6 +187,19 @@ def place(name: str | Place) -> Place:
     return Remote(found["scheme"], PurePosixPath(found["key"]))
 
 
+def cache_folder() -> Path | None:
+    """Return the folder for what can be made anew, or None where nothing is to be kept.
+
+    `RECONBENCH_CACHE` names it, and says by being empty that nothing is kept; the default is
+    `~/.cache/reconbench`.
+    """
+    given = os.environ.get("RECONBENCH_CACHE")
+    if given is not None:
+        return Path(given) if given else None
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "reconbench"
+
+
 @contextlib.contextmanager
 def written(target: Place) -> Iterator[Path]:
     """Yield a temporary path; its content is at the target only once the block has succeeded.

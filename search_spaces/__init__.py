@@ -9,7 +9,9 @@ Each key is a parameter of the method or of the training recipe:
 A method's first trial is always its defaults. An empty file is a method without parameters.
 """
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,32 @@ def defaults(space: Space) -> dict[str, Any]:
     return {name: entry["default"] for name, entry in space.items()}
 
 
+def size(space: Space) -> float:
+    """Count the configurations: 1 of a space without parameters, infinite with a real range."""
+    counts = (_values(entry) for entry in space.values())
+    return math.prod(math.inf if values is None else len(values) for values in counts)
+
+
+def configurations(space: Space) -> list[dict[str, Any]]:
+    """List every configuration of a finite space, the defaults first."""
+    every = [
+        dict(zip(space, values, strict=True))
+        for values in itertools.product(*(_values(entry) or () for entry in space.values()))
+    ]
+    return sorted(every, key=lambda one: one != defaults(space))
+
+
+def _values(entry: Mapping[str, Any]) -> Sequence[Any] | None:
+    """Return what a parameter may be, or None where that is a real range."""
+    if "choices" in entry:
+        return entry["choices"]
+    return range(entry["low"], entry["high"] + 1) if _whole(entry) else None
+
+
+def _whole(entry: Mapping[str, Any]) -> bool:
+    return isinstance(entry["low"], int) and isinstance(entry["high"], int)
+
+
 def suggest(trial: Any, space: Space) -> dict[str, Any]:
     """Ask an Optuna trial for a value of every parameter."""
     return {name: _suggest_one(trial, name, entry) for name, entry in space.items()}
@@ -59,6 +87,5 @@ def suggest(trial: Any, space: Space) -> dict[str, Any]:
 def _suggest_one(trial: Any, name: str, entry: Mapping[str, Any]) -> Any:
     if "choices" in entry:
         return trial.suggest_categorical(name, entry["choices"])
-    whole = isinstance(entry["low"], int) and isinstance(entry["high"], int)
-    ask = trial.suggest_int if whole else trial.suggest_float
+    ask = trial.suggest_int if _whole(entry) else trial.suggest_float
     return ask(name, entry["low"], entry["high"], log=entry.get("log", False))

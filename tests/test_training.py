@@ -16,6 +16,7 @@ from torch import nn
 from bench import methods, metrics, physics, trainer, training
 from bench.data import ImageSet
 from bench.errors import DivergedError, UserError
+from bench.methods.batch_norm import BatchNorm
 from bench.methods.losses.adversarial import Discriminator, discriminator_loss, generator_loss
 from bench.spec import Budget
 
@@ -247,6 +248,47 @@ def test_batches_in_parts_train_alike(loss: str) -> None:
         for key, value in whole.reconstructor.state_dict().items():
             found = parts.reconstructor.state_dict()[key]
             torch.testing.assert_close(found, value, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize(("batch_size", "parts"), [(1, 1), (3, 2)])
+def test_a_network_trains_whose_bottom_is_one_pixel(norm: str, batch_size: int, parts: int) -> None:
+    budget = Budget(steps=4, batch_size=batch_size, reports=2)
+    config = {**SMALL, "depth": 4, "norm": norm}
+    done = training.fit("unet", config, TRAIN, VAL, OPERATOR, budget, 0, parts=parts)
+    assert math.isfinite(done.psnr)
+
+
+def test_a_single_value_is_normalised_by_the_remembered_moments() -> None:
+    layer = BatchNorm(3)
+    layer(torch.rand(4, 3, 5, 5))
+    remembered = layer.running_var.clone()
+    value = torch.rand(1, 3, 1, 1)
+    seen = layer(value)
+    torch.testing.assert_close(layer.running_var, remembered)
+    torch.testing.assert_close(seen, layer.eval()(value))
+
+
+@pytest.mark.parametrize("lacking", [{}, {"_is_mkldnn_bf16_supported": None}])
+def test_bf16_is_not_chosen_where_nobody_can_say_whether_it_is_fast(
+    lacking: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with the wheels for macOS on ARM, which have no oneDNN."""
+
+    class Absent:
+        def __getattr__(self, name: str) -> object:
+            if name not in lacking:
+                raise AttributeError(name)
+
+            def fails() -> bool:
+                raise RuntimeError("not built in")
+
+            return fails
+
+    monkeypatch.setattr(torch.ops, "mkldnn", Absent())
+    assert not trainer.use_bf16("auto", torch.device("cpu"))
+    assert trainer.use_bf16("bf16", torch.device("cpu"))
+    assert math.isfinite(fit({}).psnr)
 
 
 def test_an_endless_gradient_is_not_taken() -> None:

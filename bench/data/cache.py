@@ -3,8 +3,7 @@
 One file a dataset, named by a hash of everything that it depends on: the dataset's options, the
 name, size and time of every file at its path, and the code of the readers. It is written beside
 its place and renamed, so that processes that build it at once do no harm; a damaged file (the
-archive carries checksums) is built anew. `RECONBENCH_CACHE` names the folder, `~/.cache/reconbench`
-by default; empty, nothing is kept.
+archive carries checksums) is built anew. `bench.places.cache_folder` says where.
 """
 
 import contextlib
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import places
 from bench.data.base import Audit, Dataset
 from bench.data.files import walk
 from bench.spec import DatasetSpec
@@ -36,7 +36,7 @@ def cached(spec: DatasetSpec, build: Callable[[], Dataset]) -> Dataset:
         spec: what to read, its source resolved.
         build: reads it.
     """
-    folder = _folder()
+    folder = places.cache_folder()
     if folder is None or (spec.path is not None and not Path(spec.path).exists()):
         return build()
     place = folder / f"{_key(spec)}.npz"
@@ -46,14 +46,6 @@ def cached(spec: DatasetSpec, build: Callable[[], Dataset]) -> Dataset:
         with contextlib.suppress(OSError):
             _write(place, found)
     return found
-
-
-def _folder() -> Path | None:
-    given = os.environ.get("RECONBENCH_CACHE")
-    if given is not None:
-        return Path(given) if given else None
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "reconbench"
 
 
 def _key(spec: DatasetSpec) -> str:

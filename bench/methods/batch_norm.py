@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 
 class _Sum(torch.autograd.Function):
@@ -27,15 +28,22 @@ class _Sum(torch.autograd.Function):
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation (Ioffe and Szegedy, ICML 2015) whose moments are those of all workers.
 
-    PyTorch's own synchronised version runs on GPUs only.
+    PyTorch's own synchronised version runs on GPUs only. A channel that is a single value, as at
+    the bottom of a U-Net of a small image in a batch of one, has no moments of its own: it is
+    normalised by the remembered ones, in training as later.
     """
 
     def forward(self, features: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
         """Normalise each channel; while training by the moments of the batch."""
-        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+        workers = dist.get_world_size() if dist.is_initialized() else 1
+        if self.training and workers * features.numel() == self.num_features:
+            return batch_norm(
+                features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        if not self.training or workers == 1:
             return super().forward(features)
         wide = features.float()
-        count = dist.get_world_size() * wide.numel() // wide.shape[1]
+        count = workers * wide.numel() // self.num_features
         local = torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
         mean, square = _Sum.apply(local) / count
         variance = square - mean.square()

@@ -133,7 +133,7 @@ def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> l
         "ranks and differences are paired). A rank's interval stands in brackets behind it. "
         '"Tied with best": the interval of the difference to the best includes 0.',
         f"Every method was tuned on the same {data.n_val} validation images with "
-        f"{_counted(budget.trials, 'trial')} (a method without parameters needs one); networks "
+        f"{_counted(budget.trials, 'trial')} (fewer where it has fewer configurations); networks "
         f"with up to {budget.steps} optimiser steps of {budget.batch_size} images in each.",
         "The measurements were byte-identical for all methods of a task."
         if same_measurements

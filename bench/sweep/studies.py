@@ -1,5 +1,6 @@
 """One Optuna study per cell, in a journal that outlives any crash."""
 
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -55,7 +56,7 @@ class Studies:
         self._known.add(name)
         return optuna.create_study(study_name=name, storage=self._storage, directions=list(aims))
 
-    def give_up(self, trial: FrozenTrial) -> None:
+    def give_up(self, trial: FrozenTrial | optuna.Trial) -> None:
         """Mark a trial that nobody runs any more as lost, and end it."""
         self._storage.set_trial_user_attr(trial._trial_id, "lost", True)
         self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
@@ -73,8 +74,12 @@ def _sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
     if kind == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
     if kind == "cmaes":
+        # It searches numbers; what is to be chosen from a list is left to the other sampler.
         return optuna.samplers.CmaEsSampler(
-            seed=seed, n_startup_trials=1, warn_independent_sampling=False
+            seed=seed,
+            n_startup_trials=1,
+            independent_sampler=_sampler("tpe", seed),
+            warn_independent_sampling=False,
         )
     if kind == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION)
@@ -95,8 +100,9 @@ class Candidate:
 
 
 def trials_of(cell: Cell, budget: Budget) -> int:
-    """Return the number of a cell's trials: one for a method that leaves nothing to tune."""
-    return budget.trials if methods.space_of(cell.method.name, cell.method.fixed) else 1
+    """Return the number of a cell's trials: no more than there are configurations to try."""
+    configurations = search_spaces.size(methods.space_of(cell.method.name, cell.method.fixed))
+    return int(min(budget.trials, configurations))
 
 
 class CellStudy:
@@ -104,7 +110,9 @@ class CellStudy:
 
     A trial is known by its index, 0 to trials - 1, whatever happened in between: one that a crash
     left unfinished is given up in the journal and its configuration is asked for again under the
-    same index. Index 0 is the method's defaults. Each index has a sampler seeded by its name.
+    same index. Index 0 is the method's defaults. Each index has a sampler seeded by its name. No
+    configuration is tried twice, since it would give the same; where the budget is enough for all
+    of them, they are tried in order.
 
     Trials of networks wait at the rungs of `halving`: they are told as pruned. One that is found to
     be worth more steps is asked for again, under the same index, and goes on from its checkpoint.
@@ -190,19 +198,42 @@ class CellStudy:
             self._study.enqueue_trial(earlier.params)
         elif index == 0:
             self._study.enqueue_trial(search_spaces.defaults(self.space))
+        elif self.trials == search_spaces.size(self.space):
+            every = search_spaces.configurations(self.space)
+            self._study.enqueue_trial(next(one for one in every if one not in self._known()))
         elif hint := self._untried(hints):
             self._study.enqueue_trial(hint)
         elif self.search.sampler == "tpe":
             self._study.enqueue_trial(self._suggested())
-        trial = self._study.ask()
+        trial, values = self._ask()
+        if earlier is None and values in self._known():
+            self._studies.give_up(trial)
+            self._study.enqueue_trial(self._another(index))
+            trial, values = self._ask()
         trial.set_user_attr("index", index)
-        config = {**self.cell.method.fixed, **search_spaces.suggest(trial, self.space)}
+        config = {**self.cell.method.fixed, **values}
         trial.set_user_attr("config", config)
         self._running[index] = trial
         self._reports.pop(index, None)
         self._sent[index] = self.budget.steps if until is None else until
         self._studies.flush(wait=False)
         return Candidate(index, config, until)
+
+    def _ask(self) -> tuple[optuna.Trial, dict[str, Any]]:
+        trial = self._study.ask()
+        return trial, search_spaces.suggest(trial, self.space)
+
+    def _known(self) -> list[dict[str, Any]]:
+        """List what was tried; it is no more than the trials of a cell."""
+        return [trial.params for trial in (*self._finished.values(), *self._running.values())]
+
+    def _another(self, index: int) -> dict[str, Any]:
+        """Draw a configuration that was not tried yet."""
+        known = self._known()
+        sampler = _sampler("random", derive_seed(self.cell.id, "another", index) % 2**32)
+        study = optuna.create_study(sampler=sampler)
+        drawn = (search_spaces.suggest(study.ask(), self.space) for _ in itertools.count())
+        return next(one for one in drawn if one not in known)
 
     def _untouched(self) -> tuple[int, int | None] | None:
         """Return the next index that was not tried yet, and its first rung."""
@@ -260,9 +291,7 @@ class CellStudy:
         return trial.params
 
     def _untried(self, hints: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-        known = [
-            trial.params for trial in (*self._finished.values(), *self._running.values())
-        ]  # no more than the trials of a cell
+        known = self._known()
         for hint in hints:
             chosen = {key: hint[key] for key in self.space if key in hint}
             if chosen.keys() == self.space.keys() and chosen not in known:

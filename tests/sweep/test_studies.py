@@ -1,11 +1,15 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+import search_spaces
+from bench import methods
 from bench.errors import UserError
 from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
 from bench.sweep.studies import CellStudy, Studies
@@ -164,3 +168,57 @@ def test_nsga2_weighs_psnr_against_ssim_and_size(tmp_path: Path) -> None:
     study = optuna.load_study(study_name=cell().id, storage=as_optuna_reads(tmp_path))
     assert [direction.name for direction in study.directions] == ["MAXIMIZE"] * 2 + ["MINIMIZE"]
     assert len(study.best_trials) == 1
+
+
+def finish(one: CellStudy, quality_of: Callable[[dict], float]) -> list[dict]:
+    """Run a study to its end, and return the configurations in the order in which it asked."""
+    seen = []
+    while candidate := one.ask():
+        one.tell(candidate.index, quality_of(candidate.config), step=10)
+        seen.append(candidate.config)
+    assert one.done
+    return seen
+
+
+SAMPLERS = get_args(Search.model_fields["sampler"].annotation)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_space_that_the_budget_covers_is_tried_as_a_whole(tmp_path: Path, sampler: str) -> None:
+    search, journal = Search(sampler=sampler), tmp_path / "journal.log"
+    sizes = [entry["choices"] for entry in methods.space_of("median").values()]
+    first = CellStudy(cell("median"), BUDGET, Studies(journal), search)
+    one, other = first.ask(), first.ask()  # two at a time
+    assert one is not None
+    assert other is not None
+    first.tell(one.index, 20.0, step=10)
+    rest = finish(CellStudy(cell("median"), BUDGET, Studies(journal), search), lambda _: 21.0)
+    assert one.config == {"size": 3}
+    assert rest[0] == other.config, "what a crash left unfinished is tried again"
+    assert sorted(config["size"] for config in [one.config, *rest]) == sorted(*sizes)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("trials", [5, 11, 12])
+def test_no_configuration_is_tried_twice(tmp_path: Path, sampler: str, trials: int) -> None:
+    fixed = {"patch_size": 5, "h": 0.8, "patch_distance": 6}
+    for key in fixed:
+        space = methods.space_of("nlm", {k: v for k, v in fixed.items() if k != key})
+        task = Task("data", DegradationSpec(name="gaussian_noise", levels=[0.1]), 0.1)
+        held = {k: v for k, v in fixed.items() if k != key}
+        where = Cell(task, 0, MethodSpec(name="nlm", label=key, fixed=held))
+        study = CellStudy(
+            where, Budget(trials=trials, steps=10), Studies(tmp_path / key), Search(sampler=sampler)
+        )
+        seen = finish(study, lambda config, key=key: -abs(config[key] - 5.0))
+        assert len(seen) == min(trials, search_spaces.size(space))
+        assert len({json.dumps(config, sort_keys=True) for config in seen}) == len(seen)
+
+
+def test_cmaes_learns_which_choice_is_good(tmp_path: Path) -> None:
+    """Its own sampler draws choices at random: the good one of three in a third of the trials."""
+    budget, search = Budget(trials=24, steps=10), Search(sampler="cmaes")
+    study = CellStudy(cell("wavelet_cs"), budget, Studies(tmp_path / "journal.log"), search)
+    seen = finish(study, lambda config: 20 + 5 * (config["wavelet"] == "db4") - config["weight"])
+    late = [config["wavelet"] for config in seen[8:]]
+    assert late.count("db4") > len(late) / 2

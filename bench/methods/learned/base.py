@@ -79,8 +79,19 @@ def padding_to(multiple: int, image: Shaped[Tensor, "b c h w"]) -> tuple[int, in
 def norm_layer(norm: str, channels: int, affine: bool = True) -> nn.Module:
     """Build a normalisation: "instance", "batch" or "none"."""
     if norm == "instance":
-        return nn.InstanceNorm2d(channels, affine=affine)
+        return InstanceNorm(channels, affine=affine)
     return BatchNorm(channels, affine=affine) if norm == "batch" else nn.Identity()
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance normalisation (Ulyanov et al., arXiv 1607.08022), also where it has one pixel.
+
+    That has no spread to divide by, and without its mean nothing would be left: it stays as it is.
+    """
+
+    def forward(self, features: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
+        """Normalise each channel of each image."""
+        return features if features[0, 0].numel() == 1 else super().forward(features)
 
 
 def counts(text: str) -> list[int]:
