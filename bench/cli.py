@@ -96,9 +96,11 @@ def run(
     store = Store(out or Path("results") / benchmark.name)
     loggers.check(log or [], store.folder)
     benchmark, split, audit = _prepared(benchmark, may_shrink)
-    store.begin(benchmark, _digest(split))
     every = sweep.cells_of(benchmark)
     chosen = sweep.matching(every, wanted)
+    for line in store.set_aside_damaged():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    store.begin(benchmark, _digest(split))
     with store.claimed():
         store.write_manifest(
             started=store.manifest().get("started", _now()),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class UserError(Exception):
@@ -15,6 +16,21 @@ class UnwritableError(UserError):
     """The run folder cannot be written or reached, as when its disk is full or its object store is
     away: no trial is to blame.
     """
+
+
+class DamagedError(UserError):
+    """A file of a run that is not as it was written.
+
+    Attributes:
+        file: where it stands.
+    """
+
+    def __init__(self, file: Any, reason: object):
+        super().__init__(file, reason)
+        self.file = file
+
+    def __str__(self) -> str:
+        return f"{self.file}: is damaged ({' '.join(str(self.args[1]).split())[:200]})"
 
 
 class DivergedError(Exception):

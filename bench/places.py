@@ -7,6 +7,7 @@ upload, which counts for nothing until it is complete.
 
 import contextlib
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
-from bench.errors import UnwritableError, UserError
+from bench.errors import DamagedError, UnwritableError, UserError
 
 # No user name, no query: credentials in an address would be written down with it.
 ADDRESS = re.compile(r"(?P<scheme>s3|gs)://(?P<key>[a-z0-9][a-z0-9._-]*(/[^?#]*)?)")
@@ -216,6 +217,8 @@ def written(target: Place) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         if isinstance(target, Path):
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())  # or a loss of power could leave the name without content
             temporary.chmod(0o644)
             temporary.replace(target)
         else:
@@ -243,6 +246,46 @@ def fetched(file: Place) -> Iterator[Path]:
         copy = Path(folder) / file.name
         copy.write_bytes(file.read_bytes())
         yield copy
+
+
+def write_sealed(target: Place, content: bytes) -> None:
+    """Write a file that begins with the digest of the rest; see `written`."""
+    with written(target) as path:
+        path.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def read_sealed(file: Place) -> bytes:
+    """Read what `write_sealed` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedError: its content has changed.
+    """
+    whole = file.read_bytes()
+    size = hashlib.sha256().digest_size
+    digest, content = whole[:size], whole[size:]
+    if hashlib.sha256(content).digest() != digest:
+        raise DamagedError(file, "its content is not that of its checksum")
+    return content
+
+
+def set_aside(file: Place) -> None:
+    """Rename a damaged file, so that what it held is computed again; add `.damaged` to its name.
+
+    Raises:
+        UnwritableError: it cannot be renamed.
+    """
+    name = f"{file.name}.damaged"
+    try:
+        if isinstance(file, Path):
+            file.replace(file.with_name(name))
+        else:
+            (file.parent / name).write_bytes(file.read_bytes())
+            file.unlink()
+    except FileNotFoundError:  # another worker was faster
+        pass
+    except OSError as error:
+        raise UnwritableError(f"{file}: cannot be set aside ({error.strerror})") from None
 
 
 def age(file: Place) -> float:

@@ -11,9 +11,15 @@
 It stands in a file system or in an object store. A file is either absent or whole (see
 `bench.places`), so a crash, a kill or a full disk costs only the file in hand. A cell's seed is
 finished when its rows are there, which is why they are written last.
+
+What a disk damages later is noticed by checksums: of a table, of the parts of an archive of
+pictures, and in `manifest.json` and `recipe.json`, there of the weights too. Whoever reads leaves
+such a file out and names it in `Store.damaged`; a run sets it aside and computes it again.
 """
 
 import contextlib
+import hashlib
+import io
 import json
 import os
 import socket
@@ -21,17 +27,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import yaml
 from pyarrow import parquet
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from bench import places
-from bench.errors import UserError
+from bench.errors import DamagedError, UserError
 from bench.places import Place
 from bench.spec import Benchmark, parse
 
@@ -49,12 +55,20 @@ ROW_KEYS = (
 )
 
 
+RUN_MARKS = ("spec.yaml", "manifest.json")  # a folder with one of them is a run's
+SEAL = "checksum"
 SIGN_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 READERS = 8  # at a time, of tables: each request of an object store takes its time
+
+Content = TypeVar("Content")
+Reader = Callable[[Place], object]
 
 
 class Store:
     """Reads and writes one run folder.
+
+    Attributes:
+        damaged: a line for each damaged file that was left out in reading.
 
     Args:
         folder: the run folder, a path or an address (`s3://`, `gs://`); made when first written to.
@@ -65,6 +79,7 @@ class Store:
 
     def __init__(self, folder: str | Place):
         self.folder = places.place(folder)
+        self.damaged: list[str] = []
 
     # --- what the run is -----------------------------------------------------------------
 
@@ -80,12 +95,55 @@ class Store:
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be made ({error.strerror})") from None
         if (self.folder / "spec.yaml").exists():
-            self._check_same(spec, data_digest)
-            return
-        if any(path for path in self.folder.iterdir() if not path.name.startswith(".")):
+            self._check_same(spec)
+        elif self._is_foreign():
             raise UserError(f"{self.folder}: is not empty and holds no run; choose another --out")
-        self.write_manifest(data=data_digest)
-        self._write("spec.yaml", lambda file: file.write(spec.dump().encode()))
+        if self.manifest().get("data", data_digest) != data_digest:
+            raise UserError(
+                f"{self.folder}: its images are not the ones of the earlier run; "
+                "choose another --out, or bring the earlier images back"
+            )
+        if not (self.folder / "spec.yaml").exists():
+            self._write("spec.yaml", spec.dump().encode())
+        if "data" not in self.manifest():
+            self.write_manifest(data=data_digest)
+
+    def _is_foreign(self) -> bool:
+        """Return whether the folder holds something, and no run."""
+        if isinstance(self.folder, Path) and not self.folder.exists():
+            return False
+        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+        return bool(names) and not any(name.startswith(RUN_MARKS) for name in names)
+
+    def set_aside_damaged(self) -> Iterator[str]:
+        """Rename each damaged file to `<name>.damaged`; what it held is then computed again.
+
+        Yields:
+            a line for each, which names it.
+        """
+        if self._is_foreign():
+            return
+        kinds: list[tuple[str, str, Reader]] = [
+            ("rows", "*.parquet", _table),
+            ("trials", "*.parquet", _table),
+        ]
+        if isinstance(self.folder, Path):  # object stores have checksums of their own
+            kinds += [
+                ("models", "recipe.json", _model),
+                ("images", "*.npz", _arrays),
+                ("checkpoints", "*.pt", places.read_sealed),
+            ]
+        checks: list[tuple[Place, Reader]] = [
+            (self.folder / "spec.yaml", _yaml),
+            (self.folder / "manifest.json", _unsealed),
+        ]
+        for folder, pattern, read in kinds:
+            checks += [(path, read) for path in (self.folder / folder).rglob(pattern)]
+        with ThreadPoolExecutor(READERS) as readers:
+            for error in readers.map(lambda check: _damage_of(*check), checks):
+                if error is not None:
+                    places.set_aside(error.file)
+                    yield f"{error}; it is set aside as {error.file.name}.damaged"
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
@@ -101,7 +159,7 @@ class Store:
         claim = self.folder / "running.json"
         self._refuse_second(claim)
         mine = {"host": socket.gethostname(), "pid": os.getpid()}
-        self._write(claim.name, lambda file: file.write(json.dumps(mine).encode()))
+        self._write(claim.name, json.dumps(mine).encode())
         ended = threading.Event()
 
         def sign_of_life() -> None:
@@ -133,7 +191,7 @@ class Store:
             f"{other['host']}); wait for it, or choose another --out"
         )
 
-    def _check_same(self, spec: Benchmark, data_digest: str) -> None:
+    def _check_same(self, spec: Benchmark) -> None:
         before = yaml.safe_load(self.spec().dump())
         now = yaml.safe_load(spec.dump())
         changed = [key for key in now if now[key] != before.get(key)]
@@ -142,22 +200,18 @@ class Store:
                 f"{self.folder}: holds a run of another benchmark file (it differs in "
                 f"{', '.join(changed)}); choose another --out, or remove that folder"
             )
-        if self.manifest().get("data") != data_digest:
-            raise UserError(
-                f"{self.folder}: its images are not the ones of the earlier run; "
-                "choose another --out, or bring the earlier images back"
-            )
 
     def spec(self) -> Benchmark:
         """Read the resolved benchmark file.
 
         Raises:
             UserError: the folder holds no run.
+            DamagedError: the file is none.
         """
         path = self.folder / "spec.yaml"
         if not path.exists():
             raise UserError(f"{self.folder}: holds no run (no spec.yaml){self._runs_inside()}")
-        return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+        return parse(_yaml(path), str(path))
 
     def _runs_inside(self) -> str:
         if not isinstance(self.folder, Path):  # a bucket may hold a great deal
@@ -166,37 +220,43 @@ class Store:
         return f"; runs in it: {', '.join(sorted(runs))}" if runs else ""
 
     def manifest(self) -> dict[str, Any]:
-        """Read manifest.json; empty where there is none."""
-        path = self.folder / "manifest.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        """Read manifest.json; empty where there is none, or a damaged one."""
+        return self._unless_damaged(self.folder / "manifest.json", _unsealed) or {}
 
     def write_manifest(self, **entries: Any) -> None:
         """Add entries to manifest.json."""
-        content = json.dumps({**self.manifest(), **entries}, indent=1, default=str)
-        self._write("manifest.json", lambda file: file.write(content.encode()))
+        self._write("manifest.json", _sealed({**self.manifest(), **entries}))
 
     # --- results -------------------------------------------------------------------------
 
-    def has_rows(self, cell: str, seed: int) -> bool:
-        """Return whether a refit is finished."""
-        return (self.folder / "rows" / cell / f"{seed}.parquet").exists()
+    def is_finished(self, cell: str, seed: int, pictures: bool) -> bool:
+        """Return whether all that a refit leaves is there.
+
+        Args:
+            cell: its cell.
+            seed: its seed.
+            pictures: whether it is one that leaves pictures.
+        """
+        needed = [f"rows/{cell}/{seed}.parquet", f"models/{cell}/{seed}/recipe.json"]
+        needed += [f"images/{cell}/pictures.npz"] if pictures else []
+        return all((self.folder / name).exists() for name in needed)
 
     def write_rows(self, cell: str, seed: int, rows: pd.DataFrame) -> None:
         """Write a refit's rows: one per test image, `ROW_KEYS` and then metrics and costs."""
         missing = set(ROW_KEYS) - set(rows.columns)
         if missing:
             raise ValueError(f"rows lack {sorted(missing)}")
-        self._write(f"rows/{cell}/{seed}.parquet", lambda file: rows.to_parquet(file, index=False))
+        self._write(f"rows/{cell}/{seed}.parquet", _as_parquet(rows))
 
     def rows(self) -> pd.DataFrame:
-        """Read all rows; an empty table before the first refit."""
+        """Read all rows but those of damaged files; an empty table before the first refit."""
         return self._tables("rows", ROW_KEYS)
 
     def write_trials(self, cell: str, trials: pd.DataFrame) -> None:
         """Write a cell's table of trials: `cell, trial, state, psnr, step, seconds, error`, the
         Ray node that ran it, and the configuration as JSON.
         """
-        self._write(f"trials/{cell}.parquet", lambda file: trials.to_parquet(file, index=False))
+        self._write(f"trials/{cell}.parquet", _as_parquet(trials))
 
     def count_trials(self, cell: str) -> int:
         """Count the trials in a cell's table."""
@@ -222,42 +282,49 @@ class Store:
     def write_pictures(self, owner: str, **arrays: np.ndarray) -> None:
         """Write a cell's pictures (y, start, x_hat, error, ids), or a task's truth (x, ids)."""
         name = "truth" if set(arrays) == {"x", "ids"} else "pictures"
-        self._write(
-            f"images/{owner}/{name}.npz",
-            lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-        )
+        archive = io.BytesIO()
+        np.savez_compressed(archive, allow_pickle=False, **arrays)
+        self._write(f"images/{owner}/{name}.npz", archive.getvalue())
+
+    def read_pictures(self, owner: str) -> dict[str, np.ndarray]:
+        """Read a cell's pictures, or a task's truth; empty where there are none, or damaged ones.
+
+        Args:
+            owner: the id of the cell or task.
+        """
+        names = ("pictures.npz", "truth.npz")
+        paths = [self.folder / "images" / owner / name for name in names]
+        found = next((path for path in paths if path.exists()), paths[0])
+        return self._unless_damaged(found, _arrays) or {}
 
     def write_model(
         self, cell: str, seed: int, recipe: Mapping[str, Any], weights: Mapping[str, Tensor]
     ) -> None:
         """Write a refit's weights, and the recipe that rebuilds the reconstructor around them."""
         folder = f"models/{cell}/{seed}"
-        content = json.dumps(recipe, indent=1).encode()
-        self._write(f"{folder}/recipe.json", lambda file: file.write(content))
+        content = b""
         if weights:
             whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-            with places.written(self.folder / folder / "weights.safetensors") as path:
-                save_file(whole, path)
+            content = save(whole)
+            self._write(f"{folder}/weights.safetensors", content)
+        self._write(f"{folder}/recipe.json", _sealed(recipe, content))
 
     def read_model(self, cell: str, seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Read a refit's recipe and weights (empty for a method without).
 
         Raises:
             UserError: this cell has no such refit.
+            DamagedError: recipe or weights have changed.
         """
-        folder = self.folder / "models" / cell / str(seed)
-        if not (folder / "recipe.json").exists():
-            raise UserError(f"{folder}: no model of that cell and seed")
-        recipe = json.loads((folder / "recipe.json").read_text())
+        recipe = self.folder / "models" / cell / str(seed) / "recipe.json"
         try:
-            with places.fetched(folder / "weights.safetensors") as file:
-                return recipe, load_file(file)
+            return _model(recipe)
         except FileNotFoundError:
-            return recipe, {}
+            raise UserError(f"{recipe.parent}: no model of that cell and seed") from None
 
     def write_report(self, name: str, content: str) -> Place:
         """Write a file of the report folder and return where it is."""
-        self._write(f"report/{name}", lambda file: file.write(content.encode()))
+        self._write(f"report/{name}", content.encode())
         return self.folder / "report" / name
 
     # --- how -----------------------------------------------------------------------------
@@ -265,19 +332,121 @@ class Store:
     def _tables(self, kind: str, keys: Iterable[str]) -> pd.DataFrame:
         paths = sorted((self.folder / kind).rglob("*.parquet"), key=lambda path: path.parts)
         with ThreadPoolExecutor(READERS) as readers:
-            tables = list(readers.map(_table, paths))
+            found = readers.map(lambda path: self._unless_damaged(path, _table), paths)
+            tables = [table for table in found if table is not None]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(keys))
 
-    def _write(self, relative: str, fill: Callable[[IO[bytes]], object]) -> None:
-        with places.written(self.folder / relative) as path, path.open("wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
+    def _unless_damaged(self, path: Place, read: Callable[[Place], Content]) -> Content | None:
+        """Read a file; None where it is absent, or damaged, which is then noted."""
+        try:
+            return read(path)
+        except FileNotFoundError:
+            return None
+        except DamagedError as error:
+            if str(error) not in self.damaged:
+                self.damaged.append(str(error))
+            return None
+
+    def _write(self, relative: str, content: bytes) -> None:
+        with places.written(self.folder / relative) as path:
+            path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _reading(path: Place) -> Iterator[None]:
+    """Take whatever a library says of a file's content for damage.
+
+    Raises:
+        DamagedError: with what it says.
+        FileNotFoundError: there is no such file.
+        UserError: the file may not be read, or an object store cannot be reached.
+    """
+    try:
+        yield
+    except (FileNotFoundError, UserError):
+        raise
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:
+        raise DamagedError(path, str(error) or type(error).__name__) from error
+
+
+def _damage_of(path: Place, read: Reader) -> DamagedError | None:
+    try:
+        read(path)
+    except DamagedError as error:
+        return error
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def _table(path: Place) -> pd.DataFrame:
-    with places.fetched(path) as file:
-        return pd.read_parquet(file)
+    with _reading(path):
+        content = path.read_bytes()
+        footer = _footer(content)
+        seal = footer - hashlib.sha256().digest_size
+        if content[seal:footer] != hashlib.sha256(content[:seal] + content[footer:]).digest():
+            raise ValueError("it is not as written")
+        return pd.read_parquet(io.BytesIO(content))
+
+
+def _as_parquet(table: pd.DataFrame) -> bytes:
+    """Write a table with checksums: of its pages for any reader, and of the whole for `_table`.
+
+    The latter stands between pages and footer, where readers of Parquet do not look: the names and
+    types in the footer, whose damage can be read as well as they can, have no other.
+    """
+    content = table.to_parquet(index=False, write_page_checksum=True)
+    footer = _footer(content)
+    return content[:footer] + hashlib.sha256(content).digest() + content[footer:]
+
+
+def _footer(content: bytes) -> int:
+    """Find the footer of a Parquet file: its length and `PAR1` are the last 8 bytes."""
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+
+def _yaml(path: Place) -> dict[str, Any]:
+    with _reading(path):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no keys")
+        return content
+
+
+def _arrays(path: Place) -> dict[str, np.ndarray]:
+    with _reading(path), places.fetched(path) as file, np.load(file, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _model(recipe_json: Place) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a model; damage of its weights is found by the checksum in its recipe."""
+    weights = recipe_json.parent / "weights.safetensors"
+    content = weights.read_bytes() if weights.exists() else b""
+    recipe = _unsealed(recipe_json, content)
+    with _reading(weights):
+        return recipe, load(content) if content else {}
+
+
+def _sealed(entries: Mapping[str, Any], beside: bytes = b"") -> bytes:
+    """Write entries as JSON, with a checksum of them and of what stands in a file beside."""
+    text = json.dumps(entries, default=str)
+    sealed = {**json.loads(text), SEAL: _checksum(text, beside)}
+    return json.dumps(sealed, indent=1).encode()
+
+
+def _unsealed(path: Place, beside: bytes = b"") -> dict[str, Any]:
+    """Read what `_sealed` wrote."""
+    with _reading(path):
+        entries = json.loads(path.read_text())
+        if entries.pop(SEAL) != _checksum(json.dumps(entries), beside):
+            raise ValueError(f"{'it or the weights are' if beside else 'it is'} not as written")
+        return entries
+
+
+def _checksum(text: str, beside: bytes) -> str:
+    return hashlib.sha256(hashlib.sha256(text.encode()).digest() + beside).hexdigest()
 
 
 def _alive(pid: int) -> bool:

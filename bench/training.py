@@ -5,10 +5,10 @@ each validation, which is how the sweep drives, prunes and abandons it. A classi
 same way: it is built, perhaps shown the training images, and validated once.
 """
 
+import io
 import itertools
 import json
 import math
-import pickle
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from bench import methods, metrics, places
 from bench.data import ImageSet
 from bench.data.augment import augment
-from bench.errors import DivergedError, UnwritableError, UserError
+from bench.errors import DamagedError, DivergedError, UserError
 from bench.methods import losses
 from bench.physics import Physics
 from bench.places import Place
@@ -105,6 +105,7 @@ def fit(
         precision: "fp32", "bf16", or "auto": bf16 where the hardware has it.
         checkpoint: a file, or an object (`s3://`, `gs://`), that is written at each validation;
             where it exists, the run goes on from it and ends as it would have done without a stop.
+            A damaged one is set aside, with a warning, and the run begins again.
         checkpoint_seconds: least time between two such writes.
         compile_network: train through `torch.compile`, which takes its time before the first step.
         parts: into which each batch is cut, one after another, to need less memory.
@@ -304,12 +305,9 @@ def _save(
         "trainer": trainer.state_dict(),
         "best": best.state_dict(),
     }
-    with places.written(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # so PyTorch reports a full disk
-            reason = " ".join(str(error).split())
-            raise UnwritableError(f"{path}: cannot be written ({reason})") from error
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    places.write_sealed(path, buffer.getvalue())
 
 
 def _resume(
@@ -319,12 +317,14 @@ def _resume(
     if path is None:
         return 0, 0.0
     try:
-        with places.fetched(places.place(path)) as file:
-            content = torch.load(file, map_location=device, weights_only=True)
+        saved = places.read_sealed(places.place(path))
     except FileNotFoundError:
         return 0, 0.0
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
-        raise UserError(f"{path}: no readable checkpoint; delete it to begin again") from None
+    except DamagedError as error:
+        warnings.warn(f"{error}; it is set aside, and the run begins again", stacklevel=2)
+        places.set_aside(places.place(path))
+        return 0, 0.0
+    content = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
     if content.get("identity") != identity:
         raise UserError(f"{path}: the checkpoint of another run; delete it or name another file")
     trainer.load_state_dict(content["trainer"])

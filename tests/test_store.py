@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from bench import spec
-from bench.errors import UserError
+from bench.errors import DamagedError, UserError
 from bench.store import ROW_KEYS, Store
 
 SPEC = spec.load(Path(spec.__file__).parent / "specs" / "small_data.yaml")
@@ -45,9 +46,11 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
 
 def test_rows_come_back(store: Store) -> None:
     assert store.rows().empty
-    assert not store.has_rows("cell", 0)
+    assert not store.is_finished("cell", 0, pictures=False)
+    store.write_model("cell", 0, {}, {})
     store.write_rows("cell", 0, some_rows())
-    assert store.has_rows("cell", 0)
+    assert store.is_finished("cell", 0, pictures=False)
+    assert not store.is_finished("cell", 0, pictures=True)
     pd.testing.assert_frame_equal(store.rows(), some_rows())
 
 
@@ -60,7 +63,7 @@ def test_a_failed_write_leaves_the_earlier_file_and_no_litter(
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(UserError, match=r"0\.parquet: cannot be written \(No space left"):
         store.write_rows("cell", 0, some_rows())
     after = {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()}
@@ -81,6 +84,134 @@ def test_pictures_need_no_pickle(store: Store) -> None:
     store.write_pictures("task", x=np.zeros((2, 1, 4, 4)), ids=np.array(["a", "b"]))
     with np.load(store.folder / "images/task/truth.npz", allow_pickle=False) as archive:
         assert list(archive["ids"]) == ["a", "b"]
+
+
+def test_what_is_written_reaches_the_disk_before_it_gets_its_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power between the two would leave a name without its content."""
+    happened = []
+    replace, fsync = Path.replace, os.fsync
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: happened.append(Path(to).name) or replace(self, to)
+    )
+    monkeypatch.setattr(os, "fsync", lambda number: happened.append("flushed") or fsync(number))
+    fill(store)
+    names = happened[1::2]
+    assert happened[::2] == ["flushed"] * len(names)
+    assert {Path(name).suffix for name in names} == {".parquet", ".npz", ".safetensors", ".json"}
+
+
+def fill(store: Store) -> None:
+    """Leave what a refit leaves."""
+    images = np.random.default_rng(0).random((2, 1, 8, 8))
+    store.write_trials("cell", some_rows())
+    store.write_model("cell", 0, {"lr": 1e-5}, {"w": torch.arange(600.0)})
+    store.write_pictures("cell", x_hat=images, error=images, ids=np.array(["a", "b"]))
+    store.write_pictures("task", x=images, ids=np.array(["a", "b"]))
+    store.write_rows("cell", 0, some_rows())
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+DAMAGED = {
+    "rows/cell/0.parquet": "rows/cell/0.parquet",
+    "trials/cell.parquet": "trials/cell.parquet",
+    "models/cell/0/recipe.json": "models/cell/0/recipe.json",
+    "models/cell/0/weights.safetensors": "models/cell/0/recipe.json",
+    "images/cell/pictures.npz": "images/cell/pictures.npz",
+    "images/task/truth.npz": "images/task/truth.npz",
+    "manifest.json": "manifest.json",
+    "spec.yaml": "spec.yaml",
+}
+
+
+@pytest.mark.parametrize("damage", [cut, lambda content: b""], ids=["cut", "empty"])
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_named_and_set_aside_and_missed(
+    store: Store, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    fill(store)
+    assert list(store.set_aside_damaged()) == []
+    path = store.folder / name
+    path.write_bytes(damage(path.read_bytes()))
+    (line,) = store.set_aside_damaged()
+    file = store.folder / DAMAGED[name]
+    assert line.startswith(f"{file}: is damaged (")
+    assert not file.exists()
+    assert file.with_name(f"{file.name}.damaged").exists()
+    assert list(store.set_aside_damaged()) == []
+    finished = store.is_finished("cell", 0, pictures=True)
+    assert finished == (name.partition("/")[0] not in ("rows", "models") and "cell/p" not in name)
+    Store(store.folder).begin(SPEC, "data")  # goes on, whatever it was
+    assert Store(store.folder).spec() == SPEC
+    assert Store(store.folder).manifest() == {"data": "data"}
+
+
+def test_whoever_reads_leaves_damaged_files_out_and_names_them(store: Store) -> None:
+    fill(store)
+    store.write_rows("other", 0, some_rows())
+    for name in ("rows/cell/0.parquet", "images/cell/pictures.npz", "manifest.json"):
+        (store.folder / name).write_bytes(b"")
+    assert len(store.rows()) == 1
+    assert store.read_pictures("cell") == {}
+    assert store.manifest() == {}
+    assert [line.partition(": is damaged")[0] for line in store.damaged] == [
+        str(store.folder / name)
+        for name in ("rows/cell/0.parquet", "images/cell/pictures.npz", "manifest.json")
+    ]
+    (store.folder / "models/cell/0/weights.safetensors").unlink()
+    with pytest.raises(DamagedError, match=r"recipe\.json: is damaged"):
+        store.read_model("cell", 0)
+
+
+@pytest.mark.parametrize("kind", ["rows", "model", "pictures"])
+def test_no_flipped_bit_is_read_as_another_number(store: Store, kind: str) -> None:
+    fill(store)
+    name, read, same = {
+        "rows": ("rows/cell/0.parquet", lambda: store.rows(), pd.DataFrame.equals),
+        "model": (
+            "models/cell/0/weights.safetensors",
+            lambda: store.read_model("cell", 0)[1]["w"],
+            torch.equal,
+        ),
+        "pictures": (
+            "images/cell/pictures.npz",
+            lambda: store.read_pictures("cell").get("x_hat", images),
+            np.array_equal,
+        ),
+    }[kind]
+    images = store.read_pictures("cell")["x_hat"]
+    expected, path = read(), store.folder / name
+    whole = path.read_bytes()
+    noticed = 0
+    for bit in np.random.default_rng(0).integers(0, 8 * len(whole), 100):
+        path.write_bytes(flipped(whole, int(bit)))
+        store.damaged.clear()
+        with contextlib.suppress(DamagedError):
+            found = read()
+            assert store.damaged or same(found, expected)
+            noticed -= not store.damaged
+        noticed += 1
+    assert noticed > 50
+
+
+def test_a_kill_in_the_first_moment_leaves_a_folder_that_can_be_begun(tmp_path: Path) -> None:
+    for name in ("spec.yaml", "manifest.json"):
+        store = Store(tmp_path / name)
+        store.begin(SPEC, "data")
+        (store.folder / name).unlink()
+        Store(store.folder).begin(SPEC, "data")
+        assert store.spec() == SPEC
+        assert store.manifest() == {"data": "data"}
 
 
 def test_no_run_here(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from bench import methods, metrics, physics, trainer, training
+from bench import methods, metrics, physics, places, trainer, training
 from bench.data import ImageSet
-from bench.errors import DivergedError, UserError
+from bench.errors import DamagedError, DivergedError, UserError
 from bench.methods.batch_norm import BatchNorm
 from bench.methods.losses.adversarial import Discriminator, discriminator_loss, generator_loss
 from bench.spec import Budget
@@ -164,9 +164,22 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     fit({}, checkpoint=place)
     with pytest.raises(UserError, match="another run"):
         fit({"lr": 1e-3}, checkpoint=place)
-    place.write_bytes(b"cut off")
-    with pytest.raises(UserError, match="no readable checkpoint"):
-        fit({}, checkpoint=place)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_begins_again(tmp_path: Path) -> None:
+    place = tmp_path / "state.pt"
+    expected = fit({}, checkpoint=place).history
+    whole = place.read_bytes()
+    for bit in np.random.default_rng(0).integers(0, 8 * len(whole), 60):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        place.write_bytes(changed)
+        with pytest.raises(DamagedError, match=r"state\.pt: is damaged"):
+            places.read_sealed(place)
+    place.write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match=r"state\.pt: is damaged .* begins again"):
+        assert fit({}, checkpoint=place).history == expected
+    assert place.with_name("state.pt.damaged").exists()
 
 
 def test_the_average_of_the_weights_is_what_is_kept() -> None:

@@ -15,10 +15,8 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from bench import places
 from bench.audit import page as audit_page
 from bench.metrics import PERFECT
-from bench.places import Place
 from bench.report.edges import at_edge
 from bench.report.leaderboard import UNSCORED, Leaderboard, build
 from bench.spec import Benchmark
@@ -61,9 +59,14 @@ def write(store: Store) -> Leaderboard:
     trials = store.trials()
     board = build(rows, trials, audit.get("badges", []), str(store.folder), spec.budget.steps)
     cells = store.manifest().get("cells", 0)
+    strips = _strips(store, rows)
+    findings = [
+        f"{line} and left out; the command that made the run computes it again"
+        for line in store.damaged
+    ]
     if len(board.table) < cells:
-        unfinished = f"Unfinished: {len(board.table)} of {cells} cells have results."
-        board = replace(board, findings=[unfinished, *board.findings])
+        findings.append(f"Unfinished: {len(board.table)} of {cells} cells have results.")
+    board = replace(board, findings=[*findings, *board.findings])
     store.write_report("leaderboard.csv", board.table.to_csv(index=False))
     page = {
         "spec": spec,
@@ -80,7 +83,6 @@ def write(store: Store) -> Leaderboard:
         ],
     }
     for kind in ("md", "html"):
-        strips = _strips(store, rows) if kind == "html" else []
         text = TEMPLATES.get_template(f"leaderboard.{kind}").render(**page, strips=strips)
         store.write_report(f"leaderboard.{kind}", text)
     store.write_report("audit.json", json.dumps(audit, indent=1))
@@ -205,21 +207,18 @@ def _strips(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
         task = ""
         for cell, method, n_train in scores.sort_values(ascending=False).index:
             task = cell.removesuffix(f"-n{n_train}-{method}")
-            path = store.folder / "images" / cell / "pictures.npz"
-            if path.exists():
+            if kept := store.read_pictures(cell):
                 name = f"{method}, {n_train} images" if n_train else method
-                pictures.append({"name": name, "png": _png(path, "x_hat")})
-        truth = store.folder / "images" / task / "truth.npz"
-        if truth.exists():
-            pictures.insert(0, {"name": "ground truth", "png": _png(truth, "x")})
+                pictures.append({"name": name, "png": _png(kept["x_hat"])})
+        if kept := store.read_pictures(task):
+            pictures.insert(0, {"name": "ground truth", "png": _png(kept["x"])})
         strips.append({"title": f"{degradation}, level {level:g}", "pictures": pictures})
     return strips
 
 
-def _png(path: Place, name: str) -> str:
-    """Encode the first image of an archive as PNG in base64, black to white for 0 to 1."""
-    with places.fetched(path) as file, np.load(file, allow_pickle=False) as archive:
-        image = archive[name][0, 0]
+def _png(images: np.ndarray) -> str:
+    """Encode the first of several images as PNG in base64, black to white for 0 to 1."""
+    image = images[0, 0]
     grey = Image.fromarray((255 * np.clip(image, 0, 1)).round().astype(np.uint8))
     scale = max(1, PICTURE_SIDE // max(grey.size))
     buffer = io.BytesIO()

@@ -117,6 +117,8 @@ def run(
         UserError: no cluster answers, it lacks nodes, or the run folder cannot be written any more.
     """
     studies = Studies(store.journal)
+    if studies.damage:
+        console.print(studies.damage, markup=False, highlight=False, soft_wrap=True)
     searcher = SweepSearcher(spec, chosen, store, studies)
     _write_truth(chosen, split, store, spec.pictures)
     if not searcher.finished:

@@ -1,16 +1,23 @@
-"""The Optuna journal of a run: Optuna's own format, written by the one driver of the run."""
+"""The Optuna journal of a run: Optuna's own format, written by the one driver of the run.
+
+Each line ends with a checksum of itself and of all lines before it, which Optuna passes over: a
+line that has changed, or is missing, is noticed.
+"""
 
 import json
 import os
+import re
+import zlib
 from pathlib import Path
 from typing import Any, Protocol
 
 from optuna.storages.journal import BaseJournalBackend
 
-from bench.errors import UserError
+from bench import places
 from bench.places import Place, Remote
 
 SEGMENT_BYTES = 2**18
+LINE = re.compile(rb'(?P<log>\{.*),"sum":"(?P<sum>[0-9a-f]{8})"\}')
 
 
 class _Growing(Protocol):
@@ -18,6 +25,7 @@ class _Growing(Protocol):
 
     def read(self) -> bytes: ...
     def append(self, content: bytes, wait: bool) -> None: ...
+    def replace(self, content: bytes) -> None: ...
     def close(self) -> None: ...
 
 
@@ -40,6 +48,12 @@ class _File:
             if wait:
                 os.fsync(file.fileno())
 
+    def replace(self, content: bytes) -> None:
+        """Set the file aside, and begin another."""
+        places.set_aside(self.path)
+        with places.written(self.path) as path:
+            path.write_bytes(content)
+
     def close(self) -> None:
         """Leave the file as it is."""
 
@@ -57,15 +71,14 @@ class _Segments:
         self._before = len(self.read())
 
     def read(self) -> bytes:
-        """Return what was joined at an earlier end, and every segment since."""
+        """Return what was joined at an earlier end, and every segment since.
+
+        Where one is missing, the checksum of the line after it tells.
+        """
         content = self.whole.read_bytes() if self.whole.exists() else b""
         for segment in self._segments():
             before = int(segment.name.rpartition(".")[2])
-            if before > len(content):
-                raise UserError(
-                    f"{segment}: the segment before is missing; restore it, or choose another --out"
-                )
-            if before == len(content):
+            if before >= len(content):
                 content += segment.read_bytes()
         return content
 
@@ -75,6 +88,13 @@ class _Segments:
         self._last = longer
         if len(longer) >= SEGMENT_BYTES:
             self._before, self._last = self._before + len(longer), b""
+
+    def replace(self, content: bytes) -> None:
+        """Set all objects aside, and begin another."""
+        for one in [self.whole] * self.whole.exists() + self._segments():
+            places.set_aside(one)
+        self.whole.write_bytes(content)
+        self._before, self._last = len(content), b""
 
     def close(self) -> None:
         """Join all segments to one object."""
@@ -95,25 +115,43 @@ class Journal(BaseJournalBackend):
     disk and reads back for every attribute of a trial, some twenty times. Here the run folder is
     claimed by one driver, and a trial takes two writes, one as it begins and one as it ends.
 
+    A damaged journal is set aside, and goes on from the last line before the damage: the trials
+    after it are run again.
+
+    Attributes:
+        damage: a line that says so; empty where nothing is damaged.
+
     Args:
         path: the file; what a crash left of a last, half-written line is cut off. In an object
             store it is whole once the journal was closed.
-
-    Raises:
-        UserError: a line that is no JSON, or a segment that is missing.
     """
 
     def __init__(self, path: Place):
         self._kept: _Growing = _Segments(path) if isinstance(path, Remote) else _File(path)
         self._unread: list[dict[str, Any]] = []
         self._unwritten: list[bytes] = []
-        for number, line in enumerate(self._kept.read().splitlines(), 1):
-            try:
-                self._unread.append(json.loads(line))
-            except ValueError:
-                raise UserError(
-                    f"{path}: line {number} is damaged; restore the file, or choose another --out"
-                ) from None
+        self._sum = 0
+        self.damage = ""
+        lines = self._kept.read().splitlines(keepends=True)
+        for number, line in enumerate(lines):
+            if not self._take_up(line.rstrip(b"\n")):
+                self._kept.replace(b"".join(lines[:number]))
+                self.damage = (
+                    f"{path}: is damaged (line {number + 1}, or one before it is missing); it is "
+                    f"set aside as {path.name}.damaged, and the trials from there on are run again"
+                )
+                break
+
+    def _take_up(self, line: bytes) -> bool:
+        """Read a line; return whether it is as it was written and follows on the last one."""
+        if (found := LINE.fullmatch(line)) is None:
+            return False
+        total = zlib.crc32(found["log"], self._sum)
+        if int(found["sum"], 16) != total:
+            return False
+        self._sum = total
+        self._unread.append(json.loads(line))
+        return True
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
         """Return what was logged since the last call; the one storage on top keeps it."""
@@ -123,7 +161,10 @@ class Journal(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Take in what is to be logged."""
         lines = [json.dumps(log, separators=(",", ":")) for log in logs]
-        self._unwritten += [f"{line}\n".encode() for line in lines]
+        for line in lines:
+            log = line[:-1].encode()
+            self._sum = zlib.crc32(log, self._sum)
+            self._unwritten.append(b'%s,"sum":"%08x"}\n' % (log, self._sum))
         # As a later run will read it: enumerations are numbers there, and nothing is shared.
         self._unread += [json.loads(line) for line in lines]
 

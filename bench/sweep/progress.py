@@ -29,14 +29,7 @@ class SweepProgress:
 
     def __init__(self, spec: Benchmark, searcher: SweepSearcher, console: Console):
         self.searcher, self.console = searcher, console
-        self._refits_left = {
-            cell: {
-                seed
-                for seed in range(seeds_of(study.cell, spec))
-                if not searcher.store.has_rows(cell, seed)
-            }
-            for cell, study in searcher.studies.items()
-        }
+        self._refits_left = searcher.refits_left()
         self._all_refits = sum(seeds_of(study.cell, spec) for study in searcher.studies.values())
         self._all_trials = sum(study.trials for study in searcher.studies.values())
         self._seconds: dict[tuple[str, bool], list[float]] = defaultdict(list)

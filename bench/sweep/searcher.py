@@ -208,8 +208,19 @@ class SweepSearcher(Searcher):
             self.failed[study.cell.id] = f"no trial succeeded: {study.table()['error'].iloc[-1]}"
             return
         for seed in range(seeds_of(study.cell, self.spec)):
-            if not self.store.has_rows(study.cell.id, seed):
+            pictures = seed == 0 and self.spec.pictures > 0
+            if not self.store.is_finished(study.cell.id, seed, pictures):
                 self._refits.append(Job(study.cell.id, study.best, seed=seed))
+
+    def refits_left(self) -> dict[str, set[int]]:
+        """Return the seeds of each cell's refits that are not finished."""
+        left: dict[str, set[int]] = {
+            cell: set() if study.done else set(range(seeds_of(study.cell, self.spec)))
+            for cell, study in self.studies.items()
+        }
+        for job in self._refits:
+            left[job.cell].add(job.seed or 0)
+        return left
 
     # Tune pickles and saves its searcher for a resume of its own kind; here the journal and the
     # store are the state, and locks in them cannot be pickled.

@@ -35,13 +35,14 @@ STATES = {
 class Studies:
     """The studies of a run, in the journal at a path.
 
-    Raises:
-        UserError: the journal is damaged.
+    Attributes:
+        damage: a line that says what of the journal is lost; empty where nothing is.
     """
 
     def __init__(self, path: Place):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._journal = Journal(path)
+        self.damage = self._journal.damage
         self._storage = JournalStorage(self._journal)
         self._known = {study.study_name for study in self._storage.get_all_studies()}
 

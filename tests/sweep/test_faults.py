@@ -5,6 +5,7 @@ had been.
 import contextlib
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -206,6 +207,33 @@ def check(undisturbed: Undisturbed, tmp_path: Path) -> Callable[[], None]:
             pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
     return same
+
+
+def test_damaged_files_are_computed_again(
+    undisturbed: Undisturbed, check: Callable[[], None], tmp_path: Path
+) -> None:
+    prepare(tmp_path)
+    run = shutil.copytree(undisturbed.run, tmp_path / "run")
+    slow = "template-gaussian_noise-0.1-n4-Slow"
+    (run / "spec.yaml").unlink()
+    (run / "manifest.json").write_text("{")
+    (run / f"rows/{slow}/0.parquet").write_bytes(b"PAR1")
+    (run / f"models/{slow}/1/weights.safetensors").unlink()
+    (run / f"images/{slow.replace('0.1', '0.5')}/pictures.npz").write_bytes(b"")
+    (run / f"trials/{slow}.parquet").write_bytes(b"")
+    journal = run / "studies" / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:-20], *lines[-19:]]))
+    check()
+    assert {path.name for path in run.rglob("*.damaged")} == {
+        "0.parquet.damaged", f"{slow}.parquet.damaged", "journal.log.damaged",
+        "manifest.json.damaged", "pictures.npz.damaged", "recipe.json.damaged",
+    }  # fmt: skip
+    text = (tmp_path / "log").read_text()
+    for path in run.rglob("*.damaged"):
+        name = str(path.relative_to(tmp_path)).removesuffix(".damaged")
+        assert f"{name}: is damaged" in text
+    assert all(Store(run).is_finished(slow, seed, pictures=not seed) for seed in range(2))
 
 
 def wait_for(folder: Path, driver: subprocess.Popen, ready: Callable[[list[dict]], object]) -> None:

@@ -10,7 +10,6 @@ from optuna.storages.journal import JournalFileBackend
 
 import search_spaces
 from bench import methods
-from bench.errors import UserError
 from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
 from bench.sweep.studies import CellStudy, Studies
 
@@ -143,10 +142,33 @@ def test_a_crash_in_the_middle_of_a_line_costs_that_line(tmp_path: Path) -> None
     assert again.finished == 2
     assert journal.read_bytes() == whole
     assert len(run(again, 4)) == 4
-    damaged = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join([damaged[0], b"}\n", *damaged[2:]]))
-    with pytest.raises(UserError, match="line 2 is damaged"):
-        study(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["lost", "changed", "no JSON", "swapped"])
+def test_a_damaged_journal_is_set_aside_and_goes_on_from_before(
+    tmp_path: Path, damage: str
+) -> None:
+    undisturbed = run(study(tmp_path), 6)
+    journal = tmp_path / "journal.log"
+    whole = journal.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    half = len(lines) // 2
+    lines[half : half + 2] = {
+        "lost": [lines[half + 1]],
+        "changed": [lines[half].replace(b'"worker_id":"', b'"worker_id":"0'), lines[half + 1]],
+        "no JSON": [b"}\n", lines[half + 1]],
+        "swapped": [lines[half + 1], lines[half]],
+    }[damage]
+    journal.write_bytes(b"".join(lines))
+    studies = Studies(journal)
+    assert studies.damage.startswith(f"{journal}: is damaged (line {half + 1}")
+    assert (tmp_path / "journal.log.damaged").read_bytes() == b"".join(lines)
+    again = CellStudy(cell(), BUDGET, studies)
+    kept = again.finished
+    assert 0 < kept < 6
+    assert run(again, 6 - kept) == undisturbed[kept:]
+    assert not Studies(journal).damage
+    assert study(tmp_path).done
 
 
 def test_nsga2_weighs_psnr_against_ssim_and_size(tmp_path: Path) -> None:
