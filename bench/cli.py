@@ -84,11 +84,11 @@ def run(
     wanted = _filters(only)
     benchmark = _load(path, settings, smoke)
     may_shrink = _may_shrink(benchmark, path, settings, smoke)
-    # Imported late: naming a wrong key should not wait for PyTorch and Ray.
+    benchmark = _checked(benchmark)
+    # Imported late: naming what is wrong should not wait for Ray.
     from bench import cluster
 
     cluster.connect()
-    benchmark = _checked(benchmark)
     from bench import report, sweep
     from bench.store import Store
     from bench.sweep import loggers
@@ -309,8 +309,6 @@ def degradations() -> None:
 @app.command("methods")
 def methods_command() -> None:
     """List the methods: what they serve, their size as published, and what a sweep varies."""
-    import torch
-
     from bench import methods
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -318,11 +316,7 @@ def methods_command() -> None:
         table.add_column(header, justify="right" if header == "parameters" else "left")
     for name in methods.names():
         kind = methods.find(name)
-        size = ""
-        if methods.is_learned(name):
-            with torch.device("meta"):  # counted without being made
-                model = methods.create(name)
-            size = f"{sum(weight.numel() for weight in model.parameters()):,}"
+        size = f"{methods.parameters_of(name):,}" if methods.is_learned(name) else ""
         table.add_row(
             name, "learned" if methods.is_learned(name) else "classical",
             getattr(kind, "serves", object).__name__.replace("Physics", "any"), size,
@@ -459,7 +453,7 @@ def _fitted(benchmark: Benchmark, dataset: Any, training: bool) -> Benchmark:
 
 def _checked(benchmark: Benchmark) -> Benchmark:
     """Refuse what only readers, degradations and methods can judge; write out their defaults."""
-    from bench import data, methods, physics, training
+    from bench import data, physics, training
 
     benchmark = benchmark.model_copy(update={"dataset": data.resolve(benchmark.dataset)})
     data.check(benchmark.dataset)
@@ -470,10 +464,7 @@ def _checked(benchmark: Benchmark) -> Benchmark:
         )
     benchmark = _with_controls(_without_absent(benchmark))
     for method in benchmark.methods:
-        training.check(method.name, method.fixed)
-        space = methods.space_of(method.name, method.fixed)
-        for loss in space.get("loss", {}).get("choices", []):
-            training.check(method.name, {**method.fixed, "loss": loss})
+        training.check_space(method.name, method.fixed)
         _check_service(method, benchmark)
     return benchmark.with_options(
         data.defaults(benchmark.dataset),

@@ -1,6 +1,7 @@
 """Find a named class or function: a file of one of our folders, or a user's dotted path."""
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from bench.errors import UserError, unknown
 
@@ -120,19 +121,54 @@ def check_options(what: str, given: Mapping[str, Any], known: Iterable[str]) -> 
 def checked_options(
     what: str, target: Any, given: Mapping[str, Any], reserved: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Check the names and types of options for a class or function; convert them to these types.
+    """Check the names and values of options for a class or function; convert them to its types.
+
+    A parameter without an annotation takes anything, and so does one whose annotation cannot be
+    checked.
 
     Raises:
         UserError: an unknown option, or a value that its annotation does not allow.
     """
-    check_options(what, given, options_of(target, reserved))
+    known = options_of(target, reserved)
+    check_options(what, given, known)
+    types = _types(target)
+    return {
+        name: value
+        if name not in types or value is known[name].default
+        else _checked(f"{what}.{name}", types[name], value)
+        for name, value in given.items()
+    }
+
+
+def _checked(where: str, wanted: TypeAdapter, value: Any) -> Any:
+    try:
+        # Otherwise true would be the number 1.
+        return wanted.validate_python(value, strict=True if isinstance(value, bool) else None)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explained(error)} (given: {shortened(value)})") from None
+
+
+def explained(error: ValidationError) -> str:
+    """Put pydantic's first complaint in one line."""
+    return " ".join(error.errors()[0]["msg"].removeprefix("Value error, ").split())
+
+
+def shortened(value: Any) -> str:
+    """Show a value in a message."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@cache
+def _types(target: Any) -> dict[str, TypeAdapter]:
+    """Map the parameters of a class or function to what checks their values."""
     function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function, include_extras=True)
-    options = {}
-    for name, value in given.items():
-        try:
-            options[name] = TypeAdapter(hints[name]).validate_python(value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise UserError(f"{what}: {name}: {reason} (given: {value!r})") from None
-    return options
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):  # names that its author's type checker alone has
+        return {}
+    found = {}
+    for name, hint in hints.items():
+        with contextlib.suppress(PydanticUserError):
+            found[name] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    return found

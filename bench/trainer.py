@@ -3,20 +3,24 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Shaped
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from bench.errors import DivergedError, UserError, unknown
+from bench.data.augment import Preset
+from bench.errors import DivergedError, UserError
 from bench.methods import losses
+from bench.methods.learned.base import Width
 from bench.methods.losses.adversarial import discriminator_loss
 from bench.physics import Physics
+from bench.ranges import Share
 from bench.spec import Budget
 
 
@@ -41,17 +45,17 @@ class Recipe:
         augment: a name of `bench.data.augment.PRESETS`.
     """
 
-    optimiser: str = "adamw"
-    lr: float = 4e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    ema: float = 0.0
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    lr: Annotated[float, Field(gt=0, le=1)] = 4e-3
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    warmup: Share = 0.1
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss: str = "mse"
-    pretrain: float = 0.0
+    pretrain: Share = 0.0
     perceptual: str = "vgg19"
-    discriminator_width: int = 64
-    augment: str = "flips"
+    discriminator_width: Width = 64
+    augment: Preset = "flips"
 
 
 class Trainer:
@@ -239,8 +243,6 @@ def use_bf16(precision: str, device: torch.device) -> bool:
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    if recipe.optimiser not in kinds:
-        raise unknown("optimiser", recipe.optimiser, kinds)
     kind = kinds[recipe.optimiser]
     return kind(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
 

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+import search_spaces
 from bench import methods, metrics, places
 from bench.data import ImageSet
 from bench.data.augment import augment
@@ -27,12 +28,13 @@ from bench.errors import DamagedError, DivergedError, UserError
 from bench.methods import losses
 from bench.physics import Physics
 from bench.places import Place
-from bench.plugins import check_options
+from bench.plugins import check_options, checked_options
 from bench.seeds import derive_seed
 from bench.spec import Budget
 from bench.trainer import Recipe, Trainer, has_moments, settle
 
 CHUNK = 16
+MOST_PARAMETERS = 1_000_000_000
 SETTLING = 4  # batches from which the moments of batch normalisation are taken
 
 
@@ -213,14 +215,39 @@ def steps(
 
 
 def check(method: str, config: Mapping[str, Any]) -> None:
-    """Refuse an unknown method or configuration key, and a loss that could not be computed here.
+    """Refuse an unknown method or configuration key, a wrong value, a loss that cannot be computed.
 
     Raises:
-        UserError: with the nearest spelling, or with the file that a perceptual loss lacks.
+        UserError: with the nearest spelling, what the key takes, or the file that a perceptual
+            loss lacks.
     """
     recipe, _ = _divide(method, config)
-    if methods.is_learned(method) and "perceptual" in losses.parse(recipe.loss):
+    if methods.is_learned(method) and "perceptual" in losses.chosen(recipe.loss, recipe.perceptual):
         losses.verify(recipe.perceptual)
+
+
+def check_space(method: str, fixed: Mapping[str, Any]) -> None:
+    """Check every choice, and both ends of every range, that a sweep may give to a method.
+
+    Args:
+        method: its name or dotted path.
+        fixed: what the benchmark file holds fixed.
+
+    Raises:
+        UserError: see `check`; a network of ours of too many parameters.
+    """
+    check(method, fixed)
+    space = methods.space_of(method, fixed)
+    for name, entry in space.items():
+        for value in entry.get("choices") or (entry["low"], entry["high"]):
+            check(method, {**fixed, name: value})
+    if methods.is_learned(method) and methods.is_built_in(method):
+        _, own = _divide(method, {**search_spaces.defaults(space), **fixed})
+        size = methods.parameters_of(method, **own)
+        if size > MOST_PARAMETERS:
+            raise UserError(
+                f"{method}: {size:,} parameters are more than {MOST_PARAMETERS:,}; make it narrower"
+            )
 
 
 def build(method: str, config: Mapping[str, Any], physics: Physics) -> nn.Module:
@@ -339,8 +366,9 @@ def _divide(method: str, config: Mapping[str, Any]) -> tuple[Recipe, dict[str, A
     check_options(method, config, {*own, *trainable, "preset"})
     chosen = methods.expand(method, config)
     training = {**methods.recipe_of(method), **chosen}
-    recipe = Recipe(**{key: training[key] for key in training if key in trainable - set(own)})
-    return recipe, {key: chosen[key] for key in chosen if key in own}
+    trained = {key: training[key] for key in training if key in trainable - set(own)}
+    recipe = Recipe(**checked_options(method, Recipe, trained))
+    return recipe, methods.checked(method, {key: chosen[key] for key in chosen if key in own})
 
 
 def out_of_memory(error: Exception) -> bool:

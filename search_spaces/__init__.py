@@ -39,13 +39,30 @@ def check(space: Mapping[str, Mapping[str, Any]], origin: str) -> Space:
     Raises:
         ValueError: one that is neither; `origin` names where it stands.
     """
+    if not isinstance(space, Mapping):
+        raise ValueError(f"{origin}: a search space maps parameters to choices or ranges")
     for name, entry in space.items():
-        keys = set(entry)
-        choice = keys == {"choices", "default"} and entry["default"] in entry["choices"]
-        span = {"low", "high", "default"} <= keys <= {"low", "high", "default", "log"}
-        if not choice and not (span and entry["low"] <= entry["default"] <= entry["high"]):
+        if not (isinstance(entry, Mapping) and (_is_choice(entry) or _is_range(entry))):
             raise ValueError(f"{origin}: {name!r} needs choices or low and high, with its default")
     return {name: dict(entry) for name, entry in space.items()}
+
+
+def _is_choice(entry: Mapping[str, Any]) -> bool:
+    choices = entry.get("choices")
+    return (
+        set(entry) == {"choices", "default"}
+        and isinstance(choices, list | tuple)
+        and entry["default"] in choices
+    )
+
+
+def _is_range(entry: Mapping[str, Any]) -> bool:
+    if not {"low", "high", "default"} <= set(entry) <= {"low", "high", "default", "log"}:
+        return False
+    low, default, high = (entry[key] for key in ("low", "default", "high"))
+    if not all(isinstance(end, int | float) for end in (low, default, high)):
+        return False
+    return low <= default <= high and not (entry.get("log") and low <= 0)
 
 
 def defaults(space: Space) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def test_optimisers(optimiser: str) -> None:
 
 
 def test_an_unknown_optimiser() -> None:
-    with pytest.raises(UserError, match="unknown optimiser 'sgd'"):
+    with pytest.raises(UserError, match=r"unet\.optimiser: Input should be 'adamw' or 'adam'"):
         fit({"optimiser": "sgd"})
 
 

@@ -1,11 +1,9 @@
 """Readers, one file each; `load` chooses by `dataset.source`; `split` parts by subject."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from bench.data import reading, sources
 from bench.data.base import ORIGINS, Audit, Dataset, ImageSet
@@ -13,7 +11,7 @@ from bench.data.cache import cached
 from bench.data.sources import guess
 from bench.data.splits import Split, fitting, split
 from bench.errors import UserError
-from bench.plugins import check_options, defaults_of, options_of
+from bench.plugins import check_options, checked_options, defaults_of, options_of
 from bench.spec import DatasetSpec
 
 __all__ = [
@@ -31,6 +29,7 @@ __all__ = [
     "split",
 ]
 
+PATTERNS = {"include", "exclude"}
 GIVEN = ("source", "path", "image_size", "own", "file", "name")  # what is no option
 
 
@@ -42,22 +41,22 @@ def resolve(spec: DatasetSpec) -> DatasetSpec:
     """
     if spec.source != "auto":
         return spec
-    patterns = [_patterns(spec.options.get(key)) for key in ("include", "exclude")]
-    return spec.model_copy(update={"source": guess(Path(str(spec.path)), *patterns)})
-
-
-def _patterns(given: Any) -> list[str]:
-    return [given] if isinstance(given, str) else list(given or ())
+    given = {key: spec.options[key] for key in PATTERNS & spec.options.keys()}
+    patterns = checked_options("dataset", reading.read, given, GIVEN)
+    return spec.model_copy(update={"source": guess(Path(str(spec.path)), **patterns)})
 
 
 def check(spec: DatasetSpec) -> None:
-    """Refuse an unknown source or option before anything is read.
+    """Refuse an unknown source or option, or a wrong value, before anything is read.
 
     Raises:
-        UserError: with the nearest spelling.
+        UserError: with the nearest spelling, or what the option takes.
     """
-    known = {name for function in _functions(spec) for name in options_of(function, GIVEN)}
+    functions = _functions(spec)
+    known = {name for function in functions for name in options_of(function, GIVEN)}
     check_options("dataset", spec.options, {*known, *DatasetSpec.model_fields})
+    for function in functions:
+        _own(function, spec)
 
 
 def defaults(spec: DatasetSpec) -> dict[str, Any]:
@@ -102,12 +101,9 @@ def refuse_mixed(dataset: Dataset) -> None:
 def _read(spec: DatasetSpec) -> Dataset:
     source = sources.find(spec.source)
     if not sources.reads(source):
-        made: Dataset = source.make(
-            spec.path, spec.image_size, **_validated(source.make, spec.options)
-        )
+        made: Dataset = source.make(spec.path, spec.image_size, **_own(source.make, spec))
         return made
-    own = _validated(source.read, spec.options)
-    common = _validated(reading.read, spec.options)
+    own, common = _own(source.read, spec), _own(reading.read, spec)
     return reading.read(spec.source, spec.path, spec.image_size, own, **common)
 
 
@@ -117,20 +113,8 @@ def _functions(spec: DatasetSpec) -> list[Callable[..., Any]]:
     return [source.read, reading.read] if sources.reads(source) else [source.make]
 
 
-def _validated(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the options of a function and convert them to the types that it names.
-
-    Raises:
-        UserError: a value of another type.
-    """
-    hints = get_type_hints(function)
-    options = {}
-    for name in options_of(function, GIVEN).keys() & given.keys():
-        value = given[name]
-        value = [value] if name in ("include", "exclude") and isinstance(value, str) else value
-        try:
-            options[name] = TypeAdapter(hints[name]).validate_python(value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise UserError(f"dataset.{name}: {reason} (given: {value!r})") from None
-    return options
+def _own(function: Callable[..., Any], spec: DatasetSpec) -> dict[str, Any]:
+    """Select the options of a function, checked and converted."""
+    names = options_of(function, GIVEN).keys() & spec.options.keys()
+    given = {name: spec.options[name] for name in sorted(names)}
+    return checked_options("dataset", function, given, GIVEN)

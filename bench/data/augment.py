@@ -6,13 +6,12 @@ noise and artefacts are never rotated or scaled with it.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
-
-from bench.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -32,26 +31,22 @@ class Augmentation:
     intensity: float = 0.0
 
 
-PRESETS = {
+Preset = Literal["none", "flips", "strong"]
+PRESETS: dict[Preset, Augmentation] = {
     "none": Augmentation(),
     "flips": Augmentation(flips=True),
     "strong": Augmentation(flips=True, rotation=12.0, scaling=0.1, intensity=0.1),
 }
 
 
-def augment(x: Float[Tensor, "b 1 h w"], preset: str, seed: int) -> Float[Tensor, "b 1 h w"]:
+def augment(x: Float[Tensor, "b 1 h w"], preset: Preset, seed: int) -> Float[Tensor, "b 1 h w"]:
     """Change each image at random.
 
     Args:
         x: images, magnitude in [0, 1].
         preset: one of `PRESETS`.
         seed: of the random draws, which are made for the whole batch on the CPU.
-
-    Raises:
-        UserError: unknown preset.
     """
-    if preset not in PRESETS:
-        raise unknown("augmentation", preset, PRESETS)
     chosen = PRESETS[preset]
     draws = torch.rand(4, len(x), generator=torch.Generator().manual_seed(seed)).to(x)
     mirrored = (draws[0] < 0.5) if chosen.flips else torch.zeros_like(draws[0], dtype=torch.bool)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
+from pydantic import BeforeValidator, Field
 
 from bench.data import files, kinds, sources, subjects
 from bench.data.assembly import assemble
@@ -20,7 +21,12 @@ from bench.data.prepare import Normalisation, Preparation
 from bench.data.square import Fit
 from bench.data.survey import survey, workers_for
 from bench.data.volume import Gathered, Item, NoImage, Unusable, Volume, Window
+from bench.ranges import Count, Finite, Share
 
+Patterns = Annotated[
+    Sequence[str],
+    BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+]
 COMPANION = "headers of files that are read"
 
 
@@ -30,19 +36,19 @@ def read(
     image_size: int,
     own: Mapping[str, Any],
     *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: Patterns = (),
+    exclude: Patterns = (),
     subject_regex: str | None = None,
     subject_csv: str | None = None,
     split_csv: str | None = None,
     normalisation: Normalisation = "auto",
     window: Window | Literal["file"] | None = None,
-    scale: tuple[float, float] | None = None,
-    percentile: float = 99.5,
-    nan: float | None = None,
+    scale: tuple[Finite, Finite] | None = None,
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.5,
+    nan: Finite | None = None,
     fit: Fit = "pad",
-    min_foreground: float | None = None,
-    step: int = 1,
+    min_foreground: Share | None = None,
+    step: Count = 1,
 ) -> Dataset:
     """Read the files at a path.
 

@@ -17,6 +17,7 @@ from scipy.ndimage import map_coordinates, zoom
 from bench.data.base import Audit, Dataset
 from bench.data.square import to_square
 from bench.errors import UserError
+from bench.ranges import Count
 from bench.seeds import derive_seed
 
 # Signal of CSF, grey and white matter, as in routine protocols; varied by subject.
@@ -41,7 +42,7 @@ class Anatomy:
 
 
 def make(
-    path: str | None, image_size: int, *, subjects: int = 120, slices_per_subject: int = 2
+    path: str | None, image_size: int, *, subjects: Count = 120, slices_per_subject: Count = 2
 ) -> Dataset:
     """Make axial slices of synthetic subjects.
 

@@ -8,7 +8,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32
 
-Window = tuple[float, float]
+from bench.ranges import Finite
+
+Window = tuple[Finite, Finite]
 
 
 class Unusable(Exception):

@@ -5,11 +5,12 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import nn
 
 import search_spaces
 from bench import plugins
-from bench.errors import unknown
+from bench.errors import UserError, unknown
 from bench.methods import classical, learned
 from bench.methods.base import Classical, Reconstructor
 from bench.methods.denoiser import DenoiserNetwork, maps_images
@@ -19,6 +20,7 @@ from bench.physics import find as find_physics
 __all__ = [
     "Classical",
     "Reconstructor",
+    "checked",
     "controls_of",
     "create",
     "expand",
@@ -26,6 +28,7 @@ __all__ = [
     "lacks",
     "names",
     "options_of",
+    "parameters_of",
     "recipe_of",
     "serves",
     "sizes_of",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 ENTRY_POINTS = "reconbench.methods"
+RESERVED = ("physics",)  # a parameter that the task gives
 
 
 def names(kind: str | None = None) -> list[str]:
@@ -81,16 +85,32 @@ def create(name: str, physics: Physics | None = None, **config: Any) -> nn.Modul
     kind = find(name)
     known = options_of(name)
     plugins.check_options(name, config, [*known, "preset"])
-    options = {key: value for key, value in expand(name, config).items() if key in known}
+    chosen = {key: value for key, value in expand(name, config).items() if key in known}
+    options = checked(name, chosen)
     if "physics" in plugins.options_of(kind):
         options["physics"] = physics
     model = kind(**options)
     return DenoiserNetwork(model) if maps_images(model) else model
 
 
+def checked(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the keywords of a method and convert them to its constructor's types.
+
+    Raises:
+        UserError: an unknown keyword, or a value that its annotation does not allow.
+    """
+    return plugins.checked_options(name, find(name), config, RESERVED)
+
+
+def parameters_of(name: str, **config: Any) -> int:
+    """Count the parameters of a network without making it."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in create(name, **config).parameters())
+
+
 def options_of(name: str) -> list[str]:
     """List the keywords of a method that a configuration may give."""
-    return list(plugins.options_of(find(name), reserved=("physics",)))
+    return list(plugins.options_of(find(name), RESERVED))
 
 
 def expand(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,9 +123,10 @@ def expand(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     if "preset" not in config:
         return rest
     presets = getattr(find(name), "presets", {})
-    if config["preset"] not in presets:
-        raise unknown(f"preset of {name}:", str(config["preset"]), presets)
-    return {**presets[config["preset"]], **rest}
+    preset = str(config["preset"])
+    if preset not in presets:
+        raise unknown(f"preset of {name}:", preset, presets)
+    return {**presets[preset], **rest}
 
 
 def recipe_of(name: str) -> dict[str, Any]:
@@ -116,6 +137,11 @@ def recipe_of(name: str) -> dict[str, Any]:
 def controls_of(name: str) -> dict[str, Mapping[str, Any]]:
     """Return the configurations to run beside a method, by the names they add to its label."""
     return dict(getattr(find(name), "controls", {}))
+
+
+def is_built_in(name: str) -> bool:
+    """Return whether a method is one of ours."""
+    return any(name in plugins.modules(package) for package in (classical, learned))
 
 
 def is_learned(name: str) -> bool:
@@ -154,7 +180,10 @@ def space_of(name: str, fixed: Mapping[str, Any] | None = None) -> search_spaces
     """Return a method's search space, less what the benchmark file holds fixed."""
     own = getattr(find(name), "search_space", None)
     if own is not None:
-        space = search_spaces.check(own, name)
+        try:
+            space = search_spaces.check(own, name)
+        except ValueError as error:
+            raise UserError(str(error)) from None
     else:
         # A network from elsewhere says nothing of its parameters: its training alone is varied.
         space = search_spaces.load("_training" if ":" in name and is_learned(name) else name)

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from bench import plugins
-from bench.errors import unknown
+from bench.errors import UserError, unknown
 from bench.physics._convolution import Convolution
 from bench.physics._mri import MRI
 from bench.physics._parallel_beam import ParallelBeam
@@ -37,7 +37,7 @@ def find(name: str) -> type[Physics]:
     return class_in(f"{__name__}.{name}", Physics)
 
 
-def create(name: str, level: float | int, image_size: Size, **options: Any) -> Physics:
+def create(name: str, level: float | int, image_size: Size, /, **options: Any) -> Physics:
     """Build the physics of a degradation at one level.
 
     Args:
@@ -50,4 +50,6 @@ def create(name: str, level: float | int, image_size: Size, **options: Any) -> P
         UserError: unknown name or option, an option of the wrong type, or a level out of range.
     """
     kind = find(name)
+    if isinstance(level, bool) or not isinstance(level, int | float):
+        raise UserError(f"{name}: level {level!r} is no number")
     return kind(float(level), image_size, **checked_options(name, kind, options, RESERVED))

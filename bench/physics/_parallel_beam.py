@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from filelock import FileLock
 from jaxtyping import Float, Float32, Int32, Shaped
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy import sparse
@@ -25,6 +26,7 @@ from bench import places
 from bench.errors import UserError
 from bench.physics.base import Physics, Size, full_precision
 
+Views = Annotated[int, Field(ge=1, le=2048)]
 Filter = Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"]
 
 # The sparse product is summed in an order that depends on the number of its columns.

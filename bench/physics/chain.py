@@ -50,10 +50,11 @@ class Chain(Physics):
                     f"{self.name}: {self.steps[-1].name} leaves the image domain; it must come last"
                 )
             options = {"level": level, **step}
-            if "name" not in options:
+            name, own = options.pop("name", None), options.pop("level")
+            if not isinstance(name, str):
                 raise UserError(f"{self.name}: a step has no name: {step!r}")
             size = (image.shape[-2], image.shape[-1])
-            self.steps.append(physics.create(image_size=size, **options))
+            self.steps.append(physics.create(name, own, size, **options))
             image = self.steps[-1].A(image)
         self._tell_of_later_noise()
 

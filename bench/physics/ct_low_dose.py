@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from bench.physics._parallel_beam import Filter, ParallelBeam
+from bench.physics._parallel_beam import Filter, ParallelBeam, Views
 from bench.physics.base import Size
 
 FEWEST = 0.5  # stands for a count of 0, whose logarithm there is none of
@@ -34,8 +34,8 @@ class CTLowDose(ParallelBeam):
         level: float,
         image_size: Size,
         *,
-        views: Annotated[int, Field(ge=1)] = 180,
-        opacity: Annotated[float, Field(gt=0)] = 4.0,
+        views: Views = 180,
+        opacity: Annotated[float, Field(gt=0, le=100)] = 4.0,
         filter: Filter = "ramp",
     ):
         super().__init__(level, image_size, views, 0.0, filter)

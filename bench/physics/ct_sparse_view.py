@@ -2,6 +2,7 @@
 
 from bench.physics._parallel_beam import Filter, ParallelBeam
 from bench.physics.base import Size
+from bench.ranges import NotNegative
 
 
 class CTSparseView(ParallelBeam):
@@ -25,7 +26,7 @@ class CTSparseView(ParallelBeam):
         level: float,
         image_size: Size,
         *,
-        noise_variance: float = 1e-5,
+        noise_variance: NotNegative = 1e-5,
         filter: Filter = "ramp",
     ):
         super().__init__(level, image_size, int(level), noise_variance, filter)

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.errors import UserError
 from bench.physics._convolution import Convolution
 from bench.physics.base import Size
+from bench.ranges import NotNegative
 
 REACH = 4.0  # the kernel is cut off at this many sigmas, where it has fallen to 0.0003
 
@@ -36,8 +37,8 @@ class GaussianBlur(Convolution):
         level: float,
         image_size: Size,
         *,
-        noise_variance: float = 1e-4,
-        kernel_size: Annotated[int, Field(ge=1)] | None = None,
+        noise_variance: NotNegative = 1e-4,
+        kernel_size: Annotated[int, Field(ge=1, le=1023)] | None = None,
     ):
         super().__init__(level, image_size, noise_variance)
         if kernel_size is not None and kernel_size % 2 == 0:

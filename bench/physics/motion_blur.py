@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bench.physics._convolution import Convolution
 from bench.physics.base import Size
+from bench.ranges import Finite, NotNegative
 
 SAMPLES_PER_PIXEL = 64
 
@@ -28,7 +29,12 @@ class MotionBlur(Convolution):
     presets = (5.0, 9.0, 15.0)
 
     def __init__(
-        self, level: float, image_size: Size, *, noise_variance: float = 1e-4, angle: float = 0.0
+        self,
+        level: float,
+        image_size: Size,
+        *,
+        noise_variance: NotNegative = 1e-4,
+        angle: Finite = 0.0,
     ):
         super().__init__(level, image_size, noise_variance)
         self.angle = angle

@@ -14,6 +14,7 @@ from bench.physics._coils import espirit
 from bench.physics._masks import Pattern, default_centre, sample
 from bench.physics._mri import MRI, Coils
 from bench.physics.base import Size
+from bench.ranges import NotNegative
 
 RIM = 0.95  # quantile of the radius beyond which measured k-space counts as noise
 
@@ -47,7 +48,7 @@ class MRICartesian(MRI):
         mask: Pattern = "equispaced",
         centre_fraction: Annotated[float, Field(ge=0, le=1)] | None = None,
         coils: Coils = 1,
-        noise_variance: float = 1e-4,
+        noise_variance: NotNegative = 1e-4,
     ):
         super().__init__(level, image_size, coils, noise_variance)
         self.pattern: Pattern = mask

@@ -6,6 +6,7 @@ from jaxtyping import Float64
 from bench.physics._mri import Coils
 from bench.physics._nufft import READOUT_OVERSAMPLING, NonCartesian
 from bench.physics.base import Size
+from bench.ranges import NotNegative
 
 GOLDEN_ANGLE = np.pi * (np.sqrt(5) - 1) / 2  # 111.25 degrees: Winkelmann et al., IEEE TMI 26, 2007
 
@@ -28,7 +29,12 @@ class MRIRadial(NonCartesian):
     whole = True
 
     def __init__(
-        self, level: float, image_size: Size, *, coils: Coils = 1, noise_variance: float = 1e-4
+        self,
+        level: float,
+        image_size: Size,
+        *,
+        coils: Coils = 1,
+        noise_variance: NotNegative = 1e-4,
     ):
         super().__init__(level, image_size, coils, noise_variance)
 

@@ -10,6 +10,7 @@ from scipy.integrate import cumulative_trapezoid
 from bench.physics._mri import Coils
 from bench.physics._nufft import READOUT_OVERSAMPLING, NonCartesian
 from bench.physics.base import Size
+from bench.ranges import NotNegative
 
 RESOLUTION = 20_001  # points at which a spiral's length is tabulated
 
@@ -40,10 +41,10 @@ class MRISpiral(NonCartesian):
         level: float,
         image_size: Size,
         *,
-        interleaves: Annotated[int, Field(ge=1)] = 8,
+        interleaves: Annotated[int, Field(ge=1, le=4096)] = 8,
         density_power: Annotated[float, Field(ge=0.5, le=4)] = 2.0,
         coils: Coils = 1,
-        noise_variance: float = 1e-4,
+        noise_variance: NotNegative = 1e-4,
     ):
         super().__init__(level, image_size, coils, noise_variance)
         self.interleaves, self.density_power = interleaves, density_power

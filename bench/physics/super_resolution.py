@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from bench.errors import UserError
 from bench.physics.base import Physics, Size, full_precision
+from bench.ranges import NotNegative
 
 Downsampler = Literal["bicubic", "area", "kspace_crop"]
 
@@ -43,7 +44,7 @@ class SuperResolution(Physics):
         image_size: Size,
         *,
         downsampler: Downsampler = "bicubic",
-        noise_variance: float = 0.0,
+        noise_variance: NotNegative = 0.0,
     ):
         super().__init__(level, image_size, noise_variance)
         self.factor = int(level)

@@ -4,7 +4,6 @@ import torch
 from scipy.ndimage import affine_transform
 
 from bench.data.augment import PRESETS, _turn, augment
-from bench.errors import UserError
 
 
 def blobs(n: int = 4, height: int = 40, width: int = 52) -> torch.Tensor:
@@ -45,8 +44,3 @@ def test_turning_is_scipys_affine_transform(angle: float, size: float) -> None:
     )
     inner = (slice(10, -10), slice(10, -10))
     np.testing.assert_allclose(ours[inner], theirs[inner], atol=1e-4)
-
-
-def test_an_unknown_preset() -> None:
-    with pytest.raises(UserError, match="did you mean 'strong'"):
-        augment(blobs(), "storng", 0)

@@ -2,12 +2,31 @@
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 import pywt
 import torch
 from jaxtyping import Complex64, Float, Shaped
+from pydantic import AfterValidator, Field
 from torch import Tensor
+
+
+def _discrete(name: str) -> str:
+    if name not in pywt.wavelist(kind="discrete"):
+        raise ValueError("no discrete wavelet that PyWavelets knows, such as 'haar'")
+    return name
+
+
+def _orthogonal(name: str) -> str:
+    if not pywt.Wavelet(name).orthogonal:
+        raise ValueError("no orthogonal wavelet, such as 'haar'")
+    return name
+
+
+Discrete = Annotated[str, AfterValidator(_discrete)]
+Orthogonal = Annotated[Discrete, AfterValidator(_orthogonal)]
+Levels = Annotated[int, Field(ge=1, le=10)]
 
 
 class Frame(ABC):

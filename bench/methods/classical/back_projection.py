@@ -1,6 +1,9 @@
 """Iterative back-projection: x <- x + A_dagger(y - A x). Irani and Peleg, CVGIP 53, 1991."""
 
+from typing import Annotated
+
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from bench.methods.base import Classical
@@ -16,7 +19,7 @@ class BackProjection(Classical):
 
     serves = SuperResolution
 
-    def __init__(self, steps: int = 10):
+    def __init__(self, steps: Annotated[int, Field(ge=0, le=100_000)] = 10):
         super().__init__()
         self.steps = steps
 

@@ -1,7 +1,10 @@
 """BM3D: Dabov et al., IEEE TIP 16, 2007; by its authors' package (non-commercial licence)."""
 
+from typing import Annotated
+
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 
 from bench.methods.base import Denoiser
 
@@ -15,7 +18,7 @@ class BM3D(Denoiser):
 
     requires = ("bm3d", "bm3d")
 
-    def __init__(self, strength: float = 1.0):
+    def __init__(self, strength: Annotated[float, Field(gt=0, le=100)] = 1.0):
         super().__init__()
         self.strength = strength
 

@@ -3,14 +3,18 @@
 Pruessmann et al., MRM 46, 2001. Few steps regularise too.
 """
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Complex64, Shaped
+from pydantic import Field
 from torch import Tensor
 
 from bench.methods.base import Classical
 from bench.methods.classical._admm import bounded
 from bench.physics import MRI
 from bench.physics.base import conjugate_gradients
+from bench.ranges import Iterations
 
 TOLERANCE = 1e-5
 
@@ -25,7 +29,9 @@ class CGSense(Classical):
 
     serves = MRI
 
-    def __init__(self, weight: float = 1e-3, steps: int = 20):
+    def __init__(
+        self, weight: Annotated[float, Field(ge=0, le=1e3)] = 1e-3, steps: Iterations = 20
+    ):
         super().__init__()
         self.weight, self.steps = weight, steps
 

@@ -6,10 +6,11 @@ arXiv 1810.03982): 1x1 convolutions, upsampling and channel normalisation only, 
 of a batch can have weights of its own in one batched product.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -17,6 +18,7 @@ from bench.methods.base import Classical
 from bench.methods.classical._admm import natural_weight
 from bench.methods.classical._frames import Gradient
 from bench.physics import Physics
+from bench.ranges import Iterations, Weight
 from bench.seeds import derive_seed
 
 COARSEST = 8  # side of the random input, in pixels
@@ -41,7 +43,13 @@ class DIPTV(Classical):
         lr: learning rate.
     """
 
-    def __init__(self, weight: float = 0.3, width: int = 32, steps: int = 500, lr: float = 0.03):
+    def __init__(
+        self,
+        weight: Weight = 0.3,
+        width: Annotated[int, Field(ge=1, le=1024)] = 32,
+        steps: Iterations = 500,
+        lr: Annotated[float, Field(gt=0, le=1)] = 0.03,
+    ):
         super().__init__()
         self.weight, self.width, self.steps, self.lr = weight, width, steps, lr
 

@@ -1,4 +1,4 @@
-"""Wavelet-sparse reconstruction with sensitivities estimated from the measurement itself.
+"""Orthogonal-sparse reconstruction with sensitivities estimated from the measurement itself.
 
 ESPIRiT: Uecker et al., MRM 71, 2014, by SigPy. No method is told more of the coils than the
 scanner's centre of k-space tells.
@@ -11,9 +11,11 @@ from jaxtyping import Complex64, Shaped
 from torch import Tensor
 
 from bench.methods.base import Classical
+from bench.methods.classical._frames import Levels, Orthogonal
 from bench.methods.classical.wavelet_cs import WaveletCS
 from bench.physics import MRICartesian
 from bench.physics._coils import espirit
+from bench.ranges import Weight
 
 LEAST_CENTRE = 6
 
@@ -30,7 +32,7 @@ class EspiritWavelet(Classical):
     serves = MRICartesian
     requires = ("sigpy", "mri")
 
-    def __init__(self, weight: float = 1.0, wavelet: str = "haar", levels: int = 3):
+    def __init__(self, weight: Weight = 1.0, wavelet: Orthogonal = "haar", levels: Levels = 3):
         super().__init__()
         self.solver = WaveletCS(weight, wavelet, levels)
 

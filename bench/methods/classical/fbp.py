@@ -1,6 +1,9 @@
 """Filtered back-projection with a tuned window: Kak and Slaney, 1988, chapter 3."""
 
+from typing import Annotated
+
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from bench.methods.base import Classical
@@ -18,7 +21,7 @@ class FBP(Classical):
 
     serves = ParallelBeam
 
-    def __init__(self, window: Filter = "ramp", cutoff: float = 1.0):
+    def __init__(self, window: Filter = "ramp", cutoff: Annotated[float, Field(gt=0, le=1)] = 1.0):
         super().__init__()
         self.window: Filter = window
         self.cutoff = cutoff

@@ -1,7 +1,10 @@
 """Gaussian smoothing, the plainest denoiser; by SciPy."""
 
+from typing import Annotated
+
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 from scipy.ndimage import gaussian_filter
 
 from bench.methods.base import Denoiser
@@ -14,7 +17,7 @@ class Gaussian(Denoiser):
         sigma: their standard deviation, in pixels.
     """
 
-    def __init__(self, sigma: float = 1.0):
+    def __init__(self, sigma: Annotated[float, Field(gt=0, le=100)] = 1.0):
         super().__init__()
         self.sigma = sigma
 

@@ -1,7 +1,10 @@
 """Median filter: Tukey, Exploratory Data Analysis, 1977; by SciPy."""
 
+from typing import Annotated
+
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 from scipy.ndimage import median_filter
 
 from bench.methods.base import Denoiser
@@ -14,7 +17,7 @@ class Median(Denoiser):
         size: side of the window, in pixels.
     """
 
-    def __init__(self, size: int = 3):
+    def __init__(self, size: Annotated[int, Field(ge=1, le=101)] = 3):
         super().__init__()
         self.size = size
 

@@ -1,7 +1,10 @@
 """Non-local means: Buades, Coll and Morel, CVPR 2005; by scikit-image's fast algorithm."""
 
+from typing import Annotated
+
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 from skimage.restoration import denoise_nl_means
 
 from bench.methods.base import Denoiser
@@ -16,7 +19,12 @@ class NLM(Denoiser):
         patch_distance: greatest distance of the patches, in pixels.
     """
 
-    def __init__(self, h: float = 0.8, patch_size: int = 5, patch_distance: int = 6):
+    def __init__(
+        self,
+        h: Annotated[float, Field(gt=0, le=100)] = 0.8,
+        patch_size: Annotated[int, Field(ge=1, le=31)] = 5,
+        patch_distance: Annotated[int, Field(ge=1, le=31)] = 6,
+    ):
         super().__init__()
         self.h, self.patch_size, self.patch_distance = h, patch_size, patch_distance
 

@@ -6,11 +6,12 @@ with s_k falling from iteration to iteration. Venkatakrishnan et al., GlobalSIP 
 IEEE TPAMI 44, 2022 (arXiv 2008.13751).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
+from pydantic import Field
 from torch import Tensor
 
 from bench.methods.base import Classical, Denoiser
@@ -18,6 +19,7 @@ from bench.methods.classical._admm import LEAST_NOISE, bounded
 from bench.methods.classical.nlm import NLM
 from bench.methods.classical.wavelet import Wavelet
 from bench.physics import Physics
+from bench.ranges import Iterations, Weight
 
 FIRST = 0.2  # noise believed in at first, in grey levels
 
@@ -35,9 +37,9 @@ class PnP(Classical):
     def __init__(
         self,
         denoiser: Literal["nlm", "wavelet"] = "nlm",
-        strength: float = 0.3,
-        last: float = 0.02,
-        steps: int = 8,
+        strength: Weight = 0.3,
+        last: Annotated[float, Field(gt=0, le=1)] = 0.02,
+        steps: Iterations = 8,
     ):
         super().__init__()
         self.denoiser: Denoiser = NLM() if denoiser == "nlm" else Wavelet(shifts=1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.methods.base import Classical
 from bench.physics import Convolution
+from bench.ranges import Iterations
 
 LEAST = 1e-6
 
@@ -23,7 +24,7 @@ class RichardsonLucy(Classical):
 
     serves = Convolution
 
-    def __init__(self, steps: int = 15):
+    def __init__(self, steps: Iterations = 15):
         super().__init__()
         self.steps = steps
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.methods.base import Classical
 from bench.physics import ParallelBeam
+from bench.ranges import Iterations
 
 
 class SIRT(Classical):
@@ -20,7 +21,7 @@ class SIRT(Classical):
 
     serves = ParallelBeam
 
-    def __init__(self, steps: int = 50):
+    def __init__(self, steps: Iterations = 50):
         super().__init__()
         self.steps = steps
 

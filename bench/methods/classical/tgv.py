@@ -6,8 +6,11 @@ E the symmetrised derivative. Bredies, Kunisch and Pock, SIAM J. Imaging Sci. 3,
 Knoll et al., MRM 65, 2011. ADMM, x and w by turns (Guo, Qin and Yin, 2014).
 """
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Complex64, Shaped
+from pydantic import Field
 from torch import Tensor
 
 from bench.methods.base import Classical
@@ -21,6 +24,7 @@ from bench.methods.classical._admm import (
 )
 from bench.methods.classical._frames import Gradient, length_of
 from bench.physics import Physics
+from bench.ranges import Weight
 
 
 class TGV(Classical):
@@ -31,7 +35,7 @@ class TGV(Classical):
         ratio: weight of the second derivative against the first.
     """
 
-    def __init__(self, weight: float = 0.7, ratio: float = 2.0):
+    def __init__(self, weight: Weight = 0.7, ratio: Annotated[float, Field(gt=0, le=1e3)] = 2.0):
         super().__init__()
         self.weight, self.ratio = weight, ratio
 

@@ -11,6 +11,7 @@ from bench.methods.base import Classical
 from bench.methods.classical._admm import solve
 from bench.methods.classical._frames import Gradient
 from bench.physics import Physics
+from bench.ranges import Weight
 
 
 class TV(Classical):
@@ -20,7 +21,7 @@ class TV(Classical):
         weight: lambda, in units of the standard deviation that A^T n has at a pixel.
     """
 
-    def __init__(self, weight: float = 0.7):
+    def __init__(self, weight: Weight = 0.7):
         super().__init__()
         self.weight = weight
 

@@ -4,12 +4,16 @@ Thresholds: Donoho and Johnstone, Biometrika 81, 1994 (VisuShrink); Chang, Yu an
 TIP 9, 2000 (BayesShrink). Cycle spinning: Coifman and Donoho, 1995. By scikit-image.
 """
 
+from typing import Annotated, Literal
+
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 from pywt import dwtn_max_level
 from skimage.restoration import cycle_spin, denoise_wavelet
 
 from bench.methods.base import Denoiser
+from bench.methods.classical import _frames
 
 
 class Wavelet(Denoiser):
@@ -27,12 +31,12 @@ class Wavelet(Denoiser):
 
     def __init__(
         self,
-        wavelet: str = "haar",
-        levels: int = 3,
-        rule: str = "BayesShrink",
-        mode: str = "soft",
-        scale: float = 1.0,
-        shifts: int = 3,
+        wavelet: _frames.Discrete = "haar",
+        levels: _frames.Levels = 3,
+        rule: Literal["BayesShrink", "VisuShrink"] = "BayesShrink",
+        mode: Literal["soft", "hard"] = "soft",
+        scale: Annotated[float, Field(gt=0, le=100)] = 1.0,
+        shifts: Annotated[int, Field(ge=0, le=16)] = 3,
     ):
         super().__init__()
         self.wavelet, self.levels, self.rule, self.mode = wavelet, levels, rule, mode

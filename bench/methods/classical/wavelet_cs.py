@@ -1,4 +1,4 @@
-"""Wavelet-sparse reconstruction: argmin_{0 <= x <= 1} 1/2 |A x - y|^2 + lambda |W x|_1.
+"""Orthogonal-sparse reconstruction: argmin_{0 <= x <= 1} 1/2 |A x - y|^2 + lambda |W x|_1.
 
 Compressed sensing as in Lustig, Donoho and Pauly, MRM 58, 2007, with W shift-invariant; ADMM.
 """
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from bench.methods.base import Classical
 from bench.methods.classical._admm import solve
-from bench.methods.classical._frames import Wavelets
+from bench.methods.classical._frames import Levels, Orthogonal, Wavelets
 from bench.physics import Physics
+from bench.ranges import Weight
 
 
 class WaveletCS(Classical):
@@ -21,7 +22,7 @@ class WaveletCS(Classical):
         levels: depth of the transform.
     """
 
-    def __init__(self, weight: float = 1.0, wavelet: str = "haar", levels: int = 3):
+    def __init__(self, weight: Weight = 1.0, wavelet: Orthogonal = "haar", levels: Levels = 3):
         super().__init__()
         self.weight, self.wavelet, self.levels = weight, wavelet, levels
 

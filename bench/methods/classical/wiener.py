@@ -10,6 +10,7 @@ from torch import Tensor
 from bench.methods.base import Classical
 from bench.methods.classical._frames import Gradient
 from bench.physics import Convolution
+from bench.ranges import Weight
 
 
 class Wiener(Classical):
@@ -21,7 +22,7 @@ class Wiener(Classical):
 
     serves = Convolution
 
-    def __init__(self, weight: float = 10.0):
+    def __init__(self, weight: Weight = 10.0):
         super().__init__()
         self.weight = weight
 

@@ -5,14 +5,23 @@ gates: Oktay et al., MIDL 2018 (arXiv 1804.03999), eq. 1-2. The preset `medrecon
 MedRecon-ARU (github.com/KMsojib), with its loss.
 """
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from bench.methods.learned.base import Head, ImageNetwork, norm_layer, scaling_with
+from bench.methods.learned.base import (
+    Depth,
+    Head,
+    ImageNetwork,
+    Norm,
+    Width,
+    norm_layer,
+    scaling_with,
+)
 
 
 class AttentionResidualUNet(ImageNetwork):
@@ -46,11 +55,11 @@ class AttentionResidualUNet(ImageNetwork):
 
     def __init__(
         self,
-        width: int = 12,
-        depth: int = 3,
-        norm: str = "instance",
+        width: Width = 12,
+        depth: Depth = 3,
+        norm: Norm = "instance",
         global_skip: bool = True,
-        stems: int = 0,
+        stems: Annotated[int, Field(ge=0, le=16)] = 0,
         sigmoid: bool = False,
     ):
         super().__init__()
@@ -94,7 +103,7 @@ class AttentionResidualUNet(ImageNetwork):
 class ResidualUnit(nn.Module):
     """Two 3x3 convolutions, normalised, added to their input or a 1x1 projection of it."""
 
-    def __init__(self, channels_in: int, channels_out: int, norm: str):
+    def __init__(self, channels_in: int, channels_out: int, norm: Norm):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels_in, channels_out, 3, padding=1),
@@ -111,7 +120,7 @@ class ResidualUnit(nn.Module):
         return torch.relu(self.body(features) + self.shortcut(features))
 
 
-def level_unit(channels_in: int, channels_out: int, norm: str, stems: int) -> nn.Sequential:
+def level_unit(channels_in: int, channels_out: int, norm: Norm, stems: int) -> nn.Sequential:
     """Build a level: plain convolutions that change the channels, if any, and a residual unit."""
     layers: list[nn.Module] = []
     channels = channels_in
@@ -132,7 +141,7 @@ class AttentionGate(nn.Module):
     resolution.
     """
 
-    def __init__(self, skip_channels: int, gate_channels: int, norm: str):
+    def __init__(self, skip_channels: int, gate_channels: int, norm: Norm):
         super().__init__()
         inner = max(skip_channels // 2, 1)
         self.project_skip = nn.Conv2d(skip_channels, inner, 1, bias=False)

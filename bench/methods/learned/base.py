@@ -1,19 +1,26 @@
 """Image-to-image networks and the parts that they share."""
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Shaped
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad
 
-from bench.errors import UserError
 from bench.methods.base import Reconstructor
 from bench.methods.batch_norm import BatchNorm
 from bench.physics import Physics
 
 Scaling = Literal["none", "rms", "standard"]
+Norm = Literal["instance", "batch", "none"]
+Width = Annotated[int, Field(ge=1, le=1024)]
+Depth = Annotated[int, Field(ge=1, le=8)]
+Blocks = Annotated[int, Field(ge=1, le=256)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+# Numbers of blocks at each level, as "4-6-6-8".
+Levels = Annotated[str, Field(pattern=r"^[1-9]\d?(-[1-9]\d?){0,7}$")]
 
 
 class ImageNetwork(Reconstructor):
@@ -61,7 +68,7 @@ def moments(
     return mean, power.sqrt().clamp(min=1e-6)
 
 
-def scaling_with(norm: str) -> Scaling:
+def scaling_with(norm: Norm) -> Scaling:
     """Choose the scaling for a network's normalisation.
 
     Instance normalisation loses the mean, which must be given back. With any other, a background
@@ -76,7 +83,7 @@ def padding_to(multiple: int, image: Shaped[Tensor, "b c h w"]) -> tuple[int, in
     return (0, -width % multiple, 0, -height % multiple)
 
 
-def norm_layer(norm: str, channels: int, affine: bool = True) -> nn.Module:
+def norm_layer(norm: Norm, channels: int, affine: bool = True) -> nn.Module:
     """Build a normalisation: "instance", "batch" or "none"."""
     if norm == "instance":
         return InstanceNorm(channels, affine=affine)
@@ -94,16 +101,9 @@ class InstanceNorm(nn.InstanceNorm2d):
         return features if features[0, 0].numel() == 1 else super().forward(features)
 
 
-def counts(text: str) -> list[int]:
-    """Read the number of blocks at each level, as in "4-6-6-8".
-
-    Raises:
-        UserError: the text is no such list.
-    """
-    try:
-        return [int(part) for part in text.split("-")]
-    except ValueError:
-        raise UserError(f"{text!r} does not list numbers of blocks, as '4-6-6-8' does") from None
+def counts(text: Levels) -> list[int]:
+    """Read the number of blocks at each level, as in "4-6-6-8"."""
+    return [int(part) for part in text.split("-")]
 
 
 class ChannelNorm(nn.Module):

@@ -3,10 +3,13 @@
 A stack of convolutions with batch normalisation that predicts the noise: x_hat = y - R(y).
 """
 
+from typing import Annotated
+
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-from bench.methods.learned.base import Head, ImageNetwork, norm_layer, scaling_with
+from bench.methods.learned.base import Head, ImageNetwork, Norm, Width, norm_layer, scaling_with
 
 
 class DnCNN(ImageNetwork):
@@ -18,7 +21,12 @@ class DnCNN(ImageNetwork):
         norm: "batch", "instance" or "none".
     """
 
-    def __init__(self, width: int = 64, depth: int = 17, norm: str = "batch"):
+    def __init__(
+        self,
+        width: Width = 64,
+        depth: Annotated[int, Field(ge=2, le=256)] = 17,
+        norm: Norm = "batch",
+    ):
         super().__init__()
         self.scaling = scaling_with(norm)
         layers: list[nn.Module] = [nn.Conv2d(1, width, 3, padding=1), nn.ReLU(inplace=True)]

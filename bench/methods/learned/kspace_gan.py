@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bench.methods.base import Reconstructor
-from bench.methods.learned.base import padding_to
+from bench.methods.learned.base import Depth, Norm, Width, padding_to
 from bench.methods.learned.unet import UNetBody
 from bench.physics import MRICartesian
 from bench.physics.mri_cartesian import inverse_fourier
@@ -42,9 +42,9 @@ class KSpaceGAN(Reconstructor):
 
     def __init__(
         self,
-        width: int = 32,
-        depth: int = 3,
-        norm: str = "instance",
+        width: Width = 32,
+        depth: Depth = 3,
+        norm: Norm = "instance",
         physics: MRICartesian | None = None,
     ):
         super().__init__()

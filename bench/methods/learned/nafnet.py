@@ -8,7 +8,16 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from bench.methods.learned.base import ChannelNorm, Head, ImageNetwork, counts
+from bench.methods.learned.base import (
+    Blocks,
+    ChannelNorm,
+    Dropout,
+    Head,
+    ImageNetwork,
+    Levels,
+    Width,
+    counts,
+)
 
 
 class NAFNet(ImageNetwork):
@@ -24,11 +33,11 @@ class NAFNet(ImageNetwork):
 
     def __init__(
         self,
-        width: int = 32,
-        encoder: str = "1-1-1-28",
-        middle: int = 1,
-        decoder: int = 1,
-        dropout: float = 0.0,
+        width: Width = 32,
+        encoder: Levels = "1-1-1-28",
+        middle: Blocks = 1,
+        decoder: Blocks = 1,
+        dropout: Dropout = 0.0,
     ):
         super().__init__()
         levels = len(counts(encoder))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from bench.methods.learned.base import Head, ImageNetwork, norm_layer
+from bench.methods.learned.base import Blocks, Dropout, Head, ImageNetwork, Norm, Width, norm_layer
 from bench.physics import MRI, Physics
 
 
@@ -32,10 +32,10 @@ class ReconResNet(ImageNetwork):
 
     def __init__(
         self,
-        width: int = 64,
-        blocks: int = 14,
-        norm: str = "instance",
-        dropout: float = 0.2,
+        width: Width = 64,
+        blocks: Blocks = 14,
+        norm: Norm = "instance",
+        dropout: Dropout = 0.2,
         global_skip: bool = False,
         data_consistency: bool = True,
     ):
@@ -74,7 +74,7 @@ class ReconResNet(ImageNetwork):
 class ResidualBlock(nn.Sequential):
     """Two 3x3 convolutions with a PReLU and dropout between them, added to their input."""
 
-    def __init__(self, channels: int, norm: str, dropout: float):
+    def __init__(self, channels: int, norm: Norm, dropout: float):
         super().__init__(
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
             norm_layer(norm, channels, False),

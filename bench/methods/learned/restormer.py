@@ -4,12 +4,23 @@ A U-Net of transformer blocks whose attention runs between channels instead of p
 cost grows with the number of pixels and not with its square.
 """
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Float, Shaped
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize
 
-from bench.methods.learned.base import ChannelNorm, Head, ImageNetwork, counts
+from bench.methods.learned.base import (
+    Blocks,
+    ChannelNorm,
+    Head,
+    ImageNetwork,
+    Levels,
+    Width,
+    counts,
+)
 
 
 class Restormer(ImageNetwork):
@@ -25,10 +36,10 @@ class Restormer(ImageNetwork):
 
     def __init__(
         self,
-        width: int = 48,
-        blocks: str = "4-6-6-8",
-        refinement: int = 4,
-        expansion: float = 2.66,
+        width: Annotated[Width, Field(multiple_of=2)] = 48,
+        blocks: Levels = "4-6-6-8",
+        refinement: Blocks = 4,
+        expansion: Annotated[float, Field(ge=1, le=16)] = 2.66,
     ):
         super().__init__()
         depths = counts(blocks)

@@ -4,11 +4,23 @@ Three convolutions: patches are extracted, mapped, and put together again. It st
 already enlarged, here `A_dagger(y)`.
 """
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Float
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from bench.methods.learned.base import Head, ImageNetwork
+from bench.methods.learned.base import Head, ImageNetwork, Width
+
+
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise ValueError("an odd number of pixels has a middle one")
+    return size
+
+
+Odd = Annotated[int, Field(ge=1, le=15), AfterValidator(_odd)]
 
 
 class SRCNN(ImageNetwork):
@@ -22,7 +34,7 @@ class SRCNN(ImageNetwork):
         global_skip: predict the correction to the input instead of the image.
     """
 
-    def __init__(self, width: int = 32, mapping: int = 5, global_skip: bool = False):
+    def __init__(self, width: Width = 32, mapping: Odd = 5, global_skip: bool = False):
         super().__init__()
         self.extract = nn.Conv2d(1, 2 * width, 9, padding=4)
         self.map = nn.Conv2d(2 * width, width, mapping, padding=mapping // 2)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from bench.methods.learned.base import Head, ImageNetwork, norm_layer
+from bench.methods.learned.base import Blocks, Head, ImageNetwork, Norm, Width, norm_layer
 from bench.physics import Physics, SuperResolution
 
 
@@ -40,11 +40,11 @@ class SRGANCBAM(ImageNetwork):
 
     def __init__(
         self,
-        width: int = 64,
-        blocks: int = 16,
-        norm: str = "batch",
+        width: Width = 64,
+        blocks: Blocks = 16,
+        norm: Norm = "batch",
         attention: bool = True,
-        reduction: int = 16,
+        reduction: Width = 16,
         global_skip: bool = False,
         physics: Physics | None = None,
     ):
@@ -107,7 +107,7 @@ def enlarge(channels: int, factor: int) -> list[nn.Module]:
 class ResidualBlock(nn.Module):
     """Two normalised 3x3 convolutions, attention, and the sum with their input."""
 
-    def __init__(self, channels: int, norm: str, reduction: int | None):
+    def __init__(self, channels: int, norm: Norm, reduction: int | None):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),

@@ -12,7 +12,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from bench.methods.learned.base import Head, ImageNetwork, norm_layer, scaling_with
+from bench.methods.learned.base import (
+    Depth,
+    Head,
+    ImageNetwork,
+    Norm,
+    Width,
+    norm_layer,
+    scaling_with,
+)
 
 
 class UNet(ImageNetwork):
@@ -28,7 +36,7 @@ class UNet(ImageNetwork):
     recipe: ClassVar[dict[str, Any]] = {"loss": "mse", "optimiser": "adam"}
 
     def __init__(
-        self, width: int = 16, depth: int = 3, norm: str = "batch", residual: bool = False
+        self, width: Width = 16, depth: Depth = 3, norm: Norm = "batch", residual: bool = False
     ):
         super().__init__()
         self.stride = 2**depth
@@ -51,7 +59,7 @@ class UNetBody(nn.Module):
         width: see `UNet`, as the rest.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, width: int, depth: int, norm: str):
+    def __init__(self, channels_in: int, channels_out: int, width: int, depth: int, norm: Norm):
         super().__init__()
         channels = [width * 2**level for level in range(depth + 1)]
         self.encoder = nn.ModuleList(
@@ -76,7 +84,7 @@ class UNetBody(nn.Module):
         return self.head(features)
 
 
-def conv_block(channels_in: int, channels_out: int, norm: str) -> nn.Sequential:
+def conv_block(channels_in: int, channels_out: int, norm: Norm) -> nn.Sequential:
     """Build two 3x3 convolutions, each normalised and rectified."""
     layers: list[nn.Module] = []
     for channels in (channels_in, channels_out):

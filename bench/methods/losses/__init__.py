@@ -4,6 +4,7 @@ A part is a file here. Most are functions of (x_hat, x); `perceptual` needs a tr
 `adversarial` a discriminator, which a `Criterion` keeps.
 """
 
+import math
 import re
 
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from bench.methods.losses.perceptual import Perceptual, verify
 from bench.methods.losses.pixel import charbonnier, edge, l1, mse
 from bench.methods.losses.structure import ms_ssim, ssim
 
-__all__ = ["NAMES", "Criterion", "parse", "verify"]
+__all__ = ["NAMES", "Criterion", "chosen", "parse", "verify"]
 
 FUNCTIONS = {
     "mse": mse,
@@ -52,6 +53,26 @@ def parse(text: str) -> dict[str, float]:
         if name in weights:
             raise UserError(f"loss: {name!r} stands twice in {text!r}")
         weights[name] = float(match["weight"] or 1)
+        if not 0 < weights[name] < math.inf:
+            raise UserError(f"loss: {match['weight']} {name}: a weight is above 0 and finite")
+    return weights
+
+
+def chosen(text: str, perceptual: str) -> dict[str, float]:
+    """Read a mix of losses, without its perceptual part where that is left out.
+
+    Args:
+        text: see `parse`.
+        perceptual: see `Criterion`.
+
+    Raises:
+        UserError: see `parse`, or nothing is left.
+    """
+    weights = parse(text)
+    if perceptual == "none":
+        weights.pop("perceptual", None)
+    if not weights:
+        raise UserError(f"loss: without its perceptual part nothing is left of {text!r}")
     return weights
 
 
@@ -74,11 +95,7 @@ class Criterion(nn.Module):
 
     def __init__(self, text: str, perceptual: str = "vgg19", discriminator_width: int = 64):
         super().__init__()
-        self.weights = parse(text)
-        if perceptual == "none":
-            self.weights.pop("perceptual", None)
-        if not self.weights:
-            raise UserError(f"loss: without its perceptual part nothing is left of {text!r}")
+        self.weights = chosen(text, perceptual)
         self.features = Perceptual(perceptual) if "perceptual" in self.weights else None
         self.discriminator = (
             Discriminator(discriminator_width) if "adversarial" in self.weights else None

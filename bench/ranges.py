@@ -1,0 +1,17 @@
+"""Ranges of numbers, as types of what a benchmark file may give.
+
+They are what pydantic checks (`bench.plugins.checked_options`); to Python they are plain numbers.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Iterations = Annotated[int, Field(ge=1, le=100_000)]
+# Of a penalty, in units that make 1 the natural one.
+Weight = Annotated[float, Field(ge=1e-6, le=1e6)]
