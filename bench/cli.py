@@ -89,7 +89,7 @@ def run(
     from bench import cluster
 
     cluster.connect()
-    from bench import report, sweep
+    from bench import methods, report, sweep
     from bench.store import Store
     from bench.sweep import loggers
 
@@ -107,6 +107,7 @@ def run(
             cells=len(every),
             trials=sum(sweep.trials_of(cell, benchmark.budget) for cell in every),
             audit=audit,
+            spaces={m.label: methods.space_of(m.name, m.fixed) for m in benchmark.methods},
             **_surroundings(),
         )
         count = f"{len(chosen)} of {len(every)}" if len(chosen) < len(every) else f"{len(every)}"
@@ -347,6 +348,7 @@ def replay(
     from bench.replay import replay as again
     from bench.store import Store
 
+    _name_code(Store(folder).spec())
     for seed, before, now in again(Store(folder), cell):
         console.print(
             f"seed {seed}: {now:.4f} dB now, {before:.4f} dB in the run, "
@@ -451,6 +453,16 @@ def _fitted(benchmark: Benchmark, dataset: Any, training: bool) -> Benchmark:
     return benchmark.with_sizes(*sizes)
 
 
+def _name_code(benchmark: Benchmark) -> None:
+    """Say which code of other packages a benchmark runs, before any of it is imported."""
+    paths = [method.name for method in benchmark.methods if ":" in method.name]
+    for module in dict.fromkeys(path.partition(":")[0] for path in paths):
+        place = plugins.origin_of(module) or "not found"
+        console.print(
+            f"runs code of {module} ({place})", markup=False, highlight=False, soft_wrap=True
+        )
+
+
 def _checked(benchmark: Benchmark) -> Benchmark:
     """Refuse what only readers, degradations and methods can judge; write out their defaults."""
     from bench import data, physics, training
@@ -462,6 +474,7 @@ def _checked(benchmark: Benchmark) -> Benchmark:
         physics.create(
             degradation.name, task.level, benchmark.dataset.image_size, **degradation.options
         )
+    _name_code(benchmark)
     benchmark = _with_controls(_without_absent(benchmark))
     for method in benchmark.methods:
         training.check_space(method.name, method.fixed)

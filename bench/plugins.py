@@ -71,6 +71,26 @@ def class_in(module_name: str, base: type) -> type:
     return found[-1]
 
 
+def origin_of(module_name: str) -> str | None:
+    """Return where the package of a module is, without importing it; None where there is none."""
+    _look_here()
+    package = module_name.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # of a module that was put in place by hand
+        return None
+    if spec is None:
+        return None
+    return spec.origin or next(iter(spec.submodule_search_locations or []), None)
+
+
+def _look_here() -> None:
+    """Let modules of the current folder be found, after those that are installed."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
 def from_path(dotted: str) -> Any:
     """Import `my_pkg.models:MyNet`, looking in the current folder too.
 
@@ -78,9 +98,7 @@ def from_path(dotted: str) -> Any:
         UserError: the module or the name in it cannot be imported.
     """
     module_name, _, attribute = dotted.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    _look_here()
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

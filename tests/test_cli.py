@@ -206,6 +206,17 @@ def test_commands_on_a_folder_without_a_run(reconbench, tmp_path: Path, command:
     assert "; runs in it: first\n" in errors
 
 
+def test_plan_names_the_code_that_it_runs_before_it_does(
+    reconbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sent.py").write_text("raise ImportError('not today')")
+    status, out, errors = reconbench("plan", "--set", "methods=[tv, 'sent:Net']")
+    assert status == 2
+    assert f"runs code of sent ({tmp_path / 'sent.py'})" in out
+    assert "not today" in errors
+
+
 def test_a_method_has_no_cells_where_it_does_not_serve(reconbench) -> None:
     levels = "{name: gaussian_noise, levels: [0.1]}, {name: gaussian_blur, levels: [1, 2]}"
     status, out, _ = reconbench("plan", "--no-measure", "--set", f"degradations=[{levels}]")

@@ -78,7 +78,7 @@ def write(store: Store) -> Leaderboard:
             *_notes(spec, audit, _same_measurements(rows)),
             *(
                 f"At the edge of its search space, which may be too small: {where}."
-                for where in at_edge(trials, spec)
+                for where in at_edge(trials, store.manifest().get("spaces", {}))
             ),
         ],
     }

@@ -3,16 +3,10 @@ import json
 import pandas as pd
 import pytest
 
+from bench.methods import space_of
 from bench.report.edges import at_edge
-from bench.spec import parse
 
-SPEC = parse(
-    {
-        "degradations": [{"name": "gaussian_noise", "levels": [0.1]}],
-        "n_train": [5],
-        "methods": ["tv", "nlm", {"name": "tv", "label": "held", "fixed": {"weight": 0.05}}],
-    }
-)
+SPACES = {"tv": space_of("tv"), "nlm": space_of("nlm"), "held": space_of("tv", {"weight": 0.05})}
 
 
 def trial(cell: str, number: int, psnr: float, state: str = "complete", **config: float) -> dict:
@@ -31,11 +25,17 @@ def test_only_the_best_trial_counts(weight: float, named: bool) -> None:
             trial(cell, 2, 30.0, "pruned", weight=0.05),
         ]
     )
-    found = at_edge(trials, SPEC)
+    found = at_edge(trials, SPACES)
     assert found == ([f"{cell}: weight = {weight:g} of 0.05 to 5"] if named else [])
 
 
+def test_the_space_is_that_of_the_whole_label() -> None:
+    line = trial("template-gaussian_noise-0.1-n0-my-tv", 0, 20.0, weight=0.05)
+    spaces = {**SPACES, "my-tv": {"weight": {"low": 0.0, "high": 0.1, "default": 0.05}}}
+    assert at_edge(pd.DataFrame([line]), spaces) == []
+
+
 def test_what_was_held_fixed_or_never_tried_is_not_named() -> None:
-    assert at_edge(pd.DataFrame(), SPEC) == []
+    assert at_edge(pd.DataFrame(), SPACES) == []
     held = trial("template-gaussian_noise-0.1-n0-held", 0, 20.0, weight=0.05)
-    assert at_edge(pd.DataFrame([held]), SPEC) == []
+    assert at_edge(pd.DataFrame([held]), SPACES) == []

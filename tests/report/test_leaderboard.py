@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,24 @@ def test_a_report_says_that_the_run_goes_on(tmp_path: Path) -> None:
         for kind in ("md", "html"):
             page = (tmp_path / f"run/report/leaderboard.{kind}").read_text()
             assert ("Unfinished" in page) == unfinished
+
+
+def test_a_report_imports_nothing_that_the_run_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    store = Store(tmp_path / "run")
+    method = {"name": "planted:Net", "label": "net"}
+    store.begin(spec.load(DEFAULT_SPEC, {"methods": [method]}), "digest")
+    store.write_manifest(spaces={"net": {"lr": {"low": 1.0, "high": 2.0, "default": 1.5}}})
+    rows = make_rows({("net", "learned", 25): 22})
+    store.write_rows(rows["cell"][0], 0, rows)
+    trial = rows[["cell"]][:1].assign(trial=0, state="complete", psnr=22.0, config='{"lr": 2.0}')
+    store.write_trials(rows["cell"][0], trial)
+    report.write(store)
+    assert "lr = 2 of 1 to 2" in (tmp_path / "run/report/leaderboard.md").read_text()
+    assert "planted" not in sys.modules
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 190])
