@@ -33,6 +33,12 @@ class DamagedError(UserError):
         return f"{self.file}: is damaged ({' '.join(str(self.args[1]).split())[:200]})"
 
 
+class LostError(Exception):
+    """What a trial needs has gone, such as a worker beside it or images in memory: its method is
+    not to blame.
+    """
+
+
 class DivergedError(Exception):
     """A trial whose numbers are no longer finite; recorded as failed, the sweep goes on."""
 

@@ -19,11 +19,12 @@ import torch
 import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.util.queue import Queue
 from torch import Tensor
 
 from bench import training
-from bench.errors import DivergedError, UnwritableError
+from bench.errors import DivergedError, LostError, UnwritableError
 from bench.physics import Physics
 from bench.places import Place
 from bench.spec import Budget
@@ -102,7 +103,8 @@ def steps(
 
     Raises:
         DivergedError: the loss is no longer finite.
-        RuntimeError: the workers died.
+        LostError: the workers died.
+        RuntimeError: the method failed on one of them.
     """
     up, down = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
     order = Order(
@@ -150,7 +152,12 @@ def _next(up: Queue, running: Future[Any]) -> _Said:
             return up.get(timeout=PATIENCE)
         except Empty:
             if running.done():
-                raise RuntimeError(f"the workers died: {running.exception()}") from None
+                error = running.exception()
+                # Where one died, the others raise since they miss it.
+                causes = getattr(error, "worker_failures", {}).values()
+                raised = all(isinstance(cause, UserExceptionWithTraceback) for cause in causes)
+                kind = RuntimeError if causes and raised else LostError
+                raise kind(f"the workers died: {error}") from None
 
 
 def _work(config: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from bench import methods, places
 from bench.errors import UnwritableError, UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
-from bench.sweep.studies import CellStudy, Studies
+from bench.sweep.studies import DIED, CellStudy, Studies
 from bench.sweep.trial import PARTS, Job, checkpoint_of, hung_mark, workers_of
 
 TABLE_SECONDS = 1.0  # between writings of the tables of trials, for who looks on
@@ -100,9 +100,11 @@ class SweepSearcher(Searcher):
     def _next(self) -> Job | None:
         if self._refits:
             return self._refits.pop(0)
-        for study in self._open:
+        for study in list(self._open):
             near = [self.studies[cell] for cell in self._near.get(study.cell.id, [])]
             if self.spec.deterministic and not all(other.done for other in near):
+                if missed := [other for other in near if other.over and not other.done]:
+                    self._leave(study, f"waits for {missed[0].cell.id}")
                 continue
             hints = [other.best for other in near if other.done and other.best]
             if candidate := study.ask(hints):
@@ -135,21 +137,21 @@ class SweepSearcher(Searcher):
         if "unwritable" in result:  # the job is left as it would be after a crash
             self.fatal = UnwritableError(result["unwritable"])
             return
+        if error:  # the worker's death, which is all that Tune tells
+            result = {key: value for key, value in result.items() if key != "done"} | {"lost": DIED}
+        reason = result.get("failed") or result.get("lost")
         with self._writing():
-            if job.until is None or error or "failed" in result:
+            if "lost" not in result and (job.until is None or reason):
                 self._drop_files(job)
-            if error:
-                result["failed"] = "the worker process died, more often than is retried"
-        if error and "failed" not in result:  # the run folder is out of reach
-            return
-        if job.is_refit:
-            if "failed" in result:
-                self.failed[job.cell] = f"refit {job.seed}: {result['failed']}"
-        else:
-            with self._writing():
+            if not job.is_refit:
                 self._end_trial(job, result)
+            elif reason:
+                self.failed[job.cell] = f"refit {job.seed}: {reason}"
         stays = job.until is not None and result.get("step", 0) < self.spec.budget.steps
-        self._tell("failed" if "failed" in result else "waits" if stays else "ended", job, result)
+        if reason:
+            self._tell("failed", job, {**result, "failed": reason})
+        else:
+            self._tell("waits" if stays else "ended", job, result)
 
     def _drop_files(self, job: Job) -> None:
         for parts in (1, PARTS):
@@ -171,6 +173,11 @@ class SweepSearcher(Searcher):
     def _end_trial(self, job: Job, result: dict[str, Any]) -> None:
         assert job.trial is not None
         study = self.studies[job.cell]
+        if "lost" in result and study.lose(job.trial, result["lost"]):
+            self.failed[job.cell] = f"trial {job.trial}: {result['lost']}"
+            if study.over:
+                self._leave(study, self.failed[job.cell])
+            return
         step = int(result.get("step", 0))
         study.tell(
             job.trial,
@@ -178,7 +185,7 @@ class SweepSearcher(Searcher):
             ssim=result.get("ssim", math.nan),
             parameters=int(result.get("parameters", 0)),
             pruned=step < self.spec.budget.steps and methods.is_learned(study.cell.method.name),
-            error=result.get("failed", ""),
+            error=result.get("failed") or result.get("lost", ""),
             step=step,
             seconds=float(result.get("seconds", 0.0)),
             node=result.get("node", ""),
@@ -191,6 +198,14 @@ class SweepSearcher(Searcher):
             places.remove_tree(self.store.folder / "checkpoints" / job.cell)
             self._open.remove(study)
             self._issue_refits(study)
+        elif study.over:
+            self._leave(study, self.failed[job.cell])
+
+    def _leave(self, study: CellStudy, reason: str) -> None:
+        """Leave the rest of a cell to the next run."""
+        study.over = True
+        self._open.remove(study)
+        self.failed[study.cell.id] = reason
 
     def save_tables(self) -> None:
         """Bring the tables of trials up to the journal, from which a run that begins makes them.

@@ -22,6 +22,7 @@ from bench.sweep import halving
 from bench.sweep.journal import Journal
 
 STARTUP_TRIALS = 4
+DIED = "the worker process died, more often than is retried"
 POPULATION = 8  # of NSGA-II: generations have to fit into few trials
 # What a study aims at: PSNR alone, or PSNR, SSIM and the number of parameters.
 AIMS = {"nsga2": ("maximize", "maximize", "minimize")}
@@ -57,9 +58,9 @@ class Studies:
         self._known.add(name)
         return optuna.create_study(study_name=name, storage=self._storage, directions=list(aims))
 
-    def give_up(self, trial: FrozenTrial | optuna.Trial) -> None:
+    def give_up(self, trial: FrozenTrial | optuna.Trial, reason: str = "") -> None:
         """Mark a trial that nobody runs any more as lost, and end it."""
-        self._storage.set_trial_user_attr(trial._trial_id, "lost", True)
+        self._storage.set_trial_user_attr(trial._trial_id, "lost", reason)
         self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def flush(self, wait: bool = True) -> None:
@@ -119,6 +120,13 @@ class CellStudy:
     be worth more steps is asked for again, under the same index, and goes on from its checkpoint.
     In the journal it is then a trial more; the last of an index counts.
 
+    What was lost through no fault of its method is not issued again in this run, and keeps the cell
+    from being done: the next run tries it again, so that every cell gets its whole budget.
+
+    Attributes:
+        done: whether every trial has finished, and none shall go on.
+        over: whether nothing is left to be asked in this run.
+
     Args:
         cell: the cell.
         budget: its number of trials.
@@ -147,14 +155,16 @@ class CellStudy:
         self._running: dict[int, optuna.Trial] = {}
         self._reports: dict[int, dict[int, float]] = {}
         self._finished: dict[int, FrozenTrial] = {}
-        self._lost: dict[int, FrozenTrial] = {}
+        self._lost: dict[int, FrozenTrial | optuna.Trial] = {}
         self._sent: dict[int, int] = {}
-        self.done = False
+        self._gone: set[int] = set()
+        self._died: set[int] = set()
+        self.done = self.over = False
         for trial in self._begun.get_trials(deepcopy=False) if self._begun else ():
             self._take_up(trial)
         if len(self._finished) >= self.trials and all(map(_failed, self._finished.values())):
             # A cell without any result is tried anew.
-            self._lost, self._finished = self._finished, {}
+            self._lost, self._finished = {**self._finished}, {}
         self._conclude()
 
     def _take_up(self, trial: FrozenTrial) -> None:
@@ -165,6 +175,8 @@ class CellStudy:
             return
         if not trial.state.is_finished():
             self._studies.give_up(trial)
+        elif trial.user_attrs["lost"] == DIED:
+            self._died.add(index)
         if index is not None:
             self._lost[index] = trial
 
@@ -186,7 +198,7 @@ class CellStudy:
         Args:
             hints: configurations that did well elsewhere; one that was not tried yet goes first.
         """
-        if self.done or (self.in_order and self._running):
+        if self.over or (self.in_order and self._running):
             return None
         chosen = self._promotable() or self._untouched()
         if chosen is None:
@@ -226,7 +238,8 @@ class CellStudy:
 
     def _known(self) -> list[dict[str, Any]]:
         """List what was tried; it is no more than the trials of a cell."""
-        return [trial.params for trial in (*self._finished.values(), *self._running.values())]
+        known = (self._finished, self._running, self._lost)
+        return [trial.params for trials in known for trial in trials.values()]
 
     def _another(self, index: int) -> dict[str, Any]:
         """Draw a configuration that was not tried yet."""
@@ -238,7 +251,7 @@ class CellStudy:
 
     def _untouched(self) -> tuple[int, int | None] | None:
         """Return the next index that was not tried yet, and its first rung."""
-        taken = self._finished.keys() | self._running.keys()
+        taken = self._finished.keys() | self._running.keys() | self._gone
         index = next((i for i in range(self.trials) if i not in taken), None)
         return None if index is None else (index, next(iter(self._rungs(index)), None))
 
@@ -255,7 +268,7 @@ class CellStudy:
         for looks, mine in sorted(brackets.items()):
             if chosen := halving.promotable(mine, self._sent, looks):
                 return self._after(*chosen)
-        if len(self._finished) < self.trials or self._running:
+        if len(self._finished) < self.trials or self._running or self._gone:
             return None
         for looks, mine in sorted(brackets.items()):
             if any(self._finished[index].state == TrialState.COMPLETE for index in mine):
@@ -275,9 +288,11 @@ class CellStudy:
         return halving.rungs(self.budget, self.trials, self.search.pruner, index)
 
     def _conclude(self) -> None:
-        """Note whether every trial has finished, one way or another, and none shall go on."""
-        all_tried = len(self._finished) >= self.trials and not self._running
-        self.done = all_tried and self._promotable() is None
+        """Note whether every trial has ended, one way or another, and none shall go on."""
+        all_tried = len(self._finished.keys() | self._gone) >= self.trials and not self._running
+        stuck = self.in_order and self._gone  # what comes next depends on what was lost
+        self.over = bool(stuck) or (all_tried and self._promotable() is None)
+        self.done = self.over and not self._gone
 
     def _suggested(self) -> dict[str, Any]:
         """Ask the sampler as if each index had been one trial.
@@ -349,6 +364,24 @@ class CellStudy:
         self._finished[index] = self._study.get_trials(deepcopy=False)[trial.number]
         self._conclude()
         self._studies.flush()
+
+    def lose(self, index: int, reason: str) -> bool:
+        """Record that a trial was lost, to be tried again by the next run.
+
+        A worker that died, whatever the retries, in the run before too, was killed by the method:
+        such a trial is not lost but has failed.
+
+        Returns:
+            whether it is lost; if not, it is to be told as failed.
+        """
+        if reason == DIED and index in self._died:
+            return False
+        self._lost[index] = self._running.pop(index)
+        self._studies.give_up(self._lost[index], reason)
+        self._gone.add(index)
+        self._conclude()
+        self._studies.flush()
+        return True
 
     @property
     def best(self) -> dict[str, Any] | None:

@@ -16,11 +16,12 @@ import pandas as pd
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
 from torch import Tensor, nn
 
 from bench import methods, metrics, physics, places, training
 from bench.data import ImageSet
-from bench.errors import UnwritableError
+from bench.errors import LostError, UnwritableError
 from bench.physics import Physics
 from bench.places import Place
 from bench.seeds import derive_seed
@@ -103,7 +104,11 @@ class CellTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run to the next validation; a failure is a result, so that the sweep goes on."""
+        """Run to the next validation; a failure is a result, so that the sweep goes on.
+
+        It is `failed` where the method is to blame, `lost` where something else has gone that the
+        job needs.
+        """
         return {**self._result(), "node": self.node}
 
     def _result(self) -> dict[str, Any]:
@@ -114,8 +119,9 @@ class CellTrial(tune.Trainable):
             except UnwritableError as error:
                 return {"unwritable": str(error), "done": True}
             except Exception as error:
+                kind = "lost" if isinstance(error, (LostError, RayError)) else "failed"
                 message = " ".join(str(error).split())
-                return {"failed": f"{type(error).__name__}: {message}"[:500], "done": True}
+                return {kind: f"{type(error).__name__}: {message}"[:500], "done": True}
 
     def cleanup(self) -> None:
         """Stop what still runs, workers elsewhere too."""

@@ -303,6 +303,19 @@ def test_a_worker_killed_in_mid_trial(check: Callable, tmp_path: Path) -> None:
     check()
 
 
+def test_the_raylet_killed_in_mid_run(check: Callable, tmp_path: Path) -> None:
+    driver = begun(prepare(tmp_path))
+    wait_for(tmp_path, driver, slow_validations)
+    (raylet,) = [
+        process
+        for process in psutil.Process(driver.pid).children(recursive=True)
+        if process.name() == "raylet"
+    ]
+    raylet.kill()
+    assert driver.wait(300) != 0, (tmp_path / "log").read_text()
+    check()
+
+
 def test_driver_and_cluster_killed_again_and_again(check: Callable, tmp_path: Path) -> None:
     """The driver alone in the search, everything at once twice in a row, the driver in a refit."""
     prepare(tmp_path)
@@ -386,6 +399,7 @@ def test_bad_methods_fail_alone_and_are_named(tmp_path: Path) -> None:
     rows, trials = results(tmp_path)
     assert set(rows["method"]) == {"tv", "Hungry", "Slow"}
     states = trials[trials["trial"] == 0].set_index("cell")["state"]
+    assert not any("Dies" in cell for cell in states.index)  # it may not be to blame
     for cell, state in states.items():
         assert state == ("failed" if any(bad in str(cell) for bad in BAD) else "complete")
     assert dict(rows.groupby("method").size()) == {"tv": 6, "Hungry": 12, "Slow": 12}

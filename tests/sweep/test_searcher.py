@@ -143,6 +143,53 @@ def test_a_failed_refit_is_named_and_tried_again_by_the_next_run(store: Store) -
     assert (job["cell"], job["seed"]) == (cell, 0)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_what_was_lost_is_tried_again_and_every_cell_gets_its_whole_budget(
+    store: Store, deterministic: bool
+) -> None:
+    benchmark = WARM.model_copy(update={"deterministic": deterministic})
+    undisturbed = Store(store.folder.parent / "undisturbed")
+    undisturbed.begin(benchmark, "data")
+    expected = play(searcher_of(undisturbed, benchmark), undisturbed, at_once=1)
+    tune = FakeTune(searcher_of(store, benchmark), store)
+    ended = 0
+    while isinstance(job := tune.start(), dict):
+        (name,) = tune.running
+        ended += 1
+        lost = {"lost": "ObjectLostError: the node died"} if ended == 2 else {}
+        tune.finish(name, **({} if lost else {"best": quality(job)}), **lost)
+    assert job == Searcher.FINISHED
+    assert tune.searcher.finished
+    (cell, *waiting) = tune.searcher.failed
+    assert "ObjectLostError" in tune.searcher.failed[cell]
+    assert (len(waiting) == 3) == deterministic
+    assert cell not in set(store.rows()["cell"])
+    play(searcher_of(store, benchmark), store, at_once=1)
+    table = store.trials()
+    assert set(table["state"]) <= {"complete", "pruned"}
+    assert (table.groupby("cell").size() == 3).all()
+    assert searcher_of(store, benchmark).finished
+    if deterministic:
+        keep = ["cell", "trial", "state", "psnr", "config"]
+        assert table[keep].equals(undisturbed.trials()[keep])
+    assert len(expected)
+
+
+def test_a_worker_that_dies_with_every_try_in_two_runs_is_the_methods_failure(
+    store: Store,
+) -> None:
+    states = []
+    for _ in range(2):
+        tune = FakeTune(searcher_of(store), store)
+        tune.start()
+        (name,) = tune.running
+        tune.running.pop(name)
+        tune.searcher.on_trial_complete(name, error=True)
+        states.append(list(store.trials()["state"]))
+    assert states == [[], ["failed"]]
+    assert "the worker process died" in store.trials()["error"][0]
+
+
 def test_a_free_actor_goes_to_the_first_trial_whose_own_is_not_starting() -> None:
     """Of four CPUs one is busy and one has come free, so that two have actors starting."""
     share = SimpleNamespace(required_resources={"CPU": 1.0})
