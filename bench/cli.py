@@ -100,28 +100,30 @@ def run(
     chosen = sweep.matching(every, wanted)
     for line in store.set_aside_damaged():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    store.begin(benchmark, _digest(split))
+    store.begin(benchmark, _digests(split, benchmark.n_train))
     with store.claimed():
-        store.write_manifest(
-            started=store.manifest().get("started", _now()),
-            cells=len(every),
-            trials=sum(sweep.trials_of(cell, benchmark.budget) for cell in every),
-            audit=audit,
-            spaces={m.label: methods.space_of(m.name, m.fixed) for m in benchmark.methods},
+        record = {
+            "started": store.manifest().get("started", _now()),
+            "cells": len(every),
+            "trials": sum(sweep.trials_of(cell, benchmark.budget) for cell in every),
+            "audit": audit,
+            "spaces": {m.label: methods.space_of(m.name, m.fixed) for m in benchmark.methods},
             **_surroundings(),
-        )
+            "starts": _starts(store.manifest().get("starts", [])),
+        }
         count = f"{len(chosen)} of {len(every)}" if len(chosen) < len(every) else f"{len(every)}"
         console.print(
             f"{benchmark.name}: {count} cells -> {store.folder}", markup=False, highlight=False
         )
         outcome = sweep.run(
-            benchmark, chosen, split, store, console, events, log or [], nodes, wait
-        )
+            benchmark, chosen, split, store, console, events, log or [], nodes, wait,
+            record=record,
+        )  # fmt: skip
     board = report.write(store)
     if not outcome.complete:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130)
-    if not outcome.failed and len(chosen) == len(every) and "finished" not in store.manifest():
+    if not outcome.failed and len(chosen) == len(every) and not store.manifest().get("finished"):
         store.write_manifest(finished=_now())
     report.show(board, benchmark, console)
     _farewell(store.folder)
@@ -545,8 +547,29 @@ def _check_service(method: MethodSpec, benchmark: Benchmark) -> None:
         )
 
 
-def _digest(split: Any) -> str:
-    return "-".join(part.digest() for part in (split.train, split.val, split.test))
+def _digests(split: Any, sizes: list[int]) -> dict[str, str]:
+    """Hash each set of images by itself: with more to train on, the others stay as they were."""
+    training = {f"train {size}": split.train.first(size).digest() for size in sizes}
+    return {"val": split.val.digest(), "test": split.test.digest(), **training}
+
+
+def _starts(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add this start to the earlier ones; say which versions differ from those of the last."""
+    now = {"at": _now(), **_surroundings()}
+    if before:
+        then, here = ({"code": one["git"], **one["versions"]} for one in (before[-1], now))
+        moved = [
+            f"{name} {then.get(name)} -> {here.get(name)}"
+            for name in here
+            if then.get(name) != here[name]
+        ]
+        if moved:
+            console.print(
+                f"warning: goes on under other versions ({', '.join(moved)}); what was run before "
+                "stays as it is, and the report carries a badge",
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+    return [*before, now]
 
 
 def _surroundings() -> dict[str, Any]:

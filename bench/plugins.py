@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -105,6 +106,18 @@ def from_path(dotted: str) -> Any:
         raise UserError(
             f"{dotted}: cannot be imported ({error}); is its package installed?"
         ) from None
+
+
+@cache
+def digest_of(module_name: str) -> str:
+    """Hash the code of an imported module, or of all the package that it belongs to."""
+    top = sys.modules[module_name.partition(".")[0]]
+    file = Path(getattr(top, "__file__", None) or sys.modules[module_name].__file__ or "")
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    digest = hashlib.sha256()
+    for one in files:
+        digest.update(one.relative_to(file.parent).as_posix().encode() + b"\0" + one.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def options_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, inspect.Parameter]:

@@ -39,7 +39,7 @@ from torch import Tensor
 from bench import places
 from bench.errors import DamagedError, UserError
 from bench.places import Place
-from bench.spec import Benchmark, parse
+from bench.spec import Benchmark, conflicts, parse
 
 ROW_KEYS = (
     "cell",
@@ -83,8 +83,14 @@ class Store:
 
     # --- what the run is -----------------------------------------------------------------
 
-    def begin(self, spec: Benchmark, data_digest: str) -> None:
+    def begin(self, spec: Benchmark, data: Mapping[str, str]) -> None:
         """Claim the folder for a benchmark, or take up its earlier run there.
+
+        Args:
+            spec: the benchmark; one with more seeds, trials, levels, sizes or methods goes on with
+                the run, see `bench.spec.conflicts` and `extend`.
+            data: a digest of each set of images; those of which earlier ones are known must be
+                equal to them.
 
         Raises:
             UserError: the folder belongs to another benchmark file or other images, or cannot
@@ -98,15 +104,34 @@ class Store:
             self._check_same(spec)
         elif self._is_foreign():
             raise UserError(f"{self.folder}: is not empty and holds no run; choose another --out")
-        if self.manifest().get("data", data_digest) != data_digest:
+        known = self.manifest().get("data", {})
+        if any(known.get(part, digest) != digest for part, digest in data.items()):
             raise UserError(
                 f"{self.folder}: its images are not the ones of the earlier run; "
                 "choose another --out, or bring the earlier images back"
             )
         if not (self.folder / "spec.yaml").exists():
             self._write("spec.yaml", spec.dump().encode())
-        if "data" not in self.manifest():
-            self.write_manifest(data=data_digest)
+        if not data.keys() <= known.keys():
+            self.write_manifest(data={**known, **data})
+
+    def extend(self, spec: Benchmark, **entries: Any) -> None:
+        """Note what the run has become, once it is known that it goes on.
+
+        Args:
+            spec: the benchmark.
+            entries: of manifest.json.
+        """
+        grown = self.spec() != spec
+        self.write_manifest(**entries, **({"finished": None} if grown else {}))
+        if grown:
+            self._write("spec.yaml", spec.dump().encode())
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the run was gone on with under other versions than before."""
+        starts = self.manifest().get("starts", [])
+        return len({json.dumps([one["versions"], one["git"]]) for one in starts}) > 1
 
     def _is_foreign(self) -> bool:
         """Return whether the folder holds something, and no run."""
@@ -192,13 +217,10 @@ class Store:
         )
 
     def _check_same(self, spec: Benchmark) -> None:
-        before = yaml.safe_load(self.spec().dump())
-        now = yaml.safe_load(spec.dump())
-        changed = [key for key in now if now[key] != before.get(key)]
-        if changed:
+        if changed := conflicts(self.spec(), spec):
             raise UserError(
                 f"{self.folder}: holds a run of another benchmark file (it differs in "
-                f"{', '.join(changed)}); choose another --out, or remove that folder"
+                f"{'; '.join(changed)}); choose another --out, or remove that folder"
             )
 
     def spec(self) -> Benchmark:
@@ -229,17 +251,27 @@ class Store:
 
     # --- results -------------------------------------------------------------------------
 
-    def is_finished(self, cell: str, seed: int, pictures: bool) -> bool:
+    def is_finished(self, cell: str, seed: int, config: Mapping[str, Any], pictures: bool) -> bool:
         """Return whether all that a refit leaves is there.
 
         Args:
             cell: its cell.
             seed: its seed.
+            config: its configuration; more trials may have found a better one than before.
             pictures: whether it is one that leaves pictures.
         """
-        needed = [f"rows/{cell}/{seed}.parquet", f"models/{cell}/{seed}/recipe.json"]
+        needed = [f"rows/{cell}/{seed}.parquet"]
         needed += [f"images/{cell}/pictures.npz"] if pictures else []
-        return all((self.folder / name).exists() for name in needed)
+        try:
+            recipe = (self.folder / "models" / cell / str(seed) / "recipe.json").read_text()
+        except FileNotFoundError:
+            return False
+        same = json.loads(recipe)["config"] == config
+        return same and all((self.folder / name).exists() for name in needed)
+
+    def drop_rows(self, cell: str, seed: int) -> None:
+        """Delete the rows of a refit, if there are any: it is to be done again."""
+        (self.folder / "rows" / cell / f"{seed}.parquet").unlink(missing_ok=True)
 
     def write_rows(self, cell: str, seed: int, rows: pd.DataFrame) -> None:
         """Write a refit's rows: one per test image, `ROW_KEYS` and then metrics and costs."""

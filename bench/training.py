@@ -174,7 +174,9 @@ def steps(
     trainer = Trainer(model, recipe, budget, workers, device, precision, compile_network, parts)
     best = _Best()
     identity = json.dumps(
-        [method, dict(config), budget.model_dump(), seed, parts], sort_keys=True, default=str
+        [method, dict(config), budget.model_dump(exclude={"trials"}), seed, parts],
+        sort_keys=True,
+        default=str,
     )
     done, spent = _resume(checkpoint, identity, trainer, best, device)
     yield from best.history  # whoever judges the run may have been stopped with it

@@ -116,3 +116,76 @@ def test_methods_of_greater_priority_run_first() -> None:
         (cell.method.name, cell.n_train) for cell in spec.cells(benchmark, lambda _, sizes: sizes)
     ]
     assert order == [("b", 4), ("b", 8), ("a", 4), ("a", 8)]
+
+
+METHODS = spec.load(SMALL).model_dump()["methods"]
+LEVELS = [{"name": "gaussian_noise", "levels": [0.5, 0.2, 0.1]}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"description": "another"},
+        {"name": "another"},
+        {"time_limit": 60},
+        {"checkpoint_seconds": 1},
+        {"seeds": 5},
+        {"budget.trials": 12},
+        {"n_train": [500, 25, 100]},
+        {"degradations": LEVELS},
+        {"degradations": [{"name": "gaussian_blur", "levels": [1]}, *LEVELS]},
+        {"methods": [*METHODS[::-1], "dncnn"]},
+        {"methods": [{**one, "priority": 3, "cpus": 2, "gpus": 0.5} for one in METHODS]},
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_with_what_changes_no_number(change: dict) -> None:
+    assert spec.conflicts(spec.load(SMALL), spec.load(SMALL, change)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dataset.image_size": 128}, "dataset.image_size"),
+        ({"dataset.n_test": 30}, "dataset.n_test"),
+        ({"dataset.subjects": 40}, "dataset.subjects"),
+        ({"budget.steps": 1200}, "budget.steps"),
+        ({"budget.batch_size": 16}, "budget.batch_size"),
+        ({"budget.reports": 2}, "budget.reports"),
+        ({"budget.trials": 2}, "budget.trials: not less than 6"),
+        ({"seeds": 1}, "seeds: not less than 3"),
+        ({"precision": "fp32"}, "precision"),
+        ({"deterministic": True}, "deterministic"),
+        ({"search.sampler": "random"}, "search.sampler"),
+        ({"n_train": [25]}, "n_train: without 100"),
+        (
+            {"degradations": [{"name": "gaussian_noise", "levels": [0.5]}]},
+            "degradations.gaussian_noise.levels: without 0.1",
+        ),
+        (
+            {"degradations": [{**LEVELS[0], "clip": True, "label": "gaussian_noise"}]},
+            "degradations.gaussian_noise.clip",
+        ),
+        ({"methods": ["tv"]}, "methods: without degraded, constant"),
+        (
+            {"methods": [*METHODS[1:], {"name": "degraded", "fixed": {"a": 1}}]},
+            "methods.degraded.fixed",
+        ),
+    ],
+    ids=str,
+)
+def test_what_changes_numbers_is_named(change: dict, says: str) -> None:
+    (found,) = spec.conflicts(spec.load(SMALL), spec.load(SMALL, change))
+    assert found.startswith(says)
+
+
+def test_the_same_images_may_be_named_by_another_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scans").mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = ("scans", "scans/../scans", str(tmp_path / "scans"))
+    first, *others = (spec.load(SMALL, {"dataset.path": name}) for name in names)
+    assert all(spec.conflicts(first, other) == [] for other in others)
+    elsewhere = spec.load(SMALL, {"dataset.path": "images"})
+    assert spec.conflicts(first, elsewhere) == ["dataset.name"]

@@ -22,7 +22,7 @@ SPEC = spec.load(Path(spec.__file__).parent / "specs" / "small_data.yaml")
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "run")
-    store.begin(SPEC, "data")
+    store.begin(SPEC, {"val": "data"})
     return store
 
 
@@ -31,26 +31,44 @@ def some_rows() -> pd.DataFrame:
 
 
 def test_a_run_is_taken_up_again_by_the_same_benchmark_alone(store: Store) -> None:
-    Store(store.folder).begin(SPEC, "data")
-    with pytest.raises(UserError, match=r"another benchmark file \(it differs in seeds\)"):
-        store.begin(SPEC.model_copy(update={"seeds": 1}), "data")
+    Store(store.folder).begin(SPEC, {"val": "data"})
+    with pytest.raises(UserError, match=r"another benchmark file \(it differs in seeds"):
+        store.begin(SPEC.model_copy(update={"seeds": 1}), {"val": "data"})
     with pytest.raises(UserError, match="images are not the ones"):
-        store.begin(SPEC, "other data")
+        store.begin(SPEC, {"val": "other data"})
+    more = {"val": "data", "train 500": "more data"}
+    store.begin(SPEC, more)
+    assert store.manifest() == {"data": more}
+
+
+def test_the_report_knows_of_changed_versions(store: Store) -> None:
+    def start(torch: str) -> dict:
+        return {"at": "now", "versions": {"torch": torch}, "git": "abc"}
+
+    for starts, mixed in (
+        ([], False),
+        (["2.6"], False),
+        (["2.6"] * 2, False),
+        (["2.6", "2.7"], True),
+    ):
+        store.extend(SPEC, starts=[start(one) for one in starts])
+        assert store.mixed == mixed
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
-        Store(tmp_path).begin(SPEC, "data")
+        Store(tmp_path).begin(SPEC, {"val": "data"})
 
 
 def test_rows_come_back(store: Store) -> None:
     assert store.rows().empty
-    assert not store.is_finished("cell", 0, pictures=False)
-    store.write_model("cell", 0, {}, {})
+    assert not store.is_finished("cell", 0, {}, pictures=False)
+    store.write_model("cell", 0, {"config": {}}, {})
     store.write_rows("cell", 0, some_rows())
-    assert store.is_finished("cell", 0, pictures=False)
-    assert not store.is_finished("cell", 0, pictures=True)
+    assert not store.is_finished("cell", 0, {"lr": 1e-5}, pictures=False)
+    assert store.is_finished("cell", 0, {}, pictures=False)
+    assert not store.is_finished("cell", 0, {}, pictures=True)
     pd.testing.assert_frame_equal(store.rows(), some_rows())
 
 
@@ -106,7 +124,7 @@ def fill(store: Store) -> None:
     """Leave what a refit leaves."""
     images = np.random.default_rng(0).random((2, 1, 8, 8))
     store.write_trials("cell", some_rows())
-    store.write_model("cell", 0, {"lr": 1e-5}, {"w": torch.arange(600.0)})
+    store.write_model("cell", 0, {"config": {}}, {"w": torch.arange(600.0)})
     store.write_pictures("cell", x_hat=images, error=images, ids=np.array(["a", "b"]))
     store.write_pictures("task", x=images, ids=np.array(["a", "b"]))
     store.write_rows("cell", 0, some_rows())
@@ -149,11 +167,11 @@ def test_a_damaged_file_is_named_and_set_aside_and_missed(
     assert not file.exists()
     assert file.with_name(f"{file.name}.damaged").exists()
     assert list(store.set_aside_damaged()) == []
-    finished = store.is_finished("cell", 0, pictures=True)
+    finished = store.is_finished("cell", 0, {}, pictures=True)
     assert finished == (name.partition("/")[0] not in ("rows", "models") and "cell/p" not in name)
-    Store(store.folder).begin(SPEC, "data")  # goes on, whatever it was
+    Store(store.folder).begin(SPEC, {"val": "data"})  # goes on, whatever it was
     assert Store(store.folder).spec() == SPEC
-    assert Store(store.folder).manifest() == {"data": "data"}
+    assert Store(store.folder).manifest() == {"data": {"val": "data"}}
 
 
 def test_whoever_reads_leaves_damaged_files_out_and_names_them(store: Store) -> None:
@@ -207,11 +225,11 @@ def test_no_flipped_bit_is_read_as_another_number(store: Store, kind: str) -> No
 def test_a_kill_in_the_first_moment_leaves_a_folder_that_can_be_begun(tmp_path: Path) -> None:
     for name in ("spec.yaml", "manifest.json"):
         store = Store(tmp_path / name)
-        store.begin(SPEC, "data")
+        store.begin(SPEC, {"val": "data"})
         (store.folder / name).unlink()
-        Store(store.folder).begin(SPEC, "data")
+        Store(store.folder).begin(SPEC, {"val": "data"})
         assert store.spec() == SPEC
-        assert store.manifest() == {"data": "data"}
+        assert store.manifest() == {"data": {"val": "data"}}
 
 
 def test_no_run_here(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "Classical",
     "Reconstructor",
     "checked",
+    "code_of",
     "controls_of",
     "create",
     "expand",
@@ -168,6 +169,12 @@ def sizes_of(name: str, sizes: list[int]) -> list[int]:
 def serves(name: str, degradation: str) -> bool:
     """Return whether a method reconstructs measurements of a degradation."""
     return issubclass(find_physics(degradation), getattr(find(name), "serves", Physics))
+
+
+def code_of(name: str) -> str:
+    """Return a digest of the code of a method from elsewhere; nothing for one of ours."""
+    module = getattr(find(name), "__module__", "")
+    return "" if module.partition(".")[0] == "bench" else plugins.digest_of(module)
 
 
 def lacks(name: str) -> str | None:

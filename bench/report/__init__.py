@@ -46,6 +46,7 @@ SHOWN = {
 # What a narrow terminal does without, first to last.
 DISPENSABLE = ["trials", "train_seconds", "steps", "parameters", "infer_ms", "ssim"]
 PICTURE_SIDE = 160
+MIXED = "versions changed"  # between starts of the run
 
 
 def write(store: Store) -> Leaderboard:
@@ -57,7 +58,13 @@ def write(store: Store) -> Leaderboard:
     spec, rows = store.spec(), store.rows()
     audit = store.manifest().get("audit", {})
     trials = store.trials()
-    board = build(rows, trials, audit.get("badges", []), str(store.folder), spec.budget.steps)
+    board = build(
+        rows,
+        trials,
+        [*audit.get("badges", []), *[MIXED] * store.mixed],
+        str(store.folder),
+        spec.budget.steps,
+    )
     cells = store.manifest().get("cells", 0)
     strips = _strips(store, rows)
     findings = [

@@ -157,7 +157,7 @@ def _benchmark(cells: int, trials: int, n_train: int = 4, **changes: Any) -> spe
 def _store(benchmark: spec.Benchmark) -> Iterator[Store]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "run")
-        store.begin(benchmark, "")
+        store.begin(benchmark, {"val": ""})
         yield store
 
 

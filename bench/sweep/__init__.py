@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -98,6 +99,7 @@ def run(
     nodes: int = 1,
     wait: float = 0.0,
     trainable: type[CellTrial] = CellTrial,
+    record: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Finish what the run folder lacks: search every cell, refit its best, score on test images.
 
@@ -112,14 +114,17 @@ def run(
         nodes: how many the cluster shall have before anything is run.
         wait: seconds to wait for these.
         trainable: runs the jobs; another only where the sweep itself is measured.
+        record: entries of the manifest, written once it is known that the run can go on.
 
     Raises:
-        UserError: no cluster answers, it lacks nodes, or the run folder cannot be written any more.
+        UserError: what determines a cell's trials has changed since its first, no cluster answers,
+            it lacks nodes, or the run folder cannot be written any more.
     """
     studies = Studies(store.journal)
     if studies.damage:
         console.print(studies.damage, markup=False, highlight=False, soft_wrap=True)
     searcher = SweepSearcher(spec, chosen, store, studies)
+    store.extend(spec, **(record or {}))
     _write_truth(chosen, split, store, spec.pictures)
     if not searcher.finished:
         cluster.connect()

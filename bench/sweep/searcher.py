@@ -224,7 +224,8 @@ class SweepSearcher(Searcher):
             return
         for seed in range(seeds_of(study.cell, self.spec)):
             pictures = seed == 0 and self.spec.pictures > 0
-            if not self.store.is_finished(study.cell.id, seed, pictures):
+            if not self.store.is_finished(study.cell.id, seed, study.best, pictures):
+                self.store.drop_rows(study.cell.id, seed)
                 self._refits.append(Job(study.cell.id, study.best, seed=seed))
 
     def refits_left(self) -> dict[str, set[int]]:

@@ -15,9 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from bench import methods
+from bench.errors import UserError
 from bench.places import Place
 from bench.seeds import derive_seed
-from bench.spec import Budget, Cell, Search
+from bench.spec import Budget, Cell, Search, differing
 from bench.sweep import halving
 from bench.sweep.journal import Journal
 
@@ -133,6 +134,9 @@ class CellStudy:
         studies: those of the run.
         search: how configurations are chosen.
         in_order: try one after another, so that what is tried depends on no timing.
+
+    Raises:
+        UserError: its trials are of another search space, or of other code of a plug-in.
     """
 
     def __init__(
@@ -152,6 +156,9 @@ class CellStudy:
         self.trials = trials_of(cell, budget)
         self._studies = studies
         self._begun = studies.find(cell.id)
+        self._origin = {"space": self.space, "code": methods.code_of(cell.method.name)}
+        if self._begun is not None:
+            self._refuse_changed(self._begun.user_attrs.get("origin", self._origin))
         self._running: dict[int, optuna.Trial] = {}
         self._reports: dict[int, dict[int, float]] = {}
         self._finished: dict[int, FrozenTrial] = {}
@@ -166,6 +173,17 @@ class CellStudy:
             # A cell without any result is tried anew.
             self._lost, self._finished = {**self._finished}, {}
         self._conclude()
+
+    def _refuse_changed(self, before: Mapping[str, Any]) -> None:
+        """Keep trials of two search spaces, or of two versions of a plug-in, out of one study."""
+        changed = differing("search space", before["space"], self.space)
+        if before["code"] != self._origin["code"]:
+            changed.append(f"code of {self.cell.method.name}")
+        if changed:
+            raise UserError(
+                f"{self.cell.id}: has trials from before a change ({', '.join(changed)}); undo "
+                "it, choose another --out, or run the changed method under another label"
+            )
 
     def _take_up(self, trial: FrozenTrial) -> None:
         index = trial.user_attrs.get("index")
@@ -185,6 +203,7 @@ class CellStudy:
         """The study, begun with its first trial: most of ten thousand wait for long."""
         if self._begun is None:
             self._begun = self._studies.begin(self.cell.id, self._aims)
+            self._begun.set_user_attr("origin", self._origin)
         return self._begun
 
     @property

@@ -48,7 +48,7 @@ def make_run(
         }
     )
     store = Store(folder)
-    store.begin(spec, "digest")
+    store.begin(spec, {"val": "digest"})
     planned = cells(spec, _sizes)
     audit = {"notes": ["Template-derived."], "skipped": {"a.png": "empty"}, "badges": ["template"]}
     store.write_manifest(

@@ -105,7 +105,7 @@ def test_nothing_finished_yet() -> None:
 
 def test_a_report_says_that_the_run_goes_on(tmp_path: Path) -> None:
     store = Store(tmp_path / "run")
-    store.begin(spec.load(DEFAULT_SPEC), "digest")
+    store.begin(spec.load(DEFAULT_SPEC), {"val": "digest"})
     store.write_manifest(cells=2)
     for method in ("tv", "nlm"):
         rows = make_rows({(method, "classical", 0): 22})
@@ -127,7 +127,7 @@ def test_a_report_imports_nothing_that_the_run_names(
     monkeypatch.chdir(tmp_path)
     store = Store(tmp_path / "run")
     method = {"name": "planted:Net", "label": "net"}
-    store.begin(spec.load(DEFAULT_SPEC, {"methods": [method]}), "digest")
+    store.begin(spec.load(DEFAULT_SPEC, {"methods": [method]}), {"val": "digest"})
     store.write_manifest(spaces={"net": {"lr": {"low": 1.0, "high": 2.0, "default": 1.5}}})
     rows = make_rows({("net", "learned", 25): 22})
     store.write_rows(rows["cell"][0], 0, rows)

@@ -151,7 +151,7 @@ def line(server: str) -> Iterator[Line]:
 @pytest.fixture
 def store(bucket: str) -> Store:
     store = Store(f"s3://{bucket}/runs/x/")
-    store.begin(BENCHMARK, "data")
+    store.begin(BENCHMARK, {"val": "data"})
     return store
 
 
@@ -162,12 +162,12 @@ def some_rows(psnr: float = 20.0) -> pd.DataFrame:
 def test_everything_comes_back(store: Store, server: str, bucket: str) -> None:
     assert store.rows().empty
     assert store.count_trials("a") == 0
-    assert not store.is_finished("a", 0, pictures=False)
+    assert not store.is_finished("a", 0, {}, pictures=False)
     for cell, psnr in (("a-b", 2.0), ("a", 1.0)):
         store.write_rows(cell, 0, some_rows(psnr))
         store.write_trials(cell, some_rows(psnr))
-    store.write_model("a", 0, {}, {})
-    assert store.is_finished("a", 0, pictures=False)
+    store.write_model("a", 0, {"config": {}}, {})
+    assert store.is_finished("a", 0, {}, pictures=False)
     assert store.count_trials("a") == 1
     assert list(store.rows()["psnr"]) == [1.0, 2.0]  # in the order of paths, as on a disk
     assert sorted(store.trials()["psnr"]) == [1.0, 2.0]
@@ -182,7 +182,7 @@ def test_everything_comes_back(store: Store, server: str, bucket: str) -> None:
         store.read_model("a", 2)
     store.write_pictures("task", x=np.ones((2, 1, 4, 4)), ids=np.array(["a", "b"]))
     store.write_manifest(more=1)
-    assert store.manifest() == {"data": "data", "more": 1}
+    assert store.manifest() == {"data": {"val": "data"}, "more": 1}
     assert str(store.write_report("audit.md", "fine")) == f"s3://{bucket}/runs/x/report/audit.md"
     found = contents(server, bucket)
     assert found["runs/x/report/audit.md"] == b"fine"
@@ -194,7 +194,7 @@ def test_the_same_folder_as_on_a_disk(
     store: Store, server: str, bucket: str, tmp_path: Path
 ) -> None:
     local = Store(tmp_path / "run")
-    local.begin(BENCHMARK, "data")
+    local.begin(BENCHMARK, {"val": "data"})
     for one in (store, local):
         one.write_rows("a", 0, some_rows())
         one.write_model("a", 0, {}, {"w": torch.ones(2)})
@@ -206,18 +206,18 @@ def test_the_same_folder_as_on_a_disk(
 
 
 def test_a_run_is_taken_up_again_by_the_same_benchmark_alone(store: Store, bucket: str) -> None:
-    Store(store.folder).begin(BENCHMARK, "data")
-    with pytest.raises(UserError, match=r"another benchmark file \(it differs in seeds\)"):
-        store.begin(BENCHMARK.model_copy(update={"seeds": 1}), "data")
+    Store(store.folder).begin(BENCHMARK, {"val": "data"})
+    with pytest.raises(UserError, match=r"another benchmark file \(it differs in seeds"):
+        store.begin(BENCHMARK.model_copy(update={"seeds": 1}), {"val": "data"})
     with pytest.raises(UserError, match="not empty"):
-        Store(f"s3://{bucket}/runs").begin(BENCHMARK, "data")
+        Store(f"s3://{bucket}/runs").begin(BENCHMARK, {"val": "data"})
     with pytest.raises(UserError, match="holds no run"):
         Store(f"s3://{bucket}/elsewhere").spec()
 
 
 def test_no_such_bucket(bucket: str) -> None:
     with pytest.raises(UserError, match=r"cannot be reached .*bucket does not exist"):
-        Store("s3://bucket-of-nobody/x").begin(BENCHMARK, "data")
+        Store("s3://bucket-of-nobody/x").begin(BENCHMARK, {"val": "data"})
 
 
 def test_only_one_run_is_at_work_in_a_folder(store: Store, server: str, bucket: str) -> None:
@@ -299,13 +299,13 @@ def test_without_a_network_nothing_is_taken_for_absent(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", line.address)
     store = Store(f"s3://{bucket}/x")
-    store.write_model("a", 0, {}, {})
+    store.write_model("a", 0, {"config": {}}, {})
     store.write_rows("a", 0, some_rows())
     line.limit = 0
     with pytest.raises(UnwritableError, match="cannot be reached"):
-        store.is_finished("a", 0, pictures=False)
+        store.is_finished("a", 0, {}, pictures=False)
     line.limit = sys.maxsize
-    assert store.is_finished("a", 0, pictures=False)
+    assert store.is_finished("a", 0, {}, pictures=False)
 
 
 def logged(place: places.Place) -> list[int]:

@@ -233,7 +233,9 @@ def test_damaged_files_are_computed_again(
     for path in run.rglob("*.damaged"):
         name = str(path.relative_to(tmp_path)).removesuffix(".damaged")
         assert f"{name}: is damaged" in text
-    assert all(Store(run).is_finished(slow, seed, pictures=not seed) for seed in range(2))
+    for seed in range(2):
+        recipe, _ = Store(run).read_model(slow, seed)
+        assert Store(run).is_finished(slow, seed, recipe["config"], pictures=not seed)
 
 
 def wait_for(folder: Path, driver: subprocess.Popen, ready: Callable[[list[dict]], object]) -> None:
@@ -317,12 +319,17 @@ def test_the_raylet_killed_in_mid_run(check: Callable, tmp_path: Path) -> None:
 
 
 def test_driver_and_cluster_killed_again_and_again(check: Callable, tmp_path: Path) -> None:
-    """The driver alone in the search, everything at once twice in a row, the driver in a refit."""
-    prepare(tmp_path)
+    """The driver alone in the search, everything at once twice in a row, the driver in a refit.
+
+    The run begins with less, and goes on with the whole benchmark.
+    """
+    less = {"levels": [0.1], "name": "gaussian_noise"}
+    prepare(tmp_path, degradations=[less], seeds=1, methods=["mine:Slow"], description="less")
     driver = begun(tmp_path)
     wait_for(tmp_path, driver, slow_validations)
     driver.kill()
     driver.wait()
+    prepare(tmp_path)
     for more in (2, 4):
         driver = begun(tmp_path)
         wait_for(tmp_path, driver, lambda seen, more=more: slow_validations(seen) >= more)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ SPEC = spec.parse(
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "run")
-    store.begin(SPEC, "data")
+    store.begin(SPEC, {"val": "data"})
     return store
 
 
@@ -143,13 +144,55 @@ def test_a_failed_refit_is_named_and_tried_again_by_the_next_run(store: Store) -
     assert (job["cell"], job["seed"]) == (cell, 0)
 
 
+def test_a_run_goes_on_with_more_of_everything_and_computes_only_what_is_missing(
+    store: Store,
+) -> None:
+    first = play(searcher_of(store), store, at_once=1)
+    content = SPEC.model_dump()
+    content["degradations"][0]["levels"].append(0.2)
+    more = spec.parse(
+        {
+            **content, "n_train": [4, 8], "seeds": 3, "time_limit": 60, "description": "more",
+            "methods": ["tv", "unet", {"name": "degraded", "priority": 1}, "wavelet"],
+            "budget": {**content["budget"], "trials": 5},
+        }
+    )  # fmt: skip
+    store.begin(more, {"val": "data"})
+    searcher = searcher_of(store, more)
+    store.extend(more)
+    second = play(searcher, store, at_once=1)
+    cells = {cell.id: cell for cell in cells_of(more)}
+    table = store.trials()
+    assert set(table["cell"]) == set(cells)
+    for cell, part in table.groupby("cell"):
+        assert len(part) == (1 if cell.endswith("degraded") else 5)
+        assert list(part["trial"]) == list(range(len(part)))
+        for seed in range(3 if cell.endswith("unet") else 1):
+            complete = part[part["state"] == "complete"]
+            order = complete.sort_values(["psnr", "trial"], ascending=[False, True])
+            best = json.loads(order["config"].iloc[0])
+            assert store.read_model(cell, seed)[0]["config"] == best
+    trials = pd.concat([jobs[jobs["trial"].notna()] for jobs in (first, second)])
+    fresh = trials.drop(columns="config").duplicated(["cell", "trial", "until"])
+    assert not fresh.any()
+    old = second[second["cell"].isin(set(first["cell"]))]
+    assert not any(cell.endswith("degraded") for cell in old["cell"])
+    # All of its trials scored the same, so that its best is the first as before.
+    assert old[old["cell"].str.endswith("tv")]["seed"].isna().all()
+    third = searcher_of(store, more)
+    assert third.finished
+    assert store.spec() == more
+    with pytest.raises(UserError, match=r"differs in .*budget\.trials: not less than 5"):
+        store.begin(SPEC, {"val": "data"})
+
+
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_what_was_lost_is_tried_again_and_every_cell_gets_its_whole_budget(
     store: Store, deterministic: bool
 ) -> None:
     benchmark = WARM.model_copy(update={"deterministic": deterministic})
     undisturbed = Store(store.folder.parent / "undisturbed")
-    undisturbed.begin(benchmark, "data")
+    undisturbed.begin(benchmark, {"val": "data"})
     expected = play(searcher_of(undisturbed, benchmark), undisturbed, at_once=1)
     tune = FakeTune(searcher_of(store, benchmark), store)
     ended = 0
@@ -249,7 +292,7 @@ WARM = SPEC.model_copy(
 
 def quality(job: dict) -> float:
     """A landscape with one best learning rate for all cells."""
-    return 30 - abs(job["config"]["lr"] - 2e-3) * 1e3
+    return 30 - abs(job["config"].get("lr", 1e-3) - 2e-3) * 1e3
 
 
 def play(searcher: SweepSearcher, store: Store, at_once: int, swap: bool = False) -> pd.DataFrame:
@@ -278,7 +321,7 @@ def test_warm_starts_try_what_was_best_next_door(store: Store) -> None:
         best[cell] = max(configs, key=lambda c: quality({"config": c}))
     cold = WARM.model_copy(update={"search": spec.Search(warm_start=False)})
     other = Store(store.folder.parent / "cold")
-    other.begin(cold, "data")
+    other.begin(cold, {"val": "data"})
     jobs = play(searcher_of(other, cold), other, at_once=1)
     jobs = jobs.drop_duplicates(["cell", "trial"])
     defaults = jobs[jobs["trial"] == 0]["config"].tolist()
@@ -295,7 +338,7 @@ def test_in_order_the_same_is_tried_whatever_the_timing(store: Store, sampler: s
     tried = []
     for number, (at_once, swap) in enumerate([(1, False), (3, False), (3, True)]):
         place = Store(store.folder.parent / str(number))
-        place.begin(benchmark, "data")
+        place.begin(benchmark, {"val": "data"})
         jobs = play(searcher_of(place, benchmark), place, at_once, swap)
         table = jobs[jobs["trial"].notna()].sort_values(["cell", "trial"])
         tried.append([(row.cell, row.trial, row.config) for row in table.itertuples()])

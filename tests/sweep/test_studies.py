@@ -9,7 +9,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import search_spaces
-from bench import methods
+from bench import methods, plugins
+from bench.errors import UserError
 from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
 from bench.sweep.studies import CellStudy, Studies
 
@@ -114,6 +115,43 @@ def test_a_cell_without_any_result_is_tried_anew(tmp_path: Path) -> None:
     again = study(tmp_path)
     assert not again.done
     assert len(run(again, 6)) == 6
+
+
+def test_trials_of_a_changed_search_space_are_refused_with_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(study(tmp_path), 2)
+    space = methods.space_of("tv")
+    space["weight"]["high"] *= 2
+    monkeypatch.setattr(methods, "space_of", lambda name, fixed=None: space)
+    with pytest.raises(UserError, match=r"-tv: has trials .*\(search space\.weight\)"):
+        study(tmp_path)
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_trials_of_changed_code_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bool
+) -> None:
+    name = f"plug_{'package' if package else 'file'}"
+    file = tmp_path / name / "nets.py" if package else tmp_path / f"{name}.py"
+    file.parent.mkdir(exist_ok=True)
+    if package:
+        (file.parent / "__init__.py").touch()
+    file.write_text(
+        "from bench.methods import Classical\n"
+        "class Half(Classical):\n"
+        "    search_space = {'factor': {'low': 0.1, 'high': 1.0, 'default': 0.5}}\n"
+        "    def __init__(self, factor: float = 0.5):\n"
+        "        super().__init__()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    method = f"{name}{'.nets' if package else ''}:Half"
+    study(tmp_path, method).ask()
+    with file.open("a") as code:
+        code.write("# another version\n")
+    plugins.digest_of.cache_clear()
+    with pytest.raises(UserError, match=rf"\(code of {method}\)"):
+        study(tmp_path, method)
 
 
 def as_optuna_reads(folder: Path) -> JournalStorage:
