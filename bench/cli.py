@@ -5,21 +5,22 @@ import platform
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
-from bench import __version__, plugins, spec
-from bench.errors import UserError, unknown
+from bench import __version__, markup, plugins, spec
+from bench.errors import UserError, printable, unknown
 from bench.places import Place
-from bench.spec import Benchmark, MethodSpec
+from bench.spec import Benchmark, DegradationSpec, MethodSpec
 
 DEFAULT_SPEC = Path(__file__).parent / "specs" / "small_data.yaml"
 RECORDED = ("ray", "torch", "optuna", "numpy", "scikit-image", "nilearn", "scipy")
@@ -30,7 +31,24 @@ app = typer.Typer(
 READER = "dataset."  # begins the keys of --set that are for the reader
 AUDIT_SIZE = 128  # pixels a side at which images are compared
 LOG_WIDTH = 190  # a log file has no width of its own
-console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+# What a terminal would obey, or read from right to left.
+CONTROLS = {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+UNSAFE = dict.fromkeys(CONTROLS - {ord("\n")}, "\N{REPLACEMENT CHARACTER}")
+
+
+class _Console(Console):
+    """Shows what stands in files, but obeys none of it."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Replace the control characters of text."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(text.translate(UNSAFE), style)
+
+
+console = _Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 SpecPath = Annotated[
     Path | None, typer.Argument(help="benchmark file; default: the small-data benchmark")
@@ -85,6 +103,7 @@ def run(
     benchmark = _load(path, settings, smoke)
     may_shrink = _may_shrink(benchmark, path, settings, smoke)
     benchmark = _checked(benchmark)
+    _check_log(events)
     # Imported late: naming what is wrong should not wait for Ray.
     from bench import cluster
 
@@ -373,10 +392,24 @@ def run_script() -> None:
 
 def _guarded(application: typer.Typer) -> None:
     try:
-        application()
+        status = application(standalone_mode=False)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        status = _refuse(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        status = _refuse(f"{error.filename}: {error.strerror}")
+    except typer.Abort:
+        status = 130
+    except SystemExit:  # ours end in Typer's own exceptions
+        status = _refuse("code that the benchmark file names has called sys.exit")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse(reason: str) -> int:
+    """Say on one line what is wrong, and return the exit status for it."""
+    print(f"error: {printable(' '.join(reason.split()))}", file=sys.stderr)
+    return 2
 
 
 def _load(path: Path | None, settings: list[str] | None, smoke: bool) -> Benchmark:
@@ -402,10 +435,7 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"--set {text}: write it as key=value, e.g. --set budget.trials=4")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
+    return key.strip(), markup.read(value, f"--set {text}")
 
 
 def _may_shrink(
@@ -471,6 +501,11 @@ def _checked(benchmark: Benchmark) -> Benchmark:
 
     benchmark = benchmark.model_copy(update={"dataset": data.resolve(benchmark.dataset)})
     data.check(benchmark.dataset)
+    for degradation in benchmark.degradations:
+        options = plugins.options_of(physics.find(degradation.name), physics.RESERVED)
+        plugins.check_options(
+            degradation.label, degradation.options, {*options, *DegradationSpec.model_fields}
+        )
     for task in spec.tasks(benchmark):
         degradation = task.degradation
         physics.create(
@@ -545,6 +580,16 @@ def _check_service(method: MethodSpec, benchmark: Benchmark) -> None:
             f"{method.label} serves {kind} only: no cells for {', '.join(missed)}",
             highlight=False,
         )
+
+
+def _check_log(events: Path | None) -> None:
+    """Refuse now a file for events that cannot be written later."""
+    try:
+        if events is not None:
+            events.parent.mkdir(parents=True, exist_ok=True)
+            events.open("a").close()
+    except OSError as error:
+        raise UserError(f"--events {events}: cannot be written ({error.strerror})") from None
 
 
 def _digests(split: Any, sizes: list[int]) -> dict[str, str]:

@@ -43,6 +43,14 @@ class DivergedError(Exception):
     """A trial whose numbers are no longer finite; recorded as failed, the sweep goes on."""
 
 
+def printable(name: str) -> str:
+    """Write a name on one line; bytes that are no UTF-8 become `\\xe4`, a new line `\\n`."""
+    if name.isascii() and name.isprintable():
+        return name
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
     """Build the error for a misspelt name: the nearest spelling and everything that is known."""
     known = sorted(known)

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -17,6 +18,8 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from bench.errors import UserError, unknown
+
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 @cache
@@ -59,6 +62,7 @@ def load_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+@cache
 def class_in(module_name: str, base: type) -> type:
     """Import a plug-in file and return the subclass of `base` that it defines last."""
     module = importlib.import_module(module_name)
@@ -99,13 +103,22 @@ def from_path(dotted: str) -> Any:
         UserError: the module or the name in it cannot be imported.
     """
     module_name, _, attribute = dotted.partition(":")
+    if not DOTTED.fullmatch(dotted):
+        raise UserError(f"{dotted}: cannot be imported; write it as my_pkg.models:MyNet")
     _look_here()
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(
             f"{dotted}: cannot be imported ({error}); is its package installed?"
         ) from None
+    except (Exception, SystemExit) as error:  # whatever that module does
+        raise UserError(
+            f"{dotted}: cannot be imported (its module ends in {type(error).__name__}: {error})"
+        ) from None
+    if not callable(found):
+        raise UserError(f"{dotted}: is neither a class nor a function that builds one")
+    return found
 
 
 @cache
@@ -125,9 +138,13 @@ def options_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, inspect.P
     function = target.__init__ if inspect.isclass(target) else target
     skip = {"self", *reserved}
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    try:
+        parameters = inspect.signature(function).parameters
+    except (ValueError, TypeError):  # of some functions in C
+        raise UserError(f"{target}: does not tell its parameters; wrap it in a function") from None
     return {
         name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
+        for name, parameter in parameters.items()
         if name not in skip and parameter.kind in kinds
     }
 

@@ -1,7 +1,7 @@
 """The benchmark file, validated; cells and their ids.
 
-This is the bottom of the house: it imports nothing else of ReconBench but errors. What only a
-reader, a degradation or a method can judge (its own options) is judged there.
+This is the bottom of the house: it imports nothing else of ReconBench but errors and `markup`. What
+only a reader, a degradation or a method can judge (its own options) is judged there.
 """
 
 import re
@@ -11,22 +11,26 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bench import markup
 from bench.errors import UserError
 
 SMOKE_IMAGE_SIZE = 32
 
 
+# What tables and folder names have room for.
+LONGEST_NAME = 60
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class _WithOptions(BaseModel):
     """A named part whose further keys are options that the part itself defines and checks."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -42,6 +46,8 @@ def slug(text: str) -> str:
 def _check_label(label: str) -> str:
     if label and slug(label) != label:
         raise ValueError("use letters, digits, '.', '_' and '+' only: it becomes part of a path")
+    if len(label) > LONGEST_NAME:
+        raise ValueError(f"give it a label of at most {LONGEST_NAME} characters")
     return label
 
 
@@ -68,9 +74,15 @@ class DatasetSpec(_WithOptions):
     @property
     def label(self) -> str:
         """The dataset's name in cell ids and tables."""
-        if self.name:
-            return slug(self.name)
-        return slug(Path(self.path).resolve().name if self.path else self.source)
+        whole = self.name or (Path(self.path).resolve().name if self.path else self.source)
+        return slug(whole)[:LONGEST_NAME]
+
+    @field_validator("path")
+    @classmethod
+    def _is_path(cls, path: str | None) -> str | None:
+        if path is not None and "\0" in path:
+            raise ValueError("no path holds the character of code 0")
+        return path
 
 
 class DegradationSpec(_WithOptions):
@@ -210,8 +222,11 @@ class Benchmark(_Strict):
     @field_validator("name")
     @classmethod
     def _folder_name(cls, name: str) -> str:
-        if slug(name) != name:
-            raise ValueError("use letters, digits, '.', '_' and '+' only: it names the run folder")
+        if slug(name) != name or len(name) > LONGEST_NAME:
+            raise ValueError(
+                f"use at most {LONGEST_NAME} letters, digits, '.', '_' and '+': it names the run "
+                "folder"
+            )
         return name
 
     @field_validator("n_train")
@@ -278,7 +293,7 @@ class Benchmark(_Strict):
 
     def dump(self) -> str:
         """Render the resolved benchmark, every default written out, as YAML."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return markup.write(self.model_dump())
 
 
 @dataclass(frozen=True)
@@ -390,13 +405,12 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Benchm
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such benchmark file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
+    content = markup.read(text, str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: a benchmark file is a YAML mapping with keys such as 'methods'")
     for key, value in (overrides or {}).items():

@@ -287,3 +287,41 @@ def test_methods_are_listed_with_their_published_size(reconbench) -> None:
     assert status == 0
     assert "17,266,452" in out
     assert all(name in out for name in methods.names())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "--events", "."], "--events .: cannot be written (Is a directory)"),
+        (["plan", "x" * 5000], "File name too long"),
+        (["report", "x" * 5000], "File name too long"),
+        (["run", "--out", "y" * 300], "File name too long"),
+        (["audit", "x" * 5000], "dataset.path: cannot be looked at"),
+        (["plan", "\x1b[31mred\nline"], r"\x1b[31mred line: no such benchmark file"),
+        (["plan", "--set", "methods=['exits:Net']"], "exits:Net: cannot be imported"),
+    ],
+)
+def test_odd_words_end_in_one_line(reconbench, tmp_path: Path, words: list, says: str) -> None:
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(0)\n")
+    status, _, errors = reconbench(*words)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert says in errors
+
+
+def test_code_of_others_cannot_end_a_command_well(
+    reconbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_checked", lambda benchmark: sys.exit(0))
+    status, _, errors = reconbench("plan")
+    assert status == 2
+    assert "has called sys.exit" in errors
+
+
+def test_what_stands_in_files_cannot_control_the_terminal(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = cli._Console(width=80)
+    console.print("a\x1b]0;title\x07b\u202ec\x9bd\ne", markup=False)
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(shown)
+    assert shown.splitlines()[1] == "e"

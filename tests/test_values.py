@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
+from benchmark_files import configurations, schemas
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
 from bench import methods, physics, plugins, training
 from bench.errors import UserError
@@ -18,15 +18,6 @@ from bench.trainer import Recipe
 
 LEARNED = methods.names("learned")
 SIZE = 16  # the least that a benchmark file may ask for
-
-
-def schemas(target: Any, reserved: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
-    """The JSON schema of each option of a class."""
-    types = plugins._types(target)
-    return {
-        name: TypeAdapter(types[name]._type).json_schema()
-        for name in plugins.options_of(target, reserved)
-    }
 
 
 def owners() -> Iterator[Any]:
@@ -166,48 +157,6 @@ def test_the_search_space_of_a_class_from_elsewhere_is_checked_too(
         training.check_space("odd_models:Net", {})
     with pytest.raises(UserError, match=r"odd_models:Odd: 'width' needs choices or low and high"):
         training.check_space("odd_models:Odd", {})
-
-
-def values_of(key: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Draw values that a schema allows, cheap ones."""
-    if "anyOf" in schema:
-        return st.one_of(*(values_of(key, option) for option in schema["anyOf"]))
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
-    match schema.get("type"):
-        case "null":
-            return st.none()
-        case "boolean":
-            return st.booleans()
-        case "integer" if key == "mapping":
-            return st.sampled_from([1, 5, 15])
-        case "integer":
-            low = schema["minimum"]
-            step = schema.get("multipleOf", 1)
-            cheap = {"depth": 4, "width": 6}.get(key, 2)
-            return st.integers(low, min(schema["maximum"], max(low, cheap))).map(
-                lambda number: number * step
-            )
-        case "number":
-            low = schema.get("minimum", schema.get("exclusiveMinimum", -1e3))
-            high = schema.get("maximum", schema.get("exclusiveMaximum", 1e3))
-            return st.floats(
-                low, high, exclude_min="exclusiveMinimum" in schema,
-                exclude_max="exclusiveMaximum" in schema, allow_subnormal=False,
-            )  # fmt: skip
-    if key == "wavelet":
-        return st.sampled_from(["haar", "db2", "db38", "sym4", "coif17", "dmey"])
-    if key in ("encoder", "blocks"):
-        return st.sampled_from(["1", "2-1", "1-1-1", "1-1-1-1"])
-    return st.sampled_from(["mse", "l1 + 0.1 ms_ssim"] if key == "loss" else ["none"])
-
-
-def configurations(name: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Draw configurations of a method from the types of its constructor."""
-    found = schemas(methods.find(name), methods.RESERVED)
-    drawn = {key: values_of(key, schema) for key, schema in found.items()}
-    steps = {"steps": drawn.pop("steps")} if "steps" in drawn else {}
-    return st.fixed_dictionaries(steps, optional=drawn)
 
 
 OPERATORS = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
-from bench.errors import UserError
+from bench.errors import UserError, printable
 
 # What operating systems leave in folders, beside names that begin with a dot.
 SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
@@ -50,7 +50,11 @@ def look(path: Path | str | None) -> tuple[Path, list[Path]]:
     if path is None:
         raise UserError("dataset.path: this source needs a file or folder")
     root = Path(path)
-    if not root.exists():
+    try:
+        there = root.exists()
+    except OSError as error:  # as of a name that is too long
+        raise UserError(f"dataset.path: cannot be looked at ({error.strerror})") from None
+    if not there:
         raise UserError(f"{printable(str(root))}: no such folder or file (dataset.path)")
     if root.is_file():
         return root.parent, [root]
@@ -72,14 +76,6 @@ def relative(file: Path, root: Path) -> str:
     """Cut the folder off a file's path; pathlib takes ten times as long."""
     text, above = os.fspath(file), os.fspath(root)
     return text[len(above) + 1 :] if text.startswith(f"{above}/") else os.path.relpath(file, root)
-
-
-def printable(name: str) -> str:
-    """Write a name on one line; bytes that are no UTF-8 become `\\xe4`, a new line `\\n`."""
-    if name.isascii() and name.isprintable():
-        return name
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def passing(

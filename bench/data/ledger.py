@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.data import files
 from bench.data.volume import NoImage
-from bench.errors import UserError
+from bench.errors import UserError, printable
 
 # A few damaged files among many are skipped and named; more than this and the folder is at fault.
 TOLERATED = 0.05
@@ -63,7 +63,7 @@ class Ledger:
             f" ({len(self.unusable)} of {total} files are unusable, more than {TOLERATED:.0%}; "
             "mend them, or leave them out with dataset.exclude)"
         )
-        place = files.printable(str(file))
+        place = printable(str(file))
         raise UserError(f"{self.spell(place)}: {self.spell(reason)}{share if total > 1 else ''}")
 
     def refuse_none(self, path: Path) -> None:
@@ -74,11 +74,9 @@ class Ledger:
         counts = Counter(self.kinds.values()).most_common()
         if first is not None:
             more = f" ({_listed(counts)})" if len(self.kinds) > 1 else ""
-            place = self.spell(files.printable(str(first[0])))
+            place = self.spell(printable(str(first[0])))
             raise UserError(f"{place}: {self.spell(first[1])}{more}")
-        raise UserError(
-            f"{files.printable(str(path))}: holds no image: {_listed(counts) or 'nothing'}"
-        )
+        raise UserError(f"{printable(str(path))}: holds no image: {_listed(counts) or 'nothing'}")
 
 
 def _listed(counts: Sequence[tuple[str, int]]) -> str:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from bench import plugins
 from bench.data import files, kinds
-from bench.errors import UserError, unknown
+from bench.errors import UserError, printable, unknown
 
 # Pictures beside scans are previews of them; they must weigh so many times as much to be taken.
 PREVIEWS = 10
@@ -109,7 +109,7 @@ def guess(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) 
         weights[source] = weight if source == "images" else PREVIEWS * weight
     if not weights:
         raise UserError(
-            f"{files.printable(str(path))}: no file there has an ending that a reader knows, and "
+            f"{printable(str(path))}: no file there has an ending that a reader knows, and "
             f"the content that goes with it ({', '.join(_endings())}); name it with "
             f"dataset.source ({', '.join(known())})"
         )

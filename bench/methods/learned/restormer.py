@@ -37,7 +37,7 @@ class Restormer(ImageNetwork):
     def __init__(
         self,
         width: Annotated[Width, Field(multiple_of=2)] = 48,
-        blocks: Levels = "4-6-6-8",
+        blocks: Annotated[Levels, Field(min_length=3)] = "4-6-6-8",
         refinement: Blocks = 4,
         expansion: Annotated[float, Field(ge=1, le=16)] = 2.66,
     ):
