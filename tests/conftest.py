@@ -1,6 +1,7 @@
 """Shared by all tests: quiet Ray, shape checks of every annotated function."""
 
 import os
+import tempfile
 
 import pytest
 from jaxtyping import install_import_hook
@@ -8,7 +9,9 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's workers are nice by default, and would wait for the tests that run beside them.
 os.environ.setdefault("RAY_worker_niceness", "0")
-os.environ["RECONBENCH_CACHE"] = ""  # tests prepare their images anew, and leave none behind
+# Images are prepared once in a session, by whichever process needs them first, and none are kept.
+CACHE = tempfile.TemporaryDirectory(prefix="reconbench-tests-")
+os.environ["RECONBENCH_CACHE"] = CACHE.name
 
 # Every array shape that an annotation names is checked by the tests themselves.
 install_import_hook("bench", "beartype.beartype")

@@ -17,7 +17,8 @@ class ImageSet:
     """Ground-truth images; the i-th id and subject belong to the i-th image.
 
     Attributes:
-        images: float32, shape (n, 1, H, W), magnitude in [0, 1].
+        images: float32, shape (n, 1, H, W), magnitude in [0, 1]. Row after row in memory, as they
+            come from the cache: in another order, sums round otherwise.
         ids: one per image, unique and stable across runs (a path below the folder, say).
         subjects: one per image; images of one subject never stand in two splits.
     """
@@ -25,6 +26,9 @@ class ImageSet:
     images: Float32[np.ndarray, "n 1 h w"]
     ids: list[str]
     subjects: list[str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", np.ascontiguousarray(self.images))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -40,7 +40,12 @@ def unreadable(*_: object, **__: object) -> None:
 
 
 def same(a: data.Dataset, b: data.Dataset) -> bool:
-    return a.digest() == b.digest() and vars(a.audit) == vars(b.audit) and a.parts == b.parts
+    return (
+        a.digest() == b.digest()
+        and vars(a.audit) == vars(b.audit)
+        and a.parts == b.parts
+        and a.images.strides == b.images.strides
+    )
 
 
 def test_a_second_load_reads_no_file(kept, folder, monkeypatch) -> None:
@@ -50,6 +55,11 @@ def test_a_second_load_reads_no_file(kept, folder, monkeypatch) -> None:
     assert same(first, load(folder, n_test=3, name="other"))
     with pytest.raises(Exception, match="read again"):
         load(folder, fit="crop")
+
+
+def test_images_lie_in_memory_alike_whether_or_not_they_were_kept(kept) -> None:
+    template = DatasetSpec(image_size=16, subjects=2)
+    assert same(data.load(template), data.load(template))
 
 
 def test_changed_files_are_read_again(kept, folder) -> None:
