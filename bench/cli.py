@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -400,9 +401,13 @@ def _guarded(application: typer.Typer) -> None:
             raise
         status = _refuse(f"{error.filename}: {error.strerror}")
     except typer.Abort:
+        print("interrupted", file=sys.stderr)
         status = 130
-    except SystemExit:  # ours end in Typer's own exceptions
-        status = _refuse("code that the benchmark file names has called sys.exit")
+    except SystemExit as ended:  # ours end in Typer's own exceptions
+        if ended.code == signal.SIGTERM:  # so Ray answers it while it starts
+            status = 130
+        else:
+            status = _refuse("code that the benchmark file names has called sys.exit")
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -5,6 +5,9 @@ It stands apart from `bench.sweep` since Ray starts while PyTorch is still being
 
 import logging
 import os
+import signal
+import socket
+import sys
 import threading
 import time
 from importlib import import_module
@@ -29,6 +32,20 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 CPUS_PER_START = 8
+JOIN_SECONDS = 45.0
+LONGEST = 300  # of a reason, in characters
+ADDRESS_HINT = (
+    "is RAY_ADDRESS right? Unset it, or end a cluster that is gone by `ray stop`, to start one here"
+)
+REMEDIES = {
+    "AF_UNIX path": "set RAY_TMPDIR to a folder with a short path",
+    "Not a directory": "set RAY_TMPDIR to a folder that is there",
+    "No such file": "set RAY_TMPDIR to a folder that is there",
+    "Permission denied": "set RAY_TMPDIR to a folder of your own",
+    "Version mismatch": "install the cluster's versions of Ray and Python, or unset RAY_ADDRESS",
+    "timed out": "this machine is slow or busy; the same command tries again",
+    "Invalid address": "write RAY_ADDRESS as HOST:PORT",
+}
 WARM_SECONDS = 5.0  # in which the workers start that a cluster begins with
 
 
@@ -44,17 +61,74 @@ def connect() -> None:
         return
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
     threading.Thread(target=import_module, args=("torch",), daemon=True).start()
-    if canonicalize_bootstrap_address(None) is None:
-        _keep_to_this_machine()
-        os.environ["RAY_preload_python_modules"] = "bench.warm"  # noqa: SIM112
-        os.environ["RECONBENCH_WARM_UNTIL"] = str(time.time() + WARM_SECONDS)
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
-        raise UserError(
-            f"Ray: {error}; is RAY_ADDRESS right, and does a cluster with tokens find its own "
-            "(RAY_AUTH_MODE=token)?"
-        ) from None
+        address = canonicalize_bootstrap_address(None)
+        if address is None:
+            _start()
+        else:
+            _join(address)
+    except UserError:
+        raise
+    except Exception as error:  # Ray raises many kinds, bare ones too
+        reason = " ".join(str(error).split())[:LONGEST]
+        raise UserError(f"Ray: {reason} ({_remedy(reason)})") from None
+    # So Slurm, systemd and Docker end a job; Ray would print a stack of its own code.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def _start() -> None:
+    """Start a cluster on this machine; a slow one gets a second try."""
+    _keep_to_this_machine()
+    os.environ["RAY_preload_python_modules"] = "bench.warm"  # noqa: SIM112
+    for last in (False, True):
+        os.environ["RECONBENCH_WARM_UNTIL"] = str(time.time() + WARM_SECONDS)
+        try:
+            _init()
+            return
+        except Exception as error:
+            if last or "timed out" not in str(error):
+                raise
+            ray.shutdown()
+
+
+def _join(address: str) -> None:
+    """Join the cluster at an address.
+
+    Raises:
+        UserError: nothing listens there, or it does not answer as a cluster.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), JOIN_SECONDS).close()
+    except OSError as error:
+        raise UserError(f"Ray: nothing answers at {address} ({error}); {ADDRESS_HINT}") from None
+    # Ray itself would wait for minutes, and cannot be interrupted there.
+    silence = threading.Timer(JOIN_SECONDS, _give_up, [address])
+    silence.daemon = True
+    silence.start()
+    try:
+        _init()
+    finally:
+        silence.cancel()
+
+
+def _give_up(address: str) -> None:
+    print(f"error: Ray: no cluster answers at {address}; {ADDRESS_HINT}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(2)
+
+
+def _init() -> None:
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _remedy(reason: str) -> str:
+    """Say what to do about a failure of Ray."""
+    for words, remedy in REMEDIES.items():
+        if words in reason:
+            return remedy
+    return f"{ADDRESS_HINT}; does a cluster with tokens find its own (RAY_AUTH_MODE=token)?"
 
 
 def ready(nodes: int, wait: float, console: Console) -> None:

@@ -168,7 +168,7 @@ def spoilt(draw: Any) -> Any:
     for _ in range(draw(st.integers(0, 3))):
         path = draw(st.sampled_from(places(content)))
         how = draw(st.sampled_from(["replace", "replace", "add", "remove", "move"]))
-        value = draw(JUNK)
+        value = deepcopy(draw(JUNK))
         if not path:
             if how == "add":
                 content[draw(st.sampled_from(KEYS))] = value

@@ -357,6 +357,18 @@ def test_a_second_run_is_refused_and_ctrl_c_ends_the_first(check: Callable, tmp_
     check()
 
 
+def test_sigterm_ends_a_run_like_ctrl_c(tmp_path: Path) -> None:
+    driver = begun(prepare(tmp_path), PAUSE="2")
+    wait_for(tmp_path, driver, len)
+    driver.send_signal(signal.SIGTERM)
+    end(driver, tmp_path, status=130)
+    log = (tmp_path / "log").read_text()
+    assert "the same command goes on from here" in log
+    assert "SIGTERM" not in log  # Ray's own answer, with its stack
+    assert "Traceback" not in log
+    assert not (tmp_path / "run" / "running.json").exists()
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     found = Cluster(
