@@ -36,7 +36,7 @@ from pyarrow import parquet
 from safetensors.torch import load, save
 from torch import Tensor
 
-from bench import places
+from bench import places, tables
 from bench.errors import DamagedError, UserError
 from bench.places import Place
 from bench.spec import Benchmark, conflicts, parse
@@ -278,7 +278,7 @@ class Store:
         missing = set(ROW_KEYS) - set(rows.columns)
         if missing:
             raise ValueError(f"rows lack {sorted(missing)}")
-        self._write(f"rows/{cell}/{seed}.parquet", _as_parquet(rows))
+        self._write(f"rows/{cell}/{seed}.parquet", tables.to_bytes(rows))
 
     def rows(self) -> pd.DataFrame:
         """Read all rows but those of damaged files; an empty table before the first refit."""
@@ -288,7 +288,7 @@ class Store:
         """Write a cell's table of trials: `cell, trial, state, psnr, step, seconds, error`, the
         Ray node that ran it, and the configuration as JSON.
         """
-        self._write(f"trials/{cell}.parquet", _as_parquet(trials))
+        self._write(f"trials/{cell}.parquet", tables.to_bytes(trials))
 
     def count_trials(self, cell: str) -> int:
         """Count the trials in a cell's table."""
@@ -415,28 +415,7 @@ def _damage_of(path: Place, read: Reader) -> DamagedError | None:
 
 def _table(path: Place) -> pd.DataFrame:
     with _reading(path):
-        content = path.read_bytes()
-        footer = _footer(content)
-        seal = footer - hashlib.sha256().digest_size
-        if content[seal:footer] != hashlib.sha256(content[:seal] + content[footer:]).digest():
-            raise ValueError("it is not as written")
-        return pd.read_parquet(io.BytesIO(content))
-
-
-def _as_parquet(table: pd.DataFrame) -> bytes:
-    """Write a table with checksums: of its pages for any reader, and of the whole for `_table`.
-
-    The latter stands between pages and footer, where readers of Parquet do not look: the names and
-    types in the footer, whose damage can be read as well as they can, have no other.
-    """
-    content = table.to_parquet(index=False, write_page_checksum=True)
-    footer = _footer(content)
-    return content[:footer] + hashlib.sha256(content).digest() + content[footer:]
-
-
-def _footer(content: bytes) -> int:
-    """Find the footer of a Parquet file: its length and `PAR1` are the last 8 bytes."""
-    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        return tables.from_bytes(path.read_bytes())
 
 
 def _yaml(path: Place) -> dict[str, Any]:

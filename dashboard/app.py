@@ -19,6 +19,7 @@ from dashboard import state, theme  # noqa: E402
 RESULTS = Path("results")
 REFRESH_SECONDS = 4
 QUIET_SECONDS = 600
+NAMED = 5  # damaged files
 PAGES = {
     "leaderboard": ("Leaderboard", ":material/trophy:"),
     "tradeoff": ("Trade-off", ":material/scatter_plot:"),
@@ -50,6 +51,8 @@ def main() -> None:
     except ValueError as error:
         st.error(theme.markdown(error), icon=":material/error:")
         return
+    if run.damaged:
+        st.warning(damage(run.damaged), icon=":material/healing:")
     with st.sidebar:
         if not run.cells.empty:
             st.session_state["choice"] = choose(run, stamp)
@@ -59,6 +62,12 @@ def main() -> None:
         waiting(run)
         return
     page.run()
+
+
+def damage(files: list[str]) -> str:
+    """Name damaged files."""
+    named = ", ".join(map(theme.markdown, files[:NAMED])) + (", ..." if len(files) > NAMED else "")
+    return f"Damaged and left out: {named}. The command that made the run computes them again."
 
 
 def argument() -> Path | None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -63,5 +62,5 @@ def _arrays(folder: Path, owner: str, name: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, BadZipFile) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
+    except Exception as error:  # a damaged archive fails in many ways
+        raise ValueError(f"{path}: cannot be read ({error or type(error).__name__})") from None

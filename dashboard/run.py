@@ -4,16 +4,18 @@ Nothing here needs Streamlit. A run that is still going has fewer files, never h
 so everything but `spec.yaml` may be missing.
 """
 
-import glob
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 import yaml
+
+from bench import tables
 
 METRICS = (
     "psnr",
@@ -37,6 +39,7 @@ REPORTED = (
     "replay",
 )
 TRIALS = ("cell", "trial", "state", "psnr", "step", "seconds", "error", "config")
+REPORT = Path("report", "leaderboard.csv")
 ROW_FILES, TRIAL_FILES = "rows/*/*.parquet", "trials/*.parquet"
 # Files of different releases may differ in their columns.
 ROWS = "read_parquet($files, union_by_name = true)"
@@ -58,6 +61,7 @@ class Run:
         manifest: manifest.json.
         spec: spec.yaml.
         reported: whether ranks and intervals are the report's; else they are provisional.
+        damaged: files of it that are not as they were written, and were left out.
     """
 
     folder: Path
@@ -66,6 +70,7 @@ class Run:
     manifest: dict[str, Any]
     spec: dict[str, Any]
     reported: bool
+    damaged: list[str]
 
     @property
     def planned_cells(self) -> int | None:
@@ -101,7 +106,7 @@ def find(results: Path) -> list[Path]:
 
 def stamp(folder: Path) -> Stamp:
     """Return what changes whenever a result appears: the latest modification, the file count."""
-    files = [folder / "spec.yaml", folder / "manifest.json", folder / "report" / "leaderboard.csv"]
+    files = [folder / "spec.yaml", folder / "manifest.json", folder / REPORT]
     files += [*_files(folder, ROW_FILES), *_files(folder, TRIAL_FILES)]
     times = [time for time in map(_modified, files) if time]
     return max(times, default=0), len(times)
@@ -111,14 +116,29 @@ def read(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        ValueError: a file of it cannot be read; names the file.
+        ValueError: a file of it may not be read; names the file.
     """
-    spec = _mapping(folder / "spec.yaml", yaml.safe_load)
-    manifest = _mapping(folder / "manifest.json", json.loads)
+    damaged = [
+        str(path.relative_to(folder))
+        for pattern in (ROW_FILES, TRIAL_FILES)
+        for path in _files(folder, pattern)
+        if not _is_sound(path, _modified(path))
+    ]
+    found = []
+    for name, parse in (("spec.yaml", yaml.safe_load), ("manifest.json", json.loads)):
+        content = _mapping(folder / name, parse)
+        damaged += [name] if content is None else []
+        found.append(content or {})
+    spec, manifest = found
     trials = _trials(folder)
     cells = _cells(folder, spec, trials)
-    report = _report(folder)
-    return Run(folder, _merge(cells, report), trials, manifest, spec, report is not None)
+    try:
+        report = _report(folder)
+    except ValueError:
+        report = None
+        damaged.append(str(REPORT))
+    merged = _merge(cells, report)
+    return Run(folder, merged, trials, manifest, spec, report is not None, sorted(damaged))
 
 
 def gain(folder: Path, cell: str, baseline: str, metric: str) -> tuple[float, float, float]:
@@ -155,7 +175,7 @@ def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame
 
 def _cells(folder: Path, spec: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
     measured = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
-    if not _files(folder, ROW_FILES):
+    if not _sound(folder, ROW_FILES):
         columns = [
             "cell",
             "task",
@@ -215,17 +235,18 @@ def _summary(known: set[str]) -> str:
 
 
 def _report(folder: Path) -> pd.DataFrame | None:
-    """Read the leaderboard, unless it is missing or older than some row."""
-    path = folder / "report" / "leaderboard.csv"
+    """Read the leaderboard, unless it is missing or older than some row.
+
+    Raises:
+        ValueError: it is no table.
+    """
+    path = folder / REPORT
     newest = max(map(_modified, _files(folder, ROW_FILES)), default=0)
     if _modified(path) < max(newest, 1):
         return None
     names = {"method": str, "degradation": str, "badges": str}  # a method may be called "NA"
-    try:
-        report = pd.read_csv(path, converters=names)
-        return report if set(KEYS) <= set(report.columns) else None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
+    report = pd.read_csv(path, converters=names)
+    return report if set(KEYS) <= set(report.columns) else None
 
 
 def _merge(cells: pd.DataFrame, report: pd.DataFrame | None) -> pd.DataFrame:
@@ -247,7 +268,7 @@ def whole(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trials(folder: Path) -> pd.DataFrame:
-    if not _files(folder, TRIAL_FILES):
+    if not _sound(folder, TRIAL_FILES):
         return pd.DataFrame(columns=list(TRIALS))
     trials = _query(f"SELECT * FROM {ROWS} ORDER BY cell, trial", folder, TRIAL_FILES).df()
     return trials.reindex(columns=_unique(TRIALS, trials.columns))
@@ -257,23 +278,44 @@ def _query(
     query: str, folder: Path, files: str = ROW_FILES, **values: Any
 ) -> duckdb.DuckDBPyConnection:
     """Run a query over the run's rows, or over other files of it."""
-    pattern = f"{glob.escape(str(folder))}/{files}"
     try:
-        return duckdb.connect().execute(query, {"files": pattern, **values})
+        return duckdb.connect().execute(query, {"files": _sound(folder, files), **values})
     except duckdb.Error as error:
         raise ValueError(f"{folder}/{files}: cannot be read ({error})") from None
 
 
-def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def _sound(folder: Path, pattern: str) -> list[str]:
+    """List the files that are as they were written."""
+    return [str(path) for path in _files(folder, pattern) if _is_sound(path, _modified(path))]
+
+
+@lru_cache(maxsize=2**17)
+def _is_sound(path: Path, time: int) -> bool:
+    """Return whether a file is as it was written, looking once for each time of its change."""
+    try:
+        tables.verify(path.read_bytes())
+    except FileNotFoundError:  # it was replaced, or set aside
+        return False
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+    except ValueError:
+        return False
+    return True
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
+    """Read a file of keys; None where it is damaged, without keys where there is none."""
     try:
         content = parse(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error})") from None
-    return content if isinstance(content, dict) else {}
+    except (ValueError, yaml.YAMLError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    return list(folder.glob(pattern))
+    return sorted(folder.glob(pattern))
 
 
 def _modified(path: Path) -> int:

@@ -39,7 +39,7 @@ def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
         chosen = state.several(
             "Methods and training images", "show", list(labels), default=usual(choice), most=MOST
         )
-    kept = {label: pictures.of_cell(choice.run.folder, labels[label], image) for label in chosen}
+    kept = {label: kept_of(choice, labels[label], image) for label in chosen}
     where = str(choice.run.folder), choice.stamp
     scores = state.image_scores(*where, tuple(labels[label] for label in chosen), image)
     shown = [Picture(("Ground truth x",), truth[image])]
@@ -49,7 +49,7 @@ def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
         method, n_train = named.method[label], named.n_train[label]
         heading = (method, *([f"{n_train} images"] if n_train else []))
         if one is None:
-            shown.append(Picture((*heading, "no picture yet"), None))
+            shown.append(Picture((*heading, "no picture"), None))
         else:
             heading += score(scores, labels[label], choice)
             shown.append(Picture(heading, one.x_hat, one.error))
@@ -61,6 +61,15 @@ def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
         "at the reconstructions' worst; the measurement may exceed it. Scores are of this image. "
         "Drag to zoom into all at once, double-click to go back."
     )
+
+
+def kept_of(choice: Choice, cell: str, image: str) -> Kept | None:
+    """Read a cell's pictures; a damaged file is named, and the others are shown."""
+    try:
+        return pictures.of_cell(choice.run.folder, cell, image)
+    except ValueError as error:
+        st.warning(theme.markdown(error), icon=":material/healing:")
+        return None
 
 
 def usual(choice: Choice) -> list[str]:

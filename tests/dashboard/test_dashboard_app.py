@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from synthetic_run import METHODS, make_run
 
+from bench.store import Store
 from dashboard import charts, pictures, run, theme
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +98,7 @@ def test_a_cell_with_a_missing_score_has_a_mean_but_no_rank(results: Path, bad: 
     place = folder / "rows" / cell / "1.parquet"
     rows = pd.read_parquet(place)
     rows.loc[rows.image == "image 3", ["psnr", "ssim"]] = bad
-    rows.to_parquet(place)
+    Store(folder).write_rows(cell, 1, rows)
     line = run.read(folder).cells.set_index("cell").loc[cell]
     every = pd.concat(map(pd.read_parquet, place.parent.glob("*.parquet")))
     assert line["unscored"] == 1
@@ -209,11 +210,29 @@ def test_nonsense_in_the_url_gives_the_defaults(run_folder: Path) -> None:
     assert app.session_state["n_train"] == "100"
 
 
-def test_truncated_file_is_named(run_folder: Path) -> None:
-    path = next(run_folder.glob("rows/*/*.parquet"))
-    path.write_bytes(path.read_bytes()[:100])
-    app = open_page()
-    assert "cannot be read" in app.error[0].value
+def test_damaged_files_are_named_and_the_rest_is_shown(run_folder: Path) -> None:
+    rows, others, *_ = sorted(run_folder.glob("rows/*/*.parquet"))
+    rows.write_bytes(rows.read_bytes()[:100])
+    content = bytearray(others.read_bytes())
+    content[len(content) // 3] ^= 1
+    others.write_bytes(content)
+    trials = next(run_folder.glob("trials/*.parquet"))
+    trials.write_bytes(b"")
+    (run_folder / "manifest.json").write_text("{")
+    (run_folder / "report" / "leaderboard.csv").write_text("")
+    picture = run_folder / "images" / f"{TASK}-n0-tv" / "pictures.npz"
+    picture.write_bytes(b"")
+    damaged = [rows, others, trials, run_folder / "manifest.json"]
+    now = run.read(run_folder)
+    assert {run_folder / name for name in now.damaged} >= set(damaged)
+    assert len(now.cells) == 16
+    for page in PAGES:
+        app = open_page(page, task=TASK, n_train="25")
+        assert "Damaged and left out" in app.warning[0].value
+        assert len(app.title) == 1
+        assert not app.error
+    app = open_page("viewer", task=TASK, show="tv")
+    assert any("pictures" in warning.value for warning in app.warning)
 
 
 def test_run_in_a_folder_with_an_odd_name(results: Path) -> None:

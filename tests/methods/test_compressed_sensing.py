@@ -103,7 +103,7 @@ def test_shrinking_solves_its_little_problem(frame: Frame) -> None:
 # --- the sparse problem ------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     name=st.sampled_from(sorted(TASKS)),
     weight=st.floats(0.2, 3.0),
@@ -120,11 +120,11 @@ def test_the_objective_falls_and_ends_where_no_step_improves_it(
         return objective(x, y, operator, frame, strength).item()
 
     path = [
-        value(solve(y, operator, frame, weight, tolerance=0.0, most=steps)) for steps in (1, 8, 60)
+        value(solve(y, operator, frame, weight, tolerance=0.0, most=steps)) for steps in (1, 8, 40)
     ]
     assert path[2] <= path[1] * 1.005
     assert path[2] <= path[0] * 1.001
-    x = solve(y, operator, frame, weight, tolerance=1e-5, most=600)
+    x = solve(y, operator, frame, weight, tolerance=3e-5, most=300)
     for seed in range(3):
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
         assert value(x) <= value((x + 0.01 * noise).clamp(0, 1))
@@ -167,10 +167,10 @@ def test_the_minimum_is_scipys(name: str) -> None:
 
     found = minimize(
         value, np.full(400, 0.5), jac=True, method="L-BFGS-B", bounds=[(0, 1)] * 400,
-        options={"maxiter": 3000, "maxfun": 6000},
+        options={"maxiter": 400},
     )  # fmt: skip
     theirs = torch.tensor(found.x.reshape(1, 1, 20, 20), dtype=torch.float32)
-    ours = solve(y, operator, frame, weight, tolerance=1e-6, most=3000)
+    ours = solve(y, operator, frame, weight, tolerance=1e-5, most=800)
     values = [objective(image, y, operator, frame, strength).item() for image in (ours, theirs)]
     assert values[0] <= values[1] * 1.002
     assert (ours - theirs).square().mean().sqrt() < 0.01
@@ -248,7 +248,7 @@ def test_sirt_goes_to_the_bounded_least_squares_solution() -> None:
     y = operator.A(x)
     columns = [operator.A(one.view(1, 1, 12, 12)).flatten().numpy() for one in torch.eye(144)]
     exact = lsq_linear(np.stack(columns, axis=1), y.flatten().numpy(), bounds=(0, 1)).x
-    found = methods.create("sirt", steps=20000)(y, operator).flatten().numpy()
+    found = methods.create("sirt", steps=5000)(y, operator).flatten().numpy()
     assert np.abs(found - exact).mean() < 0.02
     errors = [
         (operator.A(methods.create("sirt", steps=steps)(y, operator)) - y).norm().item()
