@@ -178,6 +178,7 @@ def plan(
     for header in ("method", "kind", "cells", "trials", "refits", "steps at most", "core-hours"):
         table.add_column(header, justify="left" if header in ("method", "kind") else "right")
     chosen = sweep.matching(sweep.cells_of(benchmark), wanted)
+    sweep.check_room(chosen, console)
     prices = estimate.prices(benchmark, chosen) if measure else {}
     hours: dict[str, float] = defaultdict(float)
     for cell in chosen if measure else []:

@@ -3,6 +3,7 @@
 It stands apart from `bench.sweep` since Ray starts while PyTorch is still being imported.
 """
 
+import json
 import logging
 import os
 import signal
@@ -15,6 +16,8 @@ from importlib import import_module
 import ray
 from ray._private import ray_constants
 from ray._private.services import canonicalize_bootstrap_address
+from ray._private.utils import get_num_cpus
+from ray.experimental.internal_kv import _internal_kv_get
 from rich.console import Console
 
 from bench.errors import UserError
@@ -156,6 +159,30 @@ def ready(nodes: int, wait: float, console: Console) -> None:
         f"{total.get('GPU', 0):g} GPUs",
         highlight=False,
     )
+
+
+def machines() -> list[dict[str, float]]:
+    """List the resources of the cluster's nodes, or of this machine where `run` would start one."""
+    if not ray.is_initialized() and canonicalize_bootstrap_address(None) is None:
+        return [{"CPU": float(get_num_cpus()), "GPU": float(_gpus_here())}]
+    connect()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def may_grow() -> bool:
+    """Return whether the cluster starts further nodes when they are asked for."""
+    if not ray.is_initialized() or _is_own():
+        return False
+    status = json.loads(_internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS) or "{}")
+    kinds = status.get("autoscaler_report", {}).get("node_type_mapping") or {}
+    # Where nothing grows each node is a type of its own; what says nothing may grow.
+    return not kinds or any(kind != f"node_{node}" for node, kind in kinds.items())
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _keep_to_this_machine() -> None:

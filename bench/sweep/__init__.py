@@ -27,7 +27,7 @@ from bench.sweep.searcher import SweepSearcher, seeds_of
 from bench.sweep.studies import Studies, trials_of
 from bench.sweep.trial import CellTrial, Shared, share_of, workers_of
 
-__all__ = ["Outcome", "cells_of", "matching", "run", "seeds_of", "trials_of"]
+__all__ = ["Outcome", "cells_of", "check_room", "matching", "run", "seeds_of", "trials_of"]
 
 # What kills one worker often kills others, and the next try may be handed to one of these.
 RETRIES = 4
@@ -88,6 +88,34 @@ def matching(cells: list[Cell], wanted: Mapping[str, list[str]]) -> list[Cell]:
     return left
 
 
+def check_room(chosen: list[Cell], console: Console) -> None:
+    """Refuse cells whose trials no machine can hold; of a cluster that grows, say what is awaited.
+
+    Raises:
+        UserError: names the method, what a trial of it needs, and what there is.
+    """
+    nodes = cluster.machines()
+    gpus = any(node.get("GPU") for node in nodes)
+    for cell in {cell.method.label: cell for cell in chosen}.values():
+        share, workers = share_of(cell, gpus), workers_of(cell)
+        held = sum(
+            min(int(node.get(name, 0) / amount) for name, amount in share.items()) for node in nodes
+        )
+        if held >= workers:
+            continue
+        needs = " and ".join(f"{amount:g} {name}s" for name, amount in share.items())
+        there = "; ".join(
+            " and ".join(f"{node.get(name, 0):g} {name}s" for name in share) for node in nodes
+        )
+        line = (
+            f"{cell.method.label}: a trial needs {needs} on one machine"
+            f"{f', {workers} times' if workers > 1 else ''}; there is {there}"
+        )
+        if not cluster.may_grow():
+            raise UserError(f"methods: {line}; lower its cpus, gpus or workers")
+        console.print(f"{line}; waiting for more nodes", markup=False, highlight=False)
+
+
 def run(
     spec: Benchmark,
     chosen: list[Cell],
@@ -129,6 +157,7 @@ def run(
     if not searcher.finished:
         cluster.connect()
         cluster.ready(nodes, wait, console)
+        check_room(chosen, console)
         with SweepProgress(spec, searcher, console) as progress, EventLog(events) as log:
             searcher.observers = [progress, log]
             _tune(spec, chosen, split, store, searcher, log_to, trainable)
@@ -195,6 +224,10 @@ def _bundles(cell: Cell) -> list[dict[str, float]]:
     if workers_of(cell) > 1:
         return distributed.reservation(share_of(cell), workers_of(cell))
     return [share_of(cell)]
+
+
+def _share_here(cell: Cell) -> dict[str, float]:
+    return share_of(cell, bool(ray.cluster_resources().get("GPU", 0)))
 
 
 def _write_truth(chosen: list[Cell], split: Split, store: Store, count: int) -> None:

@@ -277,10 +277,17 @@ def _training(
     )  # fmt: skip
 
 
-def share_of(cell: Cell) -> dict[str, float]:
-    """Return the resources of a cell's trial, or of each of its workers."""
+def share_of(cell: Cell, on_gpus: bool | None = None) -> dict[str, float]:
+    """Return the resources of a cell's trial, or of each of its workers.
+
+    Args:
+        cell: whose method says what it asks for.
+        on_gpus: whether there are GPUs; default: as the cluster has.
+    """
     gpus = cell.method.gpus if methods.is_learned(cell.method.name) else 0.0
-    if not gpus or not ray.cluster_resources().get("GPU", 0):
+    if on_gpus is None:
+        on_gpus = bool(ray.cluster_resources().get("GPU", 0))
+    if not gpus or not on_gpus:
         return {"CPU": float(cell.method.cpus)}
     return {"CPU": float(cell.method.cpus), "GPU": gpus}
 

@@ -1,5 +1,6 @@
 """What happens when Ray cannot be started or joined."""
 
+import json
 import os
 import socket
 import subprocess
@@ -7,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from bench import cluster
+from bench import cluster, spec, sweep
 from bench.errors import UserError
 
 CONNECT = "from bench import cli, cluster; cli._guarded(lambda **_: cluster.connect())"
@@ -69,3 +71,69 @@ def test_a_slow_machine_gets_a_second_try(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(UserError, match="this machine is slow or busy"):
         cluster.connect()
     assert len(tries) == 2
+
+
+def cells(**asked: float) -> list[spec.Cell]:
+    """The cells of a benchmark of one network that asks for resources."""
+    return sweep.cells_of(
+        spec.parse(
+            {
+                "degradations": [{"name": "gaussian_noise", "levels": [0.1]}],
+                "n_train": [2],
+                "methods": ["tv", {"name": "unet", **asked}],
+            }
+        )
+    )
+
+
+TWO = {"CPU": 2.0}
+GPU = {"CPU": 8.0, "GPU": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "fits"),
+    [
+        ([TWO], {"cpus": 2}, True),
+        ([TWO], {"cpus": 64}, False),
+        ([TWO, TWO], {"cpus": 4}, False),  # no trial is spread over machines
+        ([TWO, TWO], {"cpus": 2, "workers": 2}, True),
+        ([TWO, TWO], {"workers": 8}, False),
+        ([TWO, GPU], {"gpus": 0.5, "workers": 2}, True),
+        ([TWO, GPU], {"gpus": 2}, False),
+        ([TWO], {"gpus": 2}, True),  # without any GPU, on the processor
+    ],
+)
+def test_what_no_machine_holds_is_refused(
+    nodes: list, asked: dict, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "machines", lambda: nodes)
+    if fits:
+        sweep.check_room(cells(**asked), Console())
+        return
+    with pytest.raises(UserError, match=r"unet: a trial needs .* there is .*; lower its cpus"):
+        sweep.check_room(cells(**asked), Console())
+
+
+def test_on_a_cluster_that_grows_it_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(cluster, "machines", lambda: [TWO])
+    monkeypatch.setattr(cluster, "may_grow", lambda: True)
+    sweep.check_room(cells(cpus=64), Console(width=200))
+    assert "unet: a trial needs 64 CPUs on one machine; there is 2 CPUs; waiting" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "grows"),
+    [({"a1": "node_a1"}, False), ({"a1": "head", "b2": "worker"}, True), ({}, True)],
+)
+def test_a_cluster_that_grows_has_types_of_nodes(
+    kinds: dict, grows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = json.dumps({"autoscaler_report": {"node_type_mapping": kinds}})
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(cluster, "_is_own", lambda: False)
+    monkeypatch.setattr(cluster, "_internal_kv_get", lambda _: status.encode())
+    assert cluster.may_grow() is grows
