@@ -118,10 +118,10 @@ def run(
     benchmark, split, audit = _prepared(benchmark, may_shrink)
     every = sweep.cells_of(benchmark)
     chosen = sweep.matching(every, wanted)
-    for line in store.set_aside_damaged():
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    store.begin(benchmark, _digests(split, benchmark.n_train))
     with store.claimed():
+        for line in store.set_aside_damaged():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        store.begin(benchmark, _digests(split, benchmark.n_train))
         record = {
             "started": store.manifest().get("started", _now()),
             "cells": len(every),
@@ -139,12 +139,13 @@ def run(
             benchmark, chosen, split, store, console, events, log or [], nodes, wait,
             record=record,
         )  # fmt: skip
-    board = report.write(store)
+        board = report.write(store)
+        whole = outcome.complete and not outcome.failed and len(chosen) == len(every)
+        if whole and not store.manifest().get("finished"):
+            store.write_manifest(finished=_now())
     if not outcome.complete:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130)
-    if not outcome.failed and len(chosen) == len(every) and not store.manifest().get("finished"):
-        store.write_manifest(finished=_now())
     report.show(board, benchmark, console)
     _farewell(store.folder)
     if outcome.failed:

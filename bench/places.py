@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -246,6 +247,64 @@ def fetched(file: Place) -> Iterator[Path]:
         copy = Path(folder) / file.name
         copy.write_bytes(file.read_bytes())
         yield copy
+
+
+def create(file: Place, content: bytes) -> bool:
+    """Write a file that must not be there yet; return whether it was not.
+
+    In S3 it takes boto3 to be sure of it, since pyarrow has no conditional upload; where that is
+    missing, and in other stores, two that create it in the same moment may both succeed.
+
+    Raises:
+        UnwritableError: it cannot be written.
+    """
+    if isinstance(file, Path):
+        return _create_file(file, content)
+    if file.scheme == "s3" and find_spec("boto3"):
+        return _create_object(file, content)
+    if file.exists():
+        return False
+    file.write_bytes(content)
+    return file.read_bytes() == content
+
+
+def _create_file(file: Path, content: bytes) -> bool:
+    temporary = file.with_name(f".{file.name}.{uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        try:
+            file.hardlink_to(temporary)  # never seen half-written
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            with file.open("xb") as fresh:
+                fresh.write(content)
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UnwritableError(f"{file}: cannot be written ({error.strerror})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _create_object(file: Remote, content: bytes) -> bool:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, *names = file.key.parts
+    try:
+        boto3.client("s3").put_object(
+            Bucket=bucket, Key="/".join(names), Body=content, IfNoneMatch="*"
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict"):
+            return False
+        raise UnwritableError(f"{file}: cannot be written ({error})") from error
+    except BotoCoreError as error:
+        raise UnwritableError(f"{file}: cannot be written ({error})") from error
+    return True
 
 
 def write_sealed(target: Place, content: bytes) -> None:

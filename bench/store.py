@@ -21,9 +21,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,7 +33,9 @@ from pyarrow import parquet
 from safetensors.torch import load, save
 from torch import Tensor
 
+from bench import claim as claims
 from bench import places, tables
+from bench.claim import Claim
 from bench.errors import DamagedError, UserError
 from bench.places import Place
 from bench.spec import Benchmark, conflicts, parse
@@ -57,7 +56,6 @@ ROW_KEYS = (
 
 RUN_MARKS = ("spec.yaml", "manifest.json")  # a folder with one of them is a run's
 SEAL = "checksum"
-SIGN_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 READERS = 8  # at a time, of tables: each request of an object store takes its time
 
 Content = TypeVar("Content")
@@ -72,13 +70,15 @@ class Store:
 
     Args:
         folder: the run folder, a path or an address (`s3://`, `gs://`); made when first written to.
+        claim: of the run that writes here, for its workers; see `claimed`.
 
     Raises:
         UserError: an address that is none.
     """
 
-    def __init__(self, folder: str | Place):
+    def __init__(self, folder: str | Place, claim: Claim | None = None):
         self.folder = places.place(folder)
+        self.claim = claim
         self.damaged: list[str] = []
 
     # --- what the run is -----------------------------------------------------------------
@@ -96,14 +96,9 @@ class Store:
             UserError: the folder belongs to another benchmark file or other images, or cannot
                 be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be made ({error.strerror})") from None
+        self._make()
         if (self.folder / "spec.yaml").exists():
             self._check_same(spec)
-        elif self._is_foreign():
-            raise UserError(f"{self.folder}: is not empty and holds no run; choose another --out")
         known = self.manifest().get("data", {})
         if any(known.get(part, digest) != digest for part, digest in data.items()):
             raise UserError(
@@ -114,6 +109,14 @@ class Store:
             self._write("spec.yaml", spec.dump().encode())
         if not data.keys() <= known.keys():
             self.write_manifest(data={**known, **data})
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be made ({error.strerror})") from None
+        if self._is_foreign():
+            raise UserError(f"{self.folder}: is not empty and holds no run; choose another --out")
 
     def extend(self, spec: Benchmark, **entries: Any) -> None:
         """Note what the run has become, once it is known that it goes on.
@@ -137,7 +140,8 @@ class Store:
         """Return whether the folder holds something, and no run."""
         if isinstance(self.folder, Path) and not self.folder.exists():
             return False
-        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+        own = (".", "running.")
+        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(own)}
         return bool(names) and not any(name.startswith(RUN_MARKS) for name in names)
 
     def set_aside_damaged(self) -> Iterator[str]:
@@ -172,49 +176,27 @@ class Store:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other runs out of the folder while the block runs.
-
-        A file says who is here and is touched as a sign of life; no lock of the file system is
-        relied on, since network file systems and object stores do without. What a dead run left is
-        taken over.
+        """Keep other runs out of the folder while the block runs; see `bench.claim`.
 
         Raises:
-            UserError: another run is at work in the folder.
+            UserError: another run is at work in the folder, it holds something else than a run, or
+                it cannot be made.
         """
-        claim = self.folder / "running.json"
-        self._refuse_second(claim)
-        mine = {"host": socket.gethostname(), "pid": os.getpid()}
-        self._write(claim.name, json.dumps(mine).encode())
-        ended = threading.Event()
+        self._make()
+        with claims.held(self.folder) as self.claim:
+            try:
+                yield
+            finally:
+                self.claim = None
 
-        def sign_of_life() -> None:
-            while not ended.wait(SIGN_SECONDS):
-                with contextlib.suppress(OSError, UserError):
-                    claim.touch()
+    def check_claim(self) -> None:
+        """Refuse to write for a run that another one has taken the folder from.
 
-        living = threading.Thread(target=sign_of_life, daemon=True)
-        living.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            living.join(SIGN_SECONDS)  # a touch under way would bring the claim back
-            with contextlib.suppress(OSError, UserError):
-                claim.unlink()
-
-    def _refuse_second(self, claim: Place) -> None:
-        try:
-            other = json.loads(claim.read_text())
-            age = places.age(claim)
-        except (FileNotFoundError, json.JSONDecodeError):
-            return
-        here = other["host"] == socket.gethostname()
-        if age > SILENCE_SECONDS or (here and not _alive(other["pid"])):
-            return
-        raise UserError(
-            f"{self.folder}: another run is at work there (process {other['pid']} on "
-            f"{other['host']}); wait for it, or choose another --out"
-        )
+        Raises:
+            UnwritableError: that is so.
+        """
+        if self.claim is not None:
+            self.claim.check()
 
     def _check_same(self, spec: Benchmark) -> None:
         if changed := conflicts(self.spec(), spec):
@@ -380,6 +362,7 @@ class Store:
             return None
 
     def _write(self, relative: str, content: bytes) -> None:
+        self.check_claim()
         with places.written(self.folder / relative) as path:
             path.write_bytes(content)
 
@@ -458,14 +441,3 @@ def _unsealed(path: Place, beside: bytes = b"") -> dict[str, Any]:
 
 def _checksum(text: str, beside: bytes) -> str:
     return hashlib.sha256(hashlib.sha256(text.encode()).digest() + beside).hexdigest()
-
-
-def _alive(pid: int) -> bool:
-    """Return whether a process of this machine runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,8 +1,11 @@
 import contextlib
 import json
 import os
+import pickle
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +15,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import spec
-from bench.errors import DamagedError, UserError
+from bench import claim, spec
+from bench.errors import DamagedError, UnwritableError, UserError
 from bench.store import ROW_KEYS, Store
+from bench.sweep.journal import Journal
 
 SPEC = spec.load(Path(spec.__file__).parent / "specs" / "small_data.yaml")
 
@@ -241,39 +245,134 @@ def test_no_run_here(tmp_path: Path) -> None:
         assert "secret" not in str(caught.value)
 
 
-def test_only_one_run_is_at_work_in_a_folder(tmp_path: Path) -> None:
-    first, second = Store(tmp_path), Store(tmp_path)
-    with first.claimed(), pytest.raises(UserError, match=f"process {os.getpid()} on"):
-        second._refuse_second(tmp_path / "running.json")
-    assert not (tmp_path / "running.json").exists()
-    with second.claimed():
+def test_only_one_run_is_at_work_in_a_folder(store: Store) -> None:
+    with store.claimed():
+        with (
+            pytest.raises(UserError, match=f"process {os.getpid()} on"),
+            Store(store.folder).claimed(),
+        ):
+            pass
+        store.write_report("audit.md", "fine")
+    assert not list(store.folder.glob("running.*"))
+    with Store(store.folder).claimed():
         pass
 
 
+def test_workers_in_another_folder_find_the_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "FRESH_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+    store = Store("run")
+    with store.claimed():
+        monkeypatch.chdir("/")
+        store.check_claim()
+
+
+def test_a_run_that_was_taken_for_dead_writes_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A laptop sleeps for an hour; another machine, which sees no sign of life, goes on."""
+    monkeypatch.setattr(claim, "FRESH_SECONDS", 0.0)
+    first, second = Store(store.folder), Store(store.folder)
+    with first.claimed():
+        worker = Store(store.folder, pickle.loads(pickle.dumps(first.claim)))
+        worker.write_rows("cell", 0, some_rows())
+        log = Journal(store.journal, first.check_claim)
+        log.append_logs([{"n": 0}])
+        (mark,) = store.folder.glob("running.*")
+        os.utime(mark, (0, 0))
+        monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+        with second.claimed():
+            second.write_rows("cell", 1, some_rows())
+            before = {path: path.read_bytes() for path in store.folder.rglob("*.*")}
+            for write in (
+                lambda: worker.write_rows("cell", 0, some_rows() * 2),
+                lambda: first.write_manifest(finished="now"),
+                log.flush,
+                first.claim.sign,
+            ):
+                with pytest.raises(UnwritableError, match="another run has taken this folder over"):
+                    write()
+            assert {path: path.read_bytes() for path in store.folder.rglob("*.*")} == before
+            assert len(store.rows()) == 2
+    with pytest.raises(UnwritableError):  # nor when the other has ended
+        worker.write_rows("cell", 0, some_rows())
+
+
 @pytest.mark.parametrize(
-    ("host", "pid", "age", "refused"),
+    ("host", "process", "age", "refused"),
     [
         ("here", "alive", 0, True),
+        ("here", "alive", 100, True),  # stopped, by Ctrl-Z
         ("here", "dead", 0, False),
-        ("here", "alive", 100, False),  # a number that another process bears by now
+        ("here", "another", 0, False),  # the number is that of another process by now
         ("elsewhere", "dead", 0, True),
         ("elsewhere", "alive", 100, False),
     ],
 )
 def test_what_a_dead_run_left_is_taken_over(
-    tmp_path: Path, host: str, pid: str, age: int, refused: bool
+    tmp_path: Path, host: str, process: str, age: int, refused: bool
 ) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
+    stopped = subprocess.Popen(["sleep", "100"])
+    stopped.send_signal(signal.SIGSTOP)
     content = {
         "host": socket.gethostname() if host == "here" else host,
-        "pid": os.getpid() if pid == "alive" else ended.pid,
+        "pid": stopped.pid,
+        "born": claim._born(stopped.pid if process == "alive" else os.getpid()),
     }
-    claim = tmp_path / "running.json"
-    claim.write_text(json.dumps(content))
-    os.utime(claim, (time.time() - age,) * 2)
-    with (
-        pytest.raises(UserError) if refused else contextlib.nullcontext(),
-        Store(tmp_path).claimed(),
-    ):
+    if process == "dead":
+        stopped.kill()
+        stopped.wait()
+    mark = tmp_path / "running.7.json"
+    mark.write_text(json.dumps(content))
+    os.utime(mark, (time.time() - age,) * 2)
+    with pytest.raises(UserError) if refused else contextlib.nullcontext(), claim.held(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["running.8.json"]
+    stopped.kill()
+    stopped.wait()
+
+
+STARTERS = """
+import sys
+from pathlib import Path
+from bench import claim
+from bench.errors import UserError
+
+me, other, place = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+
+def meet(what):
+    (place / f"{what}.{me}").touch()
+    while not (place / f"{what}.{other}").exists():
         pass
+
+for number in range(50):
+    folder = place / str(number)
+    folder.mkdir(exist_ok=True)
+    if number % 2:  # what a dead run left is there to be taken over
+        (folder / "running.1.json").write_text("{}")
+        import os; os.utime(folder / "running.1.json", (0, 0))
+    meet(f"start.{number}")
+    try:
+        mine = claim.take(folder)
+        mine.check()
+        print(number, flush=True)
+    except UserError:
+        mine = None
+    meet(f"end.{number}")
+    if mine:
+        claim.release(mine)
+"""
+
+
+def test_of_two_processes_that_start_together_one_gets_the_folder(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", STARTERS, me, other, str(tmp_path)],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for me, other in (("a", "b"), ("b", "a"))
+    ]  # fmt: skip
+    won = [process.communicate(timeout=120)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(map(int, won[0] + won[1])) == list(range(50))

@@ -148,7 +148,7 @@ def run(
         UserError: what determines a cell's trials has changed since its first, no cluster answers,
             it lacks nodes, or the run folder cannot be written any more.
     """
-    studies = Studies(store.journal)
+    studies = Studies(store.journal, store.check_claim)
     if studies.damage:
         console.print(studies.damage, markup=False, highlight=False, soft_wrap=True)
     searcher = SweepSearcher(spec, chosen, store, studies)
@@ -185,6 +185,7 @@ def _tune(
         folder=str(store.folder.resolve()),
         images=ray.put((split.train, split.val)),
         test=ray.put(split.test),
+        claim=store.claim,
     )
     split.train, split.val, split.test = (part.take([]) for part in vars(split).values())
     able = tune.with_resources(

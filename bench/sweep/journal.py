@@ -8,6 +8,7 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,9 +125,11 @@ class Journal(BaseJournalBackend):
     Args:
         path: the file; what a crash left of a last, half-written line is cut off. In an object
             store it is whole once the journal was closed.
+        check: raises UnwritableError where the run may not write any more.
     """
 
-    def __init__(self, path: Place):
+    def __init__(self, path: Place, check: Callable[[], None] | None = None):
+        self._check = check or (lambda: None)
         self._kept: _Growing = _Segments(path) if isinstance(path, Remote) else _File(path)
         self._unread: list[dict[str, Any]] = []
         self._unwritten: list[bytes] = []
@@ -173,9 +176,10 @@ class Journal(BaseJournalBackend):
 
         Raises:
             OSError: the file cannot be written.
-            UnwritableError: the object store cannot be reached.
+            UnwritableError: the object store cannot be reached, or the run may not write.
         """
         if self._unwritten:
+            self._check()
             self._kept.append(b"".join(self._unwritten), wait)
             self._unwritten.clear()
 

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +41,9 @@ class Studies:
         damage: a line that says what of the journal is lost; empty where nothing is.
     """
 
-    def __init__(self, path: Place):
+    def __init__(self, path: Place, check: Callable[[], None] | None = None):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._journal = Journal(path)
+        self._journal = Journal(path, check)
         self.damage = self._journal.damage
         self._storage = JournalStorage(self._journal)
         self._known = {study.study_name for study in self._storage.get_all_studies()}

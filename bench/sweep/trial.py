@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 from torch import Tensor, nn
 
 from bench import methods, metrics, physics, places, training
+from bench.claim import Claim
 from bench.data import ImageSet
 from bench.errors import LostError, UnwritableError
 from bench.physics import Physics
@@ -46,6 +47,7 @@ class Shared:
         images: reference to the largest training set, whose beginning smaller ones are, and to the
             validation images.
         test: reference to the test images, which only refits fetch.
+        claim: of the run on its folder.
     """
 
     spec: Benchmark
@@ -53,6 +55,7 @@ class Shared:
     folder: str
     images: Any
     test: Any
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,8 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
     """
     start = time.perf_counter()
     _refuse_unshared(shared.folder)
+    store = Store(shared.folder, shared.claim)
+    store.check_claim()
     cell, spec = shared.cells[job.cell], shared.spec
     if spec.time_limit is not None and hung_mark(shared.folder, job).exists():
         raise TimeoutError(  # what hung once would again
@@ -191,6 +196,7 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
             except StopIteration as end:
                 fit: training.Fit = end.value
                 break
+            store.check_claim()
             best = max(best, progress.psnr)
             result = {
                 "step": progress.step,
@@ -373,7 +379,7 @@ def _digest(measurement: Tensor) -> str:
 def _keep(shared: Shared, cell: Cell, job: Job, operator: Physics, fit: training.Fit) -> None:
     """Score a refit on the test images and write what it leaves; the rows last, as its seal."""
     assert job.seed is not None
-    store = Store(shared.folder)
+    store = Store(shared.folder, shared.claim)
     test: ImageSet = ray.get(shared.test)
     rows, images = score(cell, job.seed, fit, operator, test)
     recipe = {

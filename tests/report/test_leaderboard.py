@@ -120,6 +120,32 @@ def test_a_report_says_that_the_run_goes_on(tmp_path: Path) -> None:
             assert ("Unfinished" in page) == unfinished
 
 
+TRIAL = {"trial": 0, "state": "complete", "psnr": 22.0, "config": "{}"}
+
+
+def test_a_report_goes_without_damaged_files_and_names_them(tmp_path: Path) -> None:
+    store = Store(tmp_path / "run")
+    store.begin(spec.load(DEFAULT_SPEC), {"val": "digest"})
+    for method in ("tv", "nlm"):
+        rows = make_rows({(method, "classical", 0): 22})
+        cell = rows["cell"][0]
+        store.write_rows(cell, 0, rows)
+        store.write_trials(cell, rows[["cell"]][:1].assign(**TRIAL))
+        store.write_pictures(cell, x_hat=np.zeros((1, 1, 8, 8)), ids=np.array(["a"]))
+    damaged = [
+        tmp_path / f"run/rows/{cell}/0.parquet",
+        tmp_path / f"run/trials/{cell}.parquet",
+        tmp_path / f"run/images/{cell.replace('nlm', 'tv')}/pictures.npz",
+    ]
+    for path in damaged:
+        path.write_bytes(b"")
+    board = report.write(store)
+    assert list(board.table["method"]) == ["tv"]
+    for path, finding in zip(damaged, board.findings, strict=False):
+        assert finding.startswith(f"{path}: is damaged")
+        assert finding.endswith("left out; the command that made the run computes it again")
+
+
 def test_a_report_imports_nothing_that_the_run_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,7 +25,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from test_faults import PASSING, ROOT, end, kill_all, prepare, slow_validations, start, wait_for
 
-from bench import physics, places, spec, training
+from bench import claim, physics, places, spec, training
 from bench.data import ImageSet
 from bench.errors import UnwritableError, UserError
 from bench.replay import replay
@@ -220,39 +221,61 @@ def test_no_such_bucket(bucket: str) -> None:
         Store("s3://bucket-of-nobody/x").begin(BENCHMARK, {"val": "data"})
 
 
-def test_only_one_run_is_at_work_in_a_folder(store: Store, server: str, bucket: str) -> None:
+@pytest.mark.parametrize("conditional", [False, True])
+def test_only_one_run_is_at_work_in_a_folder(
+    store: Store, server: str, bucket: str, monkeypatch: pytest.MonkeyPatch, conditional: bool
+) -> None:
+    if not conditional:
+        monkeypatch.setattr(places, "find_spec", lambda name: None)
     with (
         store.claimed(),
         pytest.raises(UserError, match=f"process {os.getpid()} on"),
         Store(store.folder).claimed(),
     ):
         pass
-    assert "runs/x/running.json" not in contents(server, bucket)
+    assert not any("running" in key for key in contents(server, bucket))
     with store.claimed():
         pass
+
+
+def test_of_several_that_begin_together_one_creates_the_claim(bucket: str) -> None:
+    for number in range(10):
+        file = places.place(f"s3://{bucket}/{number}/running.1.json")
+        together = threading.Barrier(4)
+
+        def create(who: int, file: places.Place = file, meet: threading.Barrier = together) -> bool:
+            meet.wait()
+            return places.create(file, str(who).encode())
+
+        with ThreadPoolExecutor(4) as threads:
+            created = list(threads.map(create, range(4)))
+        assert created.count(True) == 1
+        assert file.read_text() == str(created.index(True))
 
 
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_claim_from_elsewhere_holds_as_long_as_it_is_renewed(
     store: Store, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
-    claim = store.folder / "running.json"
-    claim.write_bytes(json.dumps({"host": "elsewhere", "pid": 1}).encode())
-    # What the clock of this machine says counts for nothing.
-    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(claim, "FRESH_SECONDS", 0.0)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
+        other = claim.take(store.folder)
     if silent:
-        monkeypatch.setattr("bench.store.SILENCE_SECONDS", 1.0)
+        monkeypatch.setattr(claim, "SILENCE_SECONDS", 1.0)
         deadline = time.monotonic() + 60
-        while places.age(claim) <= 1.0:
+        while places.age(other.file) <= 1.0:
             assert time.monotonic() < deadline
             time.sleep(0.2)
     else:
-        claim.touch()
+        other.sign()
     with (
         contextlib.nullcontext() if silent else pytest.raises(UserError, match="on elsewhere"),
         store.claimed(),
     ):
-        pass
+        for write in (other.check, other.sign):
+            with pytest.raises(UnwritableError, match="has taken this folder over"):
+                write()
 
 
 @pytest.mark.parametrize("size", [100_000, LARGE])
