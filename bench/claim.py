@@ -167,9 +167,22 @@ def _lives(other: dict[str, Any], age: float) -> bool:
 
     A process of this machine that is stopped is silent, and alive all the same.
     """
-    if other.get("host") == socket.gethostname() and other.get("born"):
-        return _born(other["pid"]) == other["born"]
+    if other.get("host") == socket.gethostname():
+        if not _exists(other["pid"]):
+            return False
+        if other["born"]:
+            return _born(other["pid"]) == other["born"]
     return age <= SILENCE_SECONDS
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _born(pid: int) -> str:

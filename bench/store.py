@@ -253,6 +253,7 @@ class Store:
 
     def drop_rows(self, cell: str, seed: int) -> None:
         """Delete the rows of a refit, if there are any: it is to be done again."""
+        self.check_claim()
         (self.folder / "rows" / cell / f"{seed}.parquet").unlink(missing_ok=True)
 
     def write_rows(self, cell: str, seed: int, rows: pd.DataFrame) -> None:

@@ -306,6 +306,8 @@ def test_a_run_that_was_taken_for_dead_writes_no_more(
         ("here", "alive", 0, True),
         ("here", "alive", 100, True),  # stopped, by Ctrl-Z
         ("here", "dead", 0, False),
+        ("here", "dead, without /proc", 0, False),
+        ("here", "alive, without /proc", 0, True),
         ("here", "another", 0, False),  # the number is that of another process by now
         ("elsewhere", "dead", 0, True),
         ("elsewhere", "alive", 100, False),
@@ -319,9 +321,11 @@ def test_what_a_dead_run_left_is_taken_over(
     content = {
         "host": socket.gethostname() if host == "here" else host,
         "pid": stopped.pid,
-        "born": claim._born(stopped.pid if process == "alive" else os.getpid()),
+        "born": claim._born(os.getpid() if process == "another" else stopped.pid),
     }
-    if process == "dead":
+    if "without" in process:
+        content["born"] = ""
+    if process.startswith("dead"):
         stopped.kill()
         stopped.wait()
     mark = tmp_path / "running.7.json"
