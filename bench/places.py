@@ -8,9 +8,11 @@ upload, which counts for nothing until it is complete.
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -211,7 +213,7 @@ def written(target: Place) -> Iterator[Path]:
     """
     temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         folder = target.parent if isinstance(target, Path) else None
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=folder)
         os.close(handle)
@@ -220,7 +222,7 @@ def written(target: Place) -> Iterator[Path]:
         if isinstance(target, Path):
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())  # or a loss of power could leave the name without content
-            temporary.chmod(0o644)
+            open_as_its_folder(temporary)
             temporary.replace(target)
         else:
             target.write_bytes(temporary.read_bytes())
@@ -230,6 +232,21 @@ def written(target: Place) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Place) -> None:
+    """Make a folder, and those it is to be in, each open to whom the one around it is open."""
+    if not isinstance(folder, Path):
+        return folder.mkdir()
+    missing = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True, mode=stat.S_IMODE(one.parent.stat().st_mode) & 0o777)
+    return None
+
+
+def open_as_its_folder(file: Path) -> None:
+    """Let those read a file who may read its folder."""
+    file.chmod(file.parent.stat().st_mode & 0o044 | 0o600)
 
 
 @contextlib.contextmanager

@@ -112,7 +112,9 @@ class Store:
 
     def _make(self) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            places.make_folder(self.folder.parent)
+            if isinstance(self.folder, Path):  # images of patients: for the owner's eyes only
+                self.folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be made ({error.strerror})") from None
         if self._is_foreign():
@@ -289,7 +291,7 @@ class Store:
     def journal(self) -> Place:
         """The Optuna journal, which optuna-dashboard opens."""
         path = self.folder / "studies" / "journal.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        places.make_folder(path.parent)
         return path
 
     # --- pictures, models, reports ---------------------------------------------------------

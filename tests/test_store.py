@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from bench import claim, spec
 from bench.errors import DamagedError, UnwritableError, UserError
 from bench.store import ROW_KEYS, Store
 from bench.sweep.journal import Journal
+from bench.sweep.studies import Studies
 
 SPEC = spec.load(Path(spec.__file__).parent / "specs" / "small_data.yaml")
 
@@ -380,3 +382,21 @@ def test_of_two_processes_that_start_together_one_gets_the_folder(tmp_path: Path
     won = [process.communicate(timeout=120)[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(map(int, won[0] + won[1])) == list(range(50))
+
+
+def test_a_run_folder_is_as_open_as_it_was_made(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "shared").mkdir(mode=0o755)
+    for name, folder_mode, file_mode in (("own", 0o700, 0o600), ("shared", 0o755, 0o644)):
+        store = Store(tmp_path / "new" / name if name == "own" else tmp_path / name)
+        store.begin(SPEC, {"val": "digest"})
+        store.write_report("a.md", "")
+        studies = Studies(store.journal)
+        studies.begin("study", ["maximize"])
+        studies.close()
+        made = [store.folder, *store.folder.rglob("*")]
+        assert {path.name for path in made} >= {"manifest.json", "journal.log", "report", "a.md"}
+        for path in made:
+            wanted = folder_mode if path.is_dir() else file_mode
+            assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o755

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
 from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from bench import markdown
 from bench.audit import page as audit_page
 from bench.metrics import PERFECT
 from bench.report.edges import at_edge
@@ -24,12 +24,7 @@ from bench.store import Store
 
 __all__ = ["Leaderboard", "audit_page", "show", "write"]
 
-TEMPLATES = Environment(
-    loader=PackageLoader("bench.report"),
-    autoescape=select_autoescape(["html"]),
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+HTML = markdown.TEMPLATES.overlay(autoescape=True, finalize=None)
 SHOWN = {
     "rank": "rank",
     "method": "method",
@@ -89,8 +84,8 @@ def write(store: Store) -> Leaderboard:
             ),
         ],
     }
-    for kind in ("md", "html"):
-        text = TEMPLATES.get_template(f"leaderboard.{kind}").render(**page, strips=strips)
+    for kind, templates in (("md", markdown.TEMPLATES), ("html", HTML)):
+        text = templates.get_template(f"leaderboard.{kind}").render(**page, strips=strips)
         store.write_report(f"leaderboard.{kind}", text)
     store.write_report("audit.json", json.dumps(audit, indent=1))
     store.write_report("audit.md", audit_page(audit))

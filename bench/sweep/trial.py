@@ -153,7 +153,7 @@ def _deadline(ends: float | None, mark: Place) -> Iterator[None]:
 
     def leave_mark() -> None:
         with contextlib.suppress(OSError, UnwritableError):
-            mark.parent.mkdir(parents=True, exist_ok=True)
+            places.make_folder(mark.parent)
             mark.touch()
 
     def give_up() -> None:

@@ -1,13 +1,17 @@
+import html
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from bench import report, spec
 from bench.cli import DEFAULT_SPEC
+from bench.markdown import as_text
 from bench.report.leaderboard import COLUMNS, build
 from bench.store import Store
 
@@ -219,3 +223,37 @@ def test_a_task_whose_only_cell_lacks_scores_has_no_best() -> None:
     assert board.table["rank"].isna().all()
     assert len(board.findings) == 1
     assert "30 of 30" in board.findings[0]
+
+
+GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+HOSTILE = "<img src=x onerror=alert(1)> [a](http://x) ![b](y) *c* `d` | e & _f_ \\ \x1b[31m\n# g"
+
+
+def test_markdown_shows_what_comes_from_files_as_text() -> None:
+    rendered = GFM.render(f"- {as_text(HOSTILE)}\n- {as_text('# h')}\n")
+    tags = set(re.findall(r"<(\w+)", rendered)) - {"ul", "li"}
+    assert tags == set()
+    shown = html.unescape(re.sub(r"</?\w+>", "", rendered)).strip().splitlines()
+    assert shown == [HOSTILE.replace("\x1b", "\\x1b").replace("\n", "\\n"), "# h"]
+    assert as_text("attention_residual_unet: 22.60 [22.10, 23.10]") == (
+        "attention_residual_unet: 22.60 [22.10, 23.10]"
+    )
+
+
+def test_pages_are_made_with_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "run")
+    store.begin(spec.load(DEFAULT_SPEC, {"description": HOSTILE}), {"val": "digest"})
+    store.write_manifest(cells=1, audit={"notes": [HOSTILE], "skipped": {HOSTILE: HOSTILE}})
+    rows = make_rows({("tv", "classical", 0): 22})
+    store.write_rows(rows["cell"][0], 0, rows)
+    trial = rows[["cell"]][:1].assign(trial=0, state="complete", psnr=22.0, config="{}")
+    store.write_trials(rows["cell"][0], trial)
+    report.write(store)
+    for page in ("leaderboard.md", "audit.md"):
+        text = (tmp_path / "run" / "report" / page).read_text()
+        assert "onerror" in text
+        assert "\x1b" not in text
+        assert "<img" not in GFM.render(text)
+    board = GFM.render((tmp_path / "run/report/leaderboard.md").read_text())
+    assert board.count("<tr>") == 2
+    assert board.count("<th>") == board.count("<td>") == len(report.SHOWN)
