@@ -24,6 +24,9 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
     cell = found[cell_id]
     rows = store.rows()
     rows = rows[rows["cell"] == cell_id]
+    for line in store.damaged:
+        if f"rows/{cell_id}/" in line:
+            raise UserError(f"{line}; the command that made the run computes it again")
     if rows.empty:
         raise UserError(f"{store.folder}: {cell_id} has not finished yet")
     split = data.split(

@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 
 from bench import spec
 from bench.errors import UserError
+from bench.replay import replay
 from bench.spec import Benchmark
 from bench.store import ROW_KEYS, Store
 from bench.sweep import cells_of
@@ -184,6 +185,16 @@ def test_a_run_goes_on_with_more_of_everything_and_computes_only_what_is_missing
     assert store.spec() == more
     with pytest.raises(UserError, match=r"differs in .*budget\.trials: not less than 5"):
         store.begin(SPEC, {"val": "data"})
+
+
+def test_replay_names_damaged_rows(store: Store) -> None:
+    tune = FakeTune(searcher_of(store), store)
+    tune.run()
+    cell = tune.done[0]["cell"]
+    path = store.folder / "rows" / cell / "0.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=rf"{path}: is damaged .* computes it again"):
+        list(replay(store, cell))
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
