@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Integer, Shaped
 
+from bench.data import declared
 from bench.data._dicom_views import View, open_header, spacing_of, views_of, window_of
 from bench.data.volume import NoImage, Unusable, Window
 
@@ -92,6 +93,7 @@ def _decoded(data: Any) -> Shaped[np.ndarray, "frames h w"]:
     if syntax.startswith(VIDEO):
         raise NoImage("videos")
     plugin = _plugin(syntax)
+    _check_size(data, syntax.is_encapsulated)
     try:
         pixels = pixel_array(data, raw=True, correct_unused_bits=False, decoding_plugin=plugin)
     except (RuntimeError, NotImplementedError) as error:
@@ -122,6 +124,15 @@ def _complete(data: Any) -> None:
     count = View(data).numbers("NumberOfFrames")
     if "NumberOfFrames" in data and not (count and count[0] >= 1):
         del data.NumberOfFrames
+
+
+def _check_size(data: Any, packed: bool) -> None:
+    """Compare the size that the header states with the pixels that are there."""
+    names = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated")
+    stated = [int((View(data).numbers(name) or (1.0,))[0]) for name in names]
+    held = sum(len(data[name].value or b"") for name in ("PixelData", *FLOATS) if name in data)
+    # Compressed pixels may be blank, which some codecs write in a few bytes.
+    declared.check(tuple(stated[:4]), -(-stated[4] // 8), None if packed else held, packed)
 
 
 def _plugin(syntax: str) -> str:

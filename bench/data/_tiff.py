@@ -11,6 +11,7 @@ from jaxtyping import Bool, Shaped
 from PIL import Image
 from tifffile import EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
+from bench.data import declared
 from bench.data.volume import Unusable
 
 # More would be a decompression bomb, or no slice at all.
@@ -57,6 +58,10 @@ def decode(content: bytes) -> Pixels:
         shape = max(Counter(p.shape for p in whole).items(), key=lambda i: (i[1], np.prod(i[0])))[0]
         others, pages = len(pages), [page for page in whole if page.shape == shape]
         others, first = others - len(pages), pages[0]
+        refuse_huge(first.imagewidth * first.imagelength)
+        for page in pages:
+            kind = np.dtype(page.dtype or "u1")
+            declared.check(tuple(map(int, page.shape)), kind.itemsize, len(content))
         made: list[np.ndarray] = []
         clear = None
         for page in pages:

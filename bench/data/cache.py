@@ -24,6 +24,7 @@ from bench.data.files import walk
 from bench.spec import DatasetSpec
 
 # Keys of a dataset that do not change its images.
+PATHS = ("subject_csv", "split_csv")  # options that name files
 IRRELEVANT = {"name", "n_val", "n_test", "official_split"}
 
 
@@ -52,7 +53,7 @@ def _key(spec: DatasetSpec) -> str:
     """Hash what a dataset depends on."""
     options = {k: v for k, v in spec.model_dump().items() if k not in IRRELEVANT}
     state = hashlib.sha256(repr((sorted(options.items(), key=str), _code())).encode())
-    roots = [v for v in (spec.path, *spec.options.values()) if isinstance(v, str)]
+    roots = [v for v in (spec.path, *map(spec.options.get, PATHS)) if isinstance(v, str)]
     for root in roots:
         for line in _listing(Path(root)):
             state.update(repr(line).encode())

@@ -11,9 +11,10 @@ import h5py
 import numpy as np
 import scipy.io
 
-from bench.data import ismrmrd
+from bench.data import declared, ismrmrd
 from bench.data.arrays import Kind, Stack, kspace_of, read_content
 from bench.data.contents import Content
+from bench.data.ismrmrd import check_dataset
 from bench.data.kspace import provenance
 from bench.data.volume import Unusable, Volume
 
@@ -71,6 +72,8 @@ def axes_of(content: Content, key: str | None, axes: str) -> str:
 def opened(file: Path) -> Iterator[Content]:
     """Open a file; its arrays are read when they are asked for."""
     if file.suffix.lower() == ".mat" and not h5py.is_hdf5(file):
+        for _, shape, _ in scipy.io.whosmat(file):
+            declared.check(tuple(map(int, shape)), 1, file.stat().st_size)
         found = scipy.io.loadmat(file)  # MATLAB's own format, before version 7.3
         yield _content_of({name: v for name, v in found.items() if not name.startswith("__")})
         return
@@ -83,6 +86,7 @@ def opened(file: Path) -> Iterator[Content]:
                 and not name.startswith("#")
                 and item.shape is not None
             ):
+                check_dataset(item)
                 arrays[name] = item
 
         content.visititems(note)

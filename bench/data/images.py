@@ -158,6 +158,7 @@ def _deep_colours(content: bytes) -> Pixels:
         raise Unusable(
             "has colours or opacity of 16 bits, which needs: pip install -e '.[dicom]'"
         ) from None
+    refuse_huge(int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big"))
     values = png_decode(content)
     colours = values.shape[-1] // 2 * 2 - 1 if values.shape[-1] in (2, 4) else values.shape[-1]
     clear = values[..., -1] == 0 if values.shape[-1] in (2, 4) else np.zeros(values.shape[:2], bool)

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from jaxtyping import Complex64
 
-from bench.data import kspace
+from bench.data import declared, kspace
 from bench.data.arrays import Stack
 from bench.data.contents import text_of
 from bench.data.volume import Unusable, Volume
@@ -65,13 +65,37 @@ class Raw:
     header: Header
 
 
+def check_dataset(item: h5py.Dataset) -> None:
+    """Refuse values that lie in other files, and more of them than the file holds.
+
+    Raises:
+        Unusable: with the name of the array.
+    """
+    elsewhere = item.external or (
+        item.is_virtual and any(part.file_name != "." for part in item.virtual_sources())
+    )
+    if elsewhere:
+        raise Unusable(f"its array {item.name} lies in another file, which is not opened")
+    if not item.is_virtual:
+        declared.check(item.shape or (), item.dtype.itemsize, item.id.get_storage_size())
+
+
+def _own(group: h5py.Group, name: str) -> Any:
+    """Return a member of a group, unless it is a link to another place."""
+    link = group.get(name, getlink=True)
+    return group[name] if isinstance(link, h5py.HardLink) else None
+
+
 def group_of(file: Path) -> str | None:
     """Find the group of an HDF5 file that holds acquisitions, if there is one."""
     if not h5py.is_hdf5(file):
         return None
     with h5py.File(file) as content:
-        for name, group in [("/", content), *content.items()]:
-            data = group.get("data") if isinstance(group, h5py.Group) else None
+        inside = [
+            name for name in content if isinstance(content.get(name, getlink=True), h5py.HardLink)
+        ]
+        for name, group in [("/", content), *((name, content[name]) for name in inside)]:
+            data = _own(group, "data") if isinstance(group, h5py.Group) else None
             fields = data.dtype.names if isinstance(data, h5py.Dataset) else None
             if fields and {"head", "data"} <= set(fields):
                 return str(name)
@@ -102,6 +126,10 @@ def load(file: Path, group: str) -> Raw:
     try:
         with h5py.File(file) as content:
             found = content[group]
+            for part in ("xml", "data"):
+                if isinstance(found.get(part, getlink=True), h5py.ExternalLink):
+                    raise Unusable(f"its {part} lies in another file, which is not opened")
+            check_dataset(found["data"])
             header = header_of(found["xml"][()] if "xml" in found else None)
             acquisitions = found["data"][()]
         if header.trajectory != "cartesian":

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bench.data import declared
 from bench.data.nifti import Plane, volumes_of
 from bench.data.volume import NoImage, Unusable, Volume
 from bench.errors import UserError
@@ -34,7 +35,13 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
     """
     import nibabel as nib  # half a second, which pictures do not need
 
-    image = _simpleitk().ReadImage(str(file))
+    reader = _simpleitk().ImageFileReader()
+    reader.SetFileName(str(file))
+    reader.ReadImageInformation()
+    whole = file.suffix.lower() in (".nrrd", ".mha")  # others keep their values in a second file
+    held = file.stat().st_size if whole else None
+    declared.check(reader.GetSize(), reader.GetNumberOfComponents(), held)
+    image = reader.Execute()
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise NoImage("volumes of colours or vectors", "holds several values a voxel")
     if image.GetDimension() not in (2, 3, 4):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32
 
+from bench.data import declared
 from bench.data.volume import NoImage, Unusable, Volume, planes_of
 
 SUFFIXES = {".nii", ".nii.gz"}
@@ -22,6 +23,8 @@ NO_SIDE = "Analyze files do not say which side is left; the usual one (SPM's) wa
 ANALYZE_HEADER = 348  # bytes, which its first number says
 GZIP = b"\x1f\x8b"
 
+# Endings of what may be compressed; MINC is, inside.
+PACKED = (".gz", ".bz2", ".mgz", ".mnc", ".zst")
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, Plane, Plane] = ("sagittal", "coronal", "axial")  # across x, y and z
 # Slices so many times as thick as their pixels are wide are looked at as they were taken.
@@ -73,6 +76,7 @@ def volumes_of(image: Any, name: str, plane: Plane | Literal["auto"]) -> list[Vo
     """Cut a nibabel image into slices; see `read`."""
     import nibabel as nib
 
+    _check_size(image)
     zooms = _zooms(image)
     image = nib.as_closest_canonical(image)
     if len(image.shape) not in (3, 4) and not _is_flat(image.shape):
@@ -96,6 +100,16 @@ def volumes_of(image: Any, name: str, plane: Plane | Literal["auto"]) -> list[Vo
     return made
 
 
+def _check_size(image: Any) -> None:
+    """Compare the size that the header states with that of the files."""
+    places = {holder.filename for holder in (image.file_map or {}).values() if holder.filename}
+    if places:  # else the image was made in memory
+        held = sum(Path(place).stat().st_size for place in places if Path(place).exists())
+        packed = any(str(place).lower().endswith(PACKED) for place in places)
+        shape = tuple(map(int, image.shape))
+        declared.check(shape, image.get_data_dtype().itemsize, held, packed)
+
+
 def _opened(file: Path) -> Any:
     """Open a file, whether it is compressed as its ending says or not."""
     import nibabel as nib
@@ -108,7 +122,9 @@ def _opened(file: Path) -> Any:
     if packed == lower.endswith(".gz"):
         return nib.load(file)
     content = file.read_bytes()
-    content = gzip.decompress(content) if packed else content
+    if packed:
+        declared.check((len(content), declared.DEFLATE), 1, None)
+        content = gzip.decompress(content)
     second = int.from_bytes(content[:4], "little") == 540 or content[:4] == b"\x00\x00\x02\x1c"
     return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(content)
 

@@ -1,10 +1,13 @@
 """NumPy arrays (.npy, .npz): images or k-space."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format
 
+from bench.data import declared
 from bench.data.arrays import Kind, interpret, read_content
 from bench.data.contents import Content
 from bench.data.volume import Unusable, Volume
@@ -12,6 +15,7 @@ from bench.data.volume import Unusable, Volume
 SUFFIXES = {".npy", ".npz"}
 # First bytes of an array, and of an archive of arrays.
 MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
+LONGEST_HEADER = 20_000
 PICKLED = (
     "holds pickled Python objects, which are not opened because they could run any code; save "
     "plain arrays of numbers"
@@ -61,6 +65,9 @@ def open_file(file: Path) -> np.ndarray | Content:
     if not start.startswith(MAGIC):
         raise Unusable("cannot be read (it does not begin as NumPy's files do)")
     try:
+        if start.startswith(MAGIC[0]):
+            with file.open("rb") as stream:
+                _check_header(stream, file.stat().st_size, packed=False)
         loaded = np.load(file, allow_pickle=False)
     except ValueError as error:
         raise Unusable(PICKLED) if "allow_pickle" in str(error) else error from None
@@ -75,8 +82,24 @@ def open_file(file: Path) -> np.ndarray | Content:
 def _member(archive: Any, member: str) -> np.ndarray:
     """Load an array of an archive; pickled objects stay unopened."""
     try:
+        name = member if member in archive.zip.namelist() else f"{member}.npy"
+        with archive.zip.open(name) as stream:
+            _check_header(stream, archive.zip.getinfo(name).compress_size, packed=True)
         return np.asarray(archive[member])
     except ValueError as error:
         if "allow_pickle" in str(error):
             return np.empty(0, dtype=object)
         raise
+
+
+def _check_header(stream: Any, held: int, packed: bool) -> None:
+    """Compare the shape that begins an array with the bytes that are there."""
+    if stream.read(len(MAGIC[0])) != MAGIC[0]:
+        return  # another file in the archive, which NumPy hands out as it is
+    stream = io.BytesIO(MAGIC[0] + stream.read(LONGEST_HEADER))
+    version = format.read_magic(stream)
+    read_header = (
+        format.read_array_header_1_0 if version == (1, 0) else format.read_array_header_2_0
+    )
+    shape, _, kind = read_header(stream)
+    declared.check(shape, kind.itemsize, held, packed)
