@@ -10,7 +10,7 @@ import torch
 import search_spaces
 from bench import methods, physics, training
 from bench.data import ImageSet
-from bench.errors import DivergedError
+from bench.errors import DivergedError, UserError
 from bench.physics import Physics
 from bench.spec import Benchmark, Budget, Cell, MethodSpec
 
@@ -46,7 +46,14 @@ def prices(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str, str],
                 cell.task.degradation.name, cell.task.level, benchmark.dataset.image_size,
                 **cell.task.degradation.options,
             )  # fmt: skip
-            found[key] = _price(cell.method, operator, benchmark)
+            try:
+                found[key] = _price(cell.method, operator, benchmark)
+            except (Exception, SystemExit) as error:
+                if isinstance(error, UserError) or methods.is_built_in(cell.method.name):
+                    raise
+                raise UserError(
+                    f"methods: {cell.method.label} ends in {type(error).__name__}: {error}"
+                ) from None
     torch.set_num_threads(threads)
     return found
 

@@ -28,13 +28,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import yaml
 from pyarrow import parquet
 from safetensors.torch import load, save
 from torch import Tensor
 
 from bench import claim as claims
-from bench import places, tables
+from bench import markup, places, tables
 from bench.claim import Claim
 from bench.errors import DamagedError, UserError
 from bench.places import Place
@@ -406,7 +405,10 @@ def _table(path: Place) -> pd.DataFrame:
 
 def _yaml(path: Place) -> dict[str, Any]:
     with _reading(path):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            content = markup.read(path.read_text(encoding="utf-8"), "spec.yaml")
+        except UserError as error:
+            raise ValueError(str(error)) from None
         if not isinstance(content, dict):
             raise ValueError("it holds no keys")
         return content

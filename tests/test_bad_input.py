@@ -1,5 +1,7 @@
 """Whatever a benchmark file says: one line and exit status 2, or it is accepted and runs."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from bench import cli, markup, methods, physics, spec, training
 from bench.data import ImageSet
 from bench.errors import DivergedError, UserError
 from bench.spec import Budget
+from bench.sweep.trial import CellTrial, Job
 
 # Something that the strategies import makes random numbers of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -125,3 +128,21 @@ def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
 def test_numbers_are_what_they_look_like() -> None:
     read = markup.read("[1e-3, 0.1, 1., .5, -2, 0x10, 010, no, 1_000, .inf, 1.0e-05]", "x")
     assert read == [1e-3, 0.1, 1.0, 0.5, -2, 16, 10, "no", "1_000", float("inf"), 1e-5]
+
+
+@pytest.mark.parametrize("message", [None, "the node is going down"])
+def test_sys_exit_in_a_trial_is_the_methods_failure_unless_ray_ends_it(message: str | None) -> None:
+    def run() -> Iterator[dict[str, Any]]:
+        ended = SystemExit(0)
+        if message is not None:
+            ended.ray_terminate_msg = message
+        raise ended
+        yield {}
+
+    folder = SimpleNamespace(folder="run")
+    trial = SimpleNamespace(ends=None, shared=folder, job=Job("cell", {}, trial=0), run=run())
+    if message is None:
+        assert CellTrial._result(trial) == {"failed": "SystemExit: 0", "done": True}
+    else:
+        with pytest.raises(SystemExit):
+            CellTrial._result(trial)

@@ -325,3 +325,17 @@ def test_what_stands_in_files_cannot_control_the_terminal(
     shown = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(shown)
     assert shown.splitlines()[1] == "e"
+
+
+@pytest.mark.parametrize("what", ["sys.exit(0)", "raise ValueError('no such image')"])
+def test_a_method_of_others_that_fails_ends_a_plan_in_one_line(
+    reconbench, tmp_path: Path, what: str
+) -> None:
+    (tmp_path / f"odd_{len(what)}.py").write_text(
+        "import sys\nfrom torch import nn\n"
+        f"class Net(nn.Identity):\n    def forward(self, x):\n        {what}\n"
+    )
+    words = ["--smoke", "--set", f"methods=['odd_{len(what)}:Net']"]
+    status, _, errors = reconbench("plan", *words)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "methods: Net ends in " in errors

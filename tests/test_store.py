@@ -400,3 +400,11 @@ def test_a_run_folder_is_as_open_as_it_was_made(tmp_path: Path) -> None:
             wanted = folder_mode if path.is_dir() else file_mode
             assert stat.S_IMODE(path.stat().st_mode) == wanted, path
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o755
+
+
+def test_a_file_of_a_run_that_multiplies_its_aliases_is_damaged(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 20)]
+    (tmp_path / "spec.yaml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="aliases make more than"):
+        Store(tmp_path).spec()

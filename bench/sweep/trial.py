@@ -121,7 +121,9 @@ class CellTrial(tune.Trainable):
                 return {**result, "timesteps_total": result["step"]}  # the axis of loggers
             except UnwritableError as error:
                 return {"unwritable": str(error), "done": True}
-            except Exception as error:
+            except (Exception, SystemExit) as error:
+                if hasattr(error, "ray_terminate_msg"):
+                    raise  # so Ray ends a worker; a method may call sys.exit too
                 kind = "lost" if isinstance(error, (LostError, RayError)) else "failed"
                 message = " ".join(str(error).split())
                 return {kind: f"{type(error).__name__}: {message}"[:500], "done": True}
