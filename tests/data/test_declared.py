@@ -15,7 +15,7 @@ import pytest
 import scipy.io
 import tifffile
 
-from bench.data import declared, hdf5, images, ismrmrd, nifti, npy
+from bench.data import _dicom_pixels, declared, hdf5, images, ismrmrd, itk, nifti, npy
 from bench.data.volume import Unusable
 
 SIDE = 1_000_000
@@ -171,3 +171,21 @@ def test_values_in_other_files_are_not_read(tmp_path: Path) -> None:
         assert not content.arrays
     with pytest.raises(Unusable, match="lies in another file"):
         ismrmrd.load(linked, "/")
+
+
+def test_a_nrrd_file_that_declares_more(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    header = "NRRD0004\ntype: float\ndimension: 3\nsizes: 5000 5000 5000\nencoding: raw\n"
+    (tmp_path / "a.nrrd").write_bytes(f"{header}endian: little\n\n".encode() + b"0" * 64)
+    with pytest.raises(Unusable, match="declares 125,000,000,000 bytes"):
+        itk.read(tmp_path / "a.nrrd", "a.nrrd")
+
+
+def test_a_dicom_object_that_declares_more() -> None:
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.Dataset()
+    data.Rows, data.Columns, data.NumberOfFrames = 60_000, 60_000, "50"
+    data.SamplesPerPixel, data.BitsAllocated = 1, 16
+    data.add_new("PixelData", "OW", b"0" * 64)
+    with pytest.raises(Unusable, match="declares 360,000,000,000 bytes of values, which its 64"):
+        _dicom_pixels._check_size(data, packed=False)
