@@ -11,8 +11,9 @@ STAMP    := $(VENV)/.installed
 
 # Of two clusters that begin at the same time one may take the port that the other has chosen: the
 # two groups of tests that start Ray have networks of their own, or else follow on each other.
-NETWORK := $(shell unshare -rn true 2>/dev/null && \
-	echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' sh")
+# (-r, by which any user may have one, is not for root, who could not mount a disk in it.)
+UNSHARE := $(firstword $(foreach flags,-n -rn,$(shell unshare $(flags) true 2>/dev/null && printf '%s' $(flags))))
+NETWORK := $(if $(UNSHARE),unshare $(UNSHARE) sh -c 'ip link set lo up && exec "$$@"' sh)
 FAULTS  := tests/sweep/test_faults.py
 
 .PHONY: bench test tests-of-faults tests-of-ray other-tests speed install lint dashboard clean
