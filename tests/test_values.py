@@ -63,7 +63,7 @@ def wrong_for(schema: dict[str, Any]) -> list[Any]:
     return wrong
 
 
-@pytest.mark.parametrize(("name", "target", "reserved"), owners())
+@pytest.mark.parametrize(("name", "target", "reserved"), list(owners()))
 def test_every_option_refuses_what_its_type_does_not_allow(
     name: str, target: Any, reserved: tuple[str, ...]
 ) -> None:
@@ -72,7 +72,7 @@ def test_every_option_refuses_what_its_type_does_not_allow(
             assert key in refuse(name, target, {key: value}), (key, value)
 
 
-@pytest.mark.parametrize(("name", "target", "reserved"), owners())
+@pytest.mark.parametrize(("name", "target", "reserved"), list(owners()))
 def test_every_number_has_a_range(name: str, target: Any, reserved: tuple[str, ...]) -> None:
     free = {"clip_norm", "noise_variance", "angle"}  # any number above 0, or at all, has a meaning
     for key, schema in schemas(target, reserved).items():
