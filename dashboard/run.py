@@ -13,9 +13,9 @@ from typing import Any
 
 import duckdb
 import pandas as pd
-import yaml
 
-from bench import tables
+from bench import markup, tables
+from bench.errors import UserError
 
 METRICS = (
     "psnr",
@@ -125,7 +125,7 @@ def read(folder: Path) -> Run:
         if not _is_sound(path, _modified(path))
     ]
     found = []
-    for name, parse in (("spec.yaml", yaml.safe_load), ("manifest.json", json.loads)):
+    for name, parse in (("spec.yaml", _yaml), ("manifest.json", json.loads)):
         content = _mapping(folder / name, parse)
         damaged += [name] if content is None else []
         found.append(content or {})
@@ -309,9 +309,13 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
         content = parse(path.read_text(encoding="utf-8")) if path.exists() else {}
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error})") from None
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, UserError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def _yaml(text: str) -> Any:
+    return markup.read(text, "spec.yaml")
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

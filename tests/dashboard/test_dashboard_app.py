@@ -235,6 +235,13 @@ def test_damaged_files_are_named_and_the_rest_is_shown(run_folder: Path) -> None
     assert any("pictures" in warning.value for warning in app.warning)
 
 
+def test_a_spec_that_aliases_make_endless_is_damage(run_folder: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 20)]
+    (run_folder / "spec.yaml").write_text("\n".join([*lines, "name: *a19"]))
+    assert run.read(run_folder).damaged == ["spec.yaml"]
+
+
 def test_run_in_a_folder_with_an_odd_name(results: Path) -> None:
     folder = make_run(results / "plain", size=16).rename(results / "o[d]d* 'run'?")
     assert len(run.read(folder).cells) == 18

@@ -131,6 +131,15 @@ def test_the_objective_falls_and_ends_where_no_step_improves_it(
     assert value(x) <= value(X) * 1.001  # the truth is feasible, and not the minimum
 
 
+def test_what_measures_nothing_is_reconstructed_as_nothing() -> None:
+    """As k-space with coils whose estimated sensitivities are all 0."""
+    operator = physics.create("gaussian_noise", 0.01, 16)
+    operator.A = operator.A_adjoint = operator.A_normal = torch.zeros_like
+    operator.spectrum = lambda shape: torch.zeros(shape[0], shape[1] // 2 + 1)
+    x = solve(torch.rand(1, 1, 16, 16), operator, Gradient(), 0.7)
+    torch.testing.assert_close(x, torch.zeros_like(x))
+
+
 def test_tv_denoising_is_scikit_images() -> None:
     """Mirrored at its borders, an image has the same TV whether it wraps around or not.
 

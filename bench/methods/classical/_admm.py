@@ -39,8 +39,8 @@ def penalty(strength: float, physics: Physics, like: Shaped[Tensor, "b 1 h w"]) 
 
 
 def _gain(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
-    """Return the mean eigenvalue of A^T A."""
-    return physics.response(like)[0, 0].abs().item()
+    """Return the mean eigenvalue of A^T A; 1 where A measures nothing, and any number will do."""
+    return physics.response(like)[0, 0].abs().item() or 1.0
 
 
 def solve(
