@@ -109,7 +109,7 @@ def check_room(chosen: list[Cell], console: Console) -> None:
         )
         line = (
             f"{cell.method.label}: a trial needs {needs} on one machine"
-            f"{f', {workers} times' if workers > 1 else ''}; there is {there}"
+            f"{f', {workers} times' if workers > 1 else ''}; the cluster has {there}"
         )
         if not cluster.may_grow():
             raise UserError(f"methods: {line}; lower its cpus, gpus or workers")

@@ -120,7 +120,7 @@ def test_on_a_cluster_that_grows_it_is_waited_for(
     monkeypatch.setattr(cluster, "machines", lambda: [TWO])
     monkeypatch.setattr(cluster, "may_grow", lambda: True)
     sweep.check_room(cells(cpus=64), Console(width=200))
-    assert "unet: a trial needs 64 CPUs on one machine; there is 2 CPUs; waiting" in (
+    assert "unet: a trial needs 64 CPUs on one machine; the cluster has 2 CPUs; waiting" in (
         capsys.readouterr().out
     )
 
