@@ -110,7 +110,9 @@ def test_what_no_machine_holds_is_refused(
     if fits:
         sweep.check_room(cells(**asked), Console())
         return
-    with pytest.raises(UserError, match=r"unet: a trial needs .* the cluster has .*; lower its cpus"):
+    with pytest.raises(
+        UserError, match=r"unet: a trial needs .* the cluster has .*; lower its cpus"
+    ):
         sweep.check_room(cells(**asked), Console())
 
 
