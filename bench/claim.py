@@ -68,7 +68,7 @@ class Claim:
         return unchanged and newest == [self.file.name]
 
     def sign(self) -> None:
-        """Give a sign of life."""
+        """Renew the claim."""
         self.check()
         if isinstance(self.file, Path):
             os.utime(self.file)  # unlike a touch it does not bring back what was deleted
@@ -129,7 +129,7 @@ def take(folder: Place) -> Claim:
 
 
 def release(claim: Claim) -> None:
-    """Give up a claim, if it is still there."""
+    """Remove a claim, if it is still there."""
     with contextlib.suppress(OSError, UserError):
         if claim.file.read_bytes() == claim.content:
             claim.file.unlink(missing_ok=True)

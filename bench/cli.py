@@ -414,7 +414,7 @@ def _guarded(application: typer.Typer) -> None:
 
 
 def _refuse(reason: str) -> int:
-    """Say on one line what is wrong, and return the exit status for it."""
+    """Print on one line what is wrong, and return the exit status for it."""
     print(f"error: {printable(' '.join(reason.split()))}", file=sys.stderr)
     return 2
 
@@ -493,7 +493,7 @@ def _fitted(benchmark: Benchmark, dataset: Any, training: bool) -> Benchmark:
 
 
 def _name_code(benchmark: Benchmark) -> None:
-    """Say which code of other packages a benchmark runs, before any of it is imported."""
+    """Print which code of other packages a benchmark runs, before any of it is imported."""
     paths = [method.name for method in benchmark.methods if ":" in method.name]
     for module in dict.fromkeys(path.partition(":")[0] for path in paths):
         place = plugins.origin_of(module) or "not found"

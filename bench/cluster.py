@@ -127,7 +127,7 @@ def _init() -> None:
 
 
 def _remedy(reason: str) -> str:
-    """Say what to do about a failure of Ray."""
+    """Return what to do about a failure of Ray."""
     for words, remedy in REMEDIES.items():
         if words in reason:
             return remedy

@@ -245,11 +245,11 @@ class Store:
         """
         needed = [f"rows/{cell}/{seed}.parquet"]
         needed += [f"images/{cell}/pictures.npz"] if pictures else []
+        recipe = self.folder / "models" / cell / str(seed) / "recipe.json"
         try:
-            recipe = (self.folder / "models" / cell / str(seed) / "recipe.json").read_text()
-        except FileNotFoundError:
+            same = json.loads(recipe.read_text())["config"] == config
+        except (FileNotFoundError, ValueError, KeyError):  # absent or damaged
             return False
-        same = json.loads(recipe)["config"] == config
         return same and all((self.folder / name).exists() for name in needed)
 
     def drop_rows(self, cell: str, seed: int) -> None:
@@ -382,9 +382,10 @@ def _reading(path: Place) -> Iterator[None]:
         yield
     except (FileNotFoundError, UserError):
         raise
-    except PermissionError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # Of the system, not of a library: a network that fails has damaged nothing.
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         raise DamagedError(path, str(error) or type(error).__name__) from error
 
 
@@ -415,8 +416,9 @@ def _yaml(path: Place) -> dict[str, Any]:
 
 
 def _arrays(path: Place) -> dict[str, np.ndarray]:
-    with _reading(path), places.fetched(path) as file, np.load(file, allow_pickle=False) as archive:
-        return dict(archive)
+    with _reading(path):
+        content = io.BytesIO(path.read_bytes())  # so that only reading fails as the system does
+        return dict(np.load(content, allow_pickle=False))
 
 
 def _model(recipe_json: Place) -> tuple[dict[str, Any], dict[str, Tensor]]:

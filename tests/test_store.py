@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -178,6 +180,38 @@ def test_a_damaged_file_is_named_and_set_aside_and_missed(
     Store(store.folder).begin(SPEC, {"val": "data"})  # goes on, whatever it was
     assert Store(store.folder).spec() == SPEC
     assert Store(store.folder).manifest() == {"data": {"val": "data"}}
+
+
+@pytest.mark.parametrize("kind", ["rows/*/*.parquet", "images/*/*.npz", "models/*/*/recipe.json"])
+def test_a_file_that_cannot_be_reached_is_not_taken_for_damaged(
+    store: Store, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store)
+    (path, *_) = sorted(store.folder.glob(kind))
+    content = {"read_bytes": Path.read_bytes, "read_text": Path.read_text}
+
+    def out_of_reach(name: str) -> Callable[..., Any]:
+        def read(self: Path, *args: Any, **options: Any) -> Any:
+            if self == path:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+            return content[name](self, *args, **options)
+
+        return read
+
+    for name in content:
+        monkeypatch.setattr(Path, name, out_of_reach(name))
+    with pytest.raises(UserError, match="cannot be read"):
+        list(store.set_aside_damaged())
+    monkeypatch.undo()
+    assert path.exists()
+    assert list(store.set_aside_damaged()) == []
+
+
+def test_a_recipe_that_is_no_json_is_computed_again(store: Store) -> None:
+    """As in an object store, whose models are not looked at as a run begins."""
+    fill(store)
+    (store.folder / "models" / "cell" / "0" / "recipe.json").write_text("{")
+    assert not store.is_finished("cell", 0, {}, pictures=True)
 
 
 def test_whoever_reads_leaves_damaged_files_out_and_names_them(store: Store) -> None:
