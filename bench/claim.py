@@ -125,7 +125,9 @@ def take(folder: Place) -> Claim:
         for _, earlier_file in now[:-1]:
             earlier_file.unlink(missing_ok=True)
         return claim
-    raise UserError(f"{folder}: other runs begin there all the time; try again, or another --out")
+    raise UserError(
+        f"{folder}: other runs begin there all the time; try again, or choose another folder"
+    )
 
 
 def release(claim: Claim) -> None:
@@ -150,7 +152,7 @@ def _refuse_living(file: Place) -> None:
         return
     raise UserError(
         f"{file.parent}: another run is at work there (process {other.get('pid')} on "
-        f"{other.get('host')}); wait for it, or choose another --out"
+        f"{other.get('host')}); wait for it, or choose another run folder"
     )
 
 

@@ -207,8 +207,8 @@ def _wait_for(nodes: int, wait: float, console: Console) -> int:
     while (came := sum(node["Alive"] for node in ray.nodes())) < nodes:
         if time.monotonic() > ends:
             raise UserError(
-                f"--nodes {nodes}: {came} came within {wait:g} s; see `ray status` on the head, "
-                "then run the same command again, with a longer --wait or fewer --nodes"
+                f"{came} of {nodes} nodes came within {wait:g} s; see `ray status` on the head, "
+                "then run the same command again, and wait longer or for fewer nodes"
             )
         if came != said:
             console.print(f"Ray: {came} of {nodes} nodes, waiting for the others", highlight=False)

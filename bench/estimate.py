@@ -9,6 +9,7 @@ import torch
 
 import search_spaces
 from bench import methods, physics, training
+from bench.cells import seeds_of, trials_of
 from bench.data import ImageSet
 from bench.errors import DivergedError, UserError
 from bench.physics import Physics
@@ -18,7 +19,7 @@ STEPS = 3  # measured
 
 
 @dataclass(frozen=True)
-class Price:
+class Cost:
     """Seconds on one core.
 
     Attributes:
@@ -30,15 +31,73 @@ class Price:
     image: float
 
 
-def prices(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str, str], Price]:
+@dataclass(frozen=True)
+class Line:
+    """What the cells of one method take at most.
+
+    Attributes:
+        method: its label.
+        kind: "classical" or "learned".
+        cells: their number.
+        trials: of all of them.
+        refits: of all of them.
+        steps: optimiser steps of all of these.
+        hours: on one core; 0 where nothing was measured.
+    """
+
+    method: str
+    kind: str
+    cells: int
+    trials: int
+    refits: int
+    steps: int
+    hours: float
+
+
+def lines(benchmark: Benchmark, chosen: Sequence[Cell], measure: bool = True) -> list[Line]:
+    """Count what a run of these cells takes, method by method, and measure a few steps of each.
+
+    Args:
+        benchmark: the benchmark.
+        chosen: its cells that are to be run.
+        measure: whether to measure; see `measure_costs`.
+    """
+    costs = measure_costs(benchmark, chosen) if measure else {}
+    found = []
+    for method in benchmark.methods:
+        mine = [cell for cell in chosen if cell.method == method]
+        if not mine:
+            continue
+        each, seeds = trials_of(mine[0], benchmark.budget), seeds_of(mine[0], benchmark)
+        trials, refits = len(mine) * each, len(mine) * seeds
+        learned = methods.is_learned(method.name)
+        seconds = 0.0
+        for cell in mine if measure else []:
+            cost = costs[method.label, cell.task.degradation.label]
+            seconds += seconds_of(cell, cost, benchmark, each, seeds)
+        found.append(
+            Line(
+                method.label,
+                "learned" if learned else "classical",
+                len(mine),
+                trials,
+                refits,
+                (trials + refits) * benchmark.budget.steps if learned else 0,
+                seconds / 3600,
+            )
+        )
+    return found
+
+
+def measure_costs(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str, str], Cost]:
     """Measure each method's defaults on each degradation at its first level, on random images.
 
     Returns:
-        prices by (method label, degradation label).
+        costs by (method label, degradation label).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found: dict[tuple[str, str], Price] = {}
+    found: dict[tuple[str, str], Cost] = {}
     for cell in cells:
         key = (cell.method.label, cell.task.degradation.label)
         if key not in found:
@@ -47,7 +106,7 @@ def prices(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str, str],
                 **cell.task.degradation.options,
             )  # fmt: skip
             try:
-                found[key] = _price(cell.method, operator, benchmark)
+                found[key] = _cost(cell.method, operator, benchmark)
             except (Exception, SystemExit) as error:
                 if isinstance(error, UserError) or methods.is_built_in(cell.method.name):
                     raise
@@ -58,17 +117,17 @@ def prices(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str, str],
     return found
 
 
-def seconds_of(cell: Cell, price: Price, benchmark: Benchmark, trials: int, refits: int) -> float:
+def seconds_of(cell: Cell, cost: Cost, benchmark: Benchmark, trials: int, refits: int) -> float:
     """Return what a cell takes on one core if no trial is stopped early."""
     budget = benchmark.budget
-    steps = budget.steps if price.step else 0
-    validations = budget.reports if price.step else 1
+    steps = budget.steps if cost.step else 0
+    validations = budget.reports if cost.step else 1
     judged = benchmark.dataset.n_val + (training.SETTLING * budget.batch_size if steps else 0)
-    run = steps * price.step + validations * judged * price.image
-    return (trials + refits) * run + refits * benchmark.dataset.n_test * price.image
+    run = steps * cost.step + validations * judged * cost.image
+    return (trials + refits) * run + refits * benchmark.dataset.n_test * cost.image
 
 
-def _price(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Price:
+def _cost(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Cost:
     size = benchmark.dataset.image_size
     images = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(0))
     few = ImageSet(images.numpy(), ["0", "1"], ["0", "1"])
@@ -80,7 +139,7 @@ def _price(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Price
     training.reconstruct(model, y, operator)
     image = (time.perf_counter() - start) / len(images)
     if not methods.is_learned(method.name):
-        return Price(0.0, image)
+        return Cost(0.0, image)
 
     def seconds(steps: int) -> float:
         budget = Budget(steps=steps, batch_size=benchmark.budget.batch_size, reports=1)
@@ -92,4 +151,4 @@ def _price(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Price
         return time.perf_counter() - start
 
     seconds(1)  # the first run warms up
-    return Price(max((seconds(1 + STEPS) - seconds(1)) / STEPS, 1e-6), image)
+    return Cost(max((seconds(1 + STEPS) - seconds(1)) / STEPS, 1e-6), image)

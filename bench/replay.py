@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import torch
 
 from bench import data, training
+from bench.cells import cells_of
 from bench.errors import UserError, unknown
+from bench.scoring import physics_of, score, training_seed
 from bench.store import Store
-from bench.sweep import cells_of
-from bench.sweep.trial import physics_of, score, training_seed
 
 
 def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:

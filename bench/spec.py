@@ -21,6 +21,7 @@ SMOKE_IMAGE_SIZE = 32
 
 # What tables and folder names have room for.
 LONGEST_NAME = 60
+FILTERS = ("method", "degradation", "level", "n_train")  # by which cells are chosen
 
 
 class _Strict(BaseModel):
@@ -415,7 +416,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Benchm
         raise UserError(f"{path}: a benchmark file is a YAML mapping with keys such as 'methods'")
     for key, value in (overrides or {}).items():
         _set(content, key, value)
-    return parse(content, " ".join([str(path), *(f"--set {key}=..." for key in overrides or {})]))
+    return parse(content, " ".join([str(path), *(f"with {key}=..." for key in overrides or {})]))
 
 
 def parse(content: Mapping[str, Any], origin: str = "benchmark") -> Benchmark:
@@ -436,7 +437,7 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
     for key in parents:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        raise UserError(f"--set {dotted}: {'.'.join(parents)!r} is not a mapping")
+        raise UserError(f"{dotted}: {'.'.join(parents)!r} is not a mapping")
     node[last] = value
 
 

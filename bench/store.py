@@ -102,7 +102,7 @@ class Store:
         if any(known.get(part, digest) != digest for part, digest in data.items()):
             raise UserError(
                 f"{self.folder}: its images are not the ones of the earlier run; "
-                "choose another --out, or bring the earlier images back"
+                "choose another run folder, or bring the earlier images back"
             )
         if not (self.folder / "spec.yaml").exists():
             self._write("spec.yaml", spec.dump().encode())
@@ -117,7 +117,7 @@ class Store:
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be made ({error.strerror})") from None
         if self._is_foreign():
-            raise UserError(f"{self.folder}: is not empty and holds no run; choose another --out")
+            raise UserError(f"{self.folder}: is not empty and holds no run; choose another folder")
 
     def extend(self, spec: Benchmark, **entries: Any) -> None:
         """Note what the run has become, once it is known that it goes on.
@@ -203,7 +203,7 @@ class Store:
         if changed := conflicts(self.spec(), spec):
             raise UserError(
                 f"{self.folder}: holds a run of another benchmark file (it differs in "
-                f"{'; '.join(changed)}); choose another --out, or remove that folder"
+                f"{'; '.join(changed)}); choose another run folder, or remove this one"
             )
 
     def spec(self) -> Benchmark:

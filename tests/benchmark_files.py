@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from bench import cli, markup, methods, physics, plugins, spec
+from bench import markup, methods, physics, plugins, rules, spec
 from bench.data import reading, sources
 from bench.errors import UserError
 from bench.trainer import Recipe
@@ -192,7 +192,7 @@ def accepted(content: Any) -> spec.Benchmark | None:
     """Return what `plan` and `run` would go on with, or None where they refuse it in one line."""
     try:
         read = markup.read(markup.write(content), "file.yaml")
-        return cli._checked(spec.parse(read, "file.yaml"))
+        return rules.check(spec.parse(read, "file.yaml"))[0]
     except UserError as error:
         assert str(error).strip()
         return None

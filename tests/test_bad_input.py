@@ -11,7 +11,7 @@ from benchmark_files import accepted, right, spoilt
 from hypothesis import HealthCheck, Phase, given, settings
 
 import search_spaces
-from bench import cli, markup, methods, physics, spec, training
+from bench import markup, methods, physics, rules, spec, training
 from bench.data import ImageSet
 from bench.errors import DivergedError, UserError
 from bench.spec import Budget
@@ -66,7 +66,7 @@ def test_a_right_file_runs(content: Any) -> None:
 def refused(text: str) -> str:
     """Return the line that refuses a file."""
     with pytest.raises(UserError) as caught:
-        cli._checked(spec.parse(markup.read(text, "file.yaml"), "file.yaml"))
+        rules.check(spec.parse(markup.read(text, "file.yaml"), "file.yaml"))
     return str(caught.value)
 
 

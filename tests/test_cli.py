@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import cli, cluster, methods
+from bench import cli, cluster, display, methods, rules
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def corrupt_folder(folder: Path) -> Path:
         (["none.yaml"], "none.yaml: no such benchmark file"),
         (["--set", "methods=[tv, unte]"], "unknown method 'unte'; did you mean 'unet'"),
         (["--set", "methds=[tv]"], "unknown key 'methds'; did you mean 'methods'"),
-        (["--set", "budgt.steps=3"], "--set budgt.steps=...: unknown key 'budgt'"),
+        (["--set", "budgt.steps=3"], "with budgt.steps=...: unknown key 'budgt'"),
         (["--set", "budget=tiny"], "budget: unknown budget (known: smoke, small, paper)"),
         (["--set", "seeds"], "write it as key=value"),
         (["--set", "dataset.imagesize=32"], "did you mean 'image_size'"),
@@ -292,7 +292,7 @@ def test_methods_are_listed_with_their_published_size(reconbench) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["run", "--events", "."], "--events .: cannot be written (Is a directory)"),
+        (["run", "--events", "."], ".: events cannot be written there (Is a directory)"),
         (["plan", "x" * 5000], "File name too long"),
         (["report", "x" * 5000], "File name too long"),
         (["run", "--out", "y" * 300], "File name too long"),
@@ -311,7 +311,7 @@ def test_odd_words_end_in_one_line(reconbench, tmp_path: Path, words: list, says
 def test_code_of_others_cannot_end_a_command_well(
     reconbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_checked", lambda benchmark: sys.exit(0))
+    monkeypatch.setattr(rules, "check", lambda benchmark: sys.exit(0))
     status, _, errors = reconbench("plan")
     assert status == 2
     assert "has called sys.exit" in errors
@@ -320,7 +320,7 @@ def test_code_of_others_cannot_end_a_command_well(
 def test_what_stands_in_files_cannot_control_the_terminal(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    console = cli._Console(width=80)
+    console = display.SafeConsole(width=80)
     console.print("a\x1b]0;title\x07b\u202ec\x9bd\ne", markup=False)
     shown = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(shown)

@@ -20,13 +20,15 @@ from rich.console import Console
 from torch import Tensor
 
 from bench import spec, sweep, training
+from bench.cells import cells_of
 from bench.data import ImageSet, Split
+from bench.scoring import physics_of, score
 from bench.seeds import derive_seed
 from bench.speed.sweep import Trivial
 from bench.store import Store
 from bench.sweep.searcher import SweepSearcher
 from bench.sweep.studies import Studies
-from bench.sweep.trial import CellTrial, physics_of, score
+from bench.sweep.trial import CellTrial
 
 CELLS, TRIALS, AT_ONCE = 10_000, 5_000, 8
 IMAGES, SIZE = 2000, 250  # 500 MB
@@ -129,7 +131,7 @@ def _on_paper(nodes: int, driver: Driver, row: float) -> str:
 def _row() -> float:
     """Return the bytes that a row takes in the table of a refit."""
     benchmark = _benchmark(4, 1, methods=[METHOD])
-    (cell, *_) = sweep.cells_of(benchmark)
+    (cell, *_) = cells_of(benchmark)
     images = _images(1, 32, TEST_IMAGES)
     operator, test = physics_of(cell, benchmark, images.val), images.test
     fit = training.Fit(training.build(METHOD, {}, operator).eval(), 20.0, 0.5, 1, [], 1.0, 10)
@@ -166,7 +168,7 @@ def _begin() -> float:
     benchmark = _benchmark(CELLS, 3)
     with _store(benchmark) as store:
         start = time.perf_counter()
-        SweepSearcher(benchmark, sweep.cells_of(benchmark), store, Studies(store.journal))
+        SweepSearcher(benchmark, cells_of(benchmark), store, Studies(store.journal))
         return time.perf_counter() - start
 
 
@@ -183,7 +185,7 @@ def _driver() -> Driver:
 
         start = time.perf_counter()
         sweep.run(
-            benchmark, sweep.cells_of(benchmark), _images(4, 32), store, Console(file=Begun()),
+            benchmark, cells_of(benchmark), _images(4, 32), store, Console(file=Begun()),
             trainable=Simulated,
         )  # fmt: skip
         end = time.perf_counter()
@@ -207,7 +209,7 @@ def _resident(images: int) -> int:
     )  # fmt: skip
     with _cluster(), _store(benchmark) as store, _watched() as seen:
         sweep.run(
-            benchmark, sweep.cells_of(benchmark), _images(images, SIZE), store,
+            benchmark, cells_of(benchmark), _images(images, SIZE), store,
             Console(file=io.StringIO()),
         )  # fmt: skip
     return max(seen)

@@ -1,4 +1,4 @@
-"""All of Ray lives here: one Tune experiment over all cells of a benchmark."""
+"""One Tune experiment over all cells of a benchmark."""
 
 import contextlib
 import tempfile
@@ -13,21 +13,22 @@ from ray import tune
 from ray.tune.execution import class_cache
 from rich.console import Console
 
-from bench import cluster, methods, places
+from bench import cluster, places
+from bench.cells import resources_of, workers_of
 from bench.data import Split
-from bench.errors import UserError, unknown
-from bench.spec import Benchmark, Cell, cells
+from bench.errors import UserError
+from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep import distributed, loggers
 from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
 from bench.sweep.registry import registered
 from bench.sweep.scheduler import FirstFree, Forget
-from bench.sweep.searcher import SweepSearcher, seeds_of
-from bench.sweep.studies import Studies, trials_of
-from bench.sweep.trial import CellTrial, Shared, share_of, workers_of
+from bench.sweep.searcher import SweepSearcher
+from bench.sweep.studies import Studies
+from bench.sweep.trial import CellTrial, Shared, share_of
 
-__all__ = ["Outcome", "cells_of", "check_room", "matching", "run", "seeds_of", "trials_of"]
+__all__ = ["Outcome", "check_room", "run"]
 
 # What kills one worker often kills others, and the next try may be handed to one of these.
 RETRIES = 4
@@ -46,58 +47,20 @@ class Outcome:
     failed: dict[str, str]
 
 
-def cells_of(spec: Benchmark) -> list[Cell]:
-    """List a benchmark's cells in the order in which they are run.
+def check_room(chosen: list[Cell]) -> list[str]:
+    """Refuse cells whose trials no machine can hold.
 
-    A method has none for a degradation that it does not serve.
-    """
-    return [
-        cell
-        for cell in cells(spec, methods.sizes_of)
-        if methods.serves(cell.method.name, cell.task.degradation.name)
-    ]
-
-
-def matching(cells: list[Cell], wanted: Mapping[str, list[str]]) -> list[Cell]:
-    """Choose cells.
-
-    Args:
-        cells: to choose from.
-        wanted: the values that pass, by key: `method` and `degradation` (labels), `level`,
-            `n_train` (methods without training images pass at any size).
-
-    Raises:
-        UserError: a value that no cell has, or nothing left.
-    """
-    traits = {
-        "method": lambda cell: cell.method.label,
-        "degradation": lambda cell: cell.task.degradation.label,
-        "level": lambda cell: f"{cell.task.level:g}",
-        "n_train": lambda cell: f"{cell.n_train}",
-    }
-    left = cells
-    for key, values in wanted.items():
-        known = sorted({traits[key](cell) for cell in cells})
-        for value in values:
-            if value not in known:
-                raise unknown(f"{key} of --only:", value, known)
-        always = ["0"] if key == "n_train" else []
-        left = [cell for cell in left if traits[key](cell) in values + always]
-    if not left:
-        raise UserError("--only: no cell is left")
-    return left
-
-
-def check_room(chosen: list[Cell], console: Console) -> None:
-    """Refuse cells whose trials no machine can hold; of a cluster that grows, say what is awaited.
+    Returns:
+        notices: what a cluster that grows is waiting for.
 
     Raises:
         UserError: names the method, what a trial of it needs, and what there is.
     """
     nodes = cluster.machines()
     gpus = any(node.get("GPU") for node in nodes)
+    notices = []
     for cell in {cell.method.label: cell for cell in chosen}.values():
-        share, workers = share_of(cell, gpus), workers_of(cell)
+        share, workers = resources_of(cell, gpus), workers_of(cell)
         held = sum(
             min(int(node.get(name, 0) / amount) for name, amount in share.items()) for node in nodes
         )
@@ -113,7 +76,8 @@ def check_room(chosen: list[Cell], console: Console) -> None:
         )
         if not cluster.may_grow():
             raise UserError(f"methods: {line}; lower its cpus, gpus or workers")
-        console.print(f"{line}; waiting for more nodes", markup=False, highlight=False)
+        notices.append(f"{line}; waiting for more nodes")
+    return notices
 
 
 def run(
@@ -134,7 +98,7 @@ def run(
     Args:
         spec: the benchmark.
         chosen: the cells to run.
-        split: its images, which move to Ray's object store: the sets are left empty here.
+        split: its images, which are copied to Ray's object store.
         store: the run folder, begun and claimed.
         console: for progress.
         events: a file to which one JSON line is added for each event.
@@ -157,10 +121,20 @@ def run(
     if not searcher.finished:
         cluster.connect()
         cluster.ready(nodes, wait, console)
-        check_room(chosen, console)
+        for notice in check_room(chosen):
+            console.print(notice, markup=False, highlight=False)
+        shared = Shared(
+            spec=spec,
+            cells={cell.id: cell for cell in chosen},
+            folder=str(store.folder.resolve()),
+            images=ray.put((split.train, split.val)),
+            test=ray.put(split.test),
+            claim=store.claim,
+        )
+        del split  # the last reference to the driver's own copy, unless the caller keeps one
         with SweepProgress(spec, searcher, console) as progress, EventLog(events) as log:
             searcher.observers = [progress, log]
-            _tune(spec, chosen, split, store, searcher, log_to, trainable)
+            _tune(shared, store, searcher, log_to, trainable)
         if searcher.fatal:
             raise searcher.fatal
         searcher.save_tables()
@@ -171,23 +145,13 @@ def run(
 
 
 def _tune(
-    spec: Benchmark,
-    chosen: list[Cell],
-    split: Split,
+    shared: Shared,
     store: Store,
     searcher: SweepSearcher,
     log_to: Sequence[str],
     trainable: type[CellTrial],
 ) -> None:
-    shared = Shared(
-        spec=spec,
-        cells={cell.id: cell for cell in chosen},
-        folder=str(store.folder.resolve()),
-        images=ray.put((split.train, split.val)),
-        test=ray.put(split.test),
-        claim=store.claim,
-    )
-    split.train, split.val, split.test = (part.take([]) for part in vars(split).values())
+    name = shared.spec.name
     able = tune.with_resources(
         tune.with_parameters(trainable, shared=shared),
         lambda job: tune.PlacementGroupFactory(_bundles(shared.cells[job["cell"]])),
@@ -210,9 +174,9 @@ def _tune(
                 trial_dirname_creator=loggers.place,
             ),
             run_config=tune.RunConfig(
-                name=spec.name,
+                name=name,
                 storage_path=trials,
-                callbacks=[*loggers.callbacks(log_to, spec.name, store.folder), Forget()],
+                callbacks=[*loggers.callbacks(log_to, name, store.folder), Forget()],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -225,10 +189,6 @@ def _bundles(cell: Cell) -> list[dict[str, float]]:
     if workers_of(cell) > 1:
         return distributed.reservation(share_of(cell), workers_of(cell))
     return [share_of(cell)]
-
-
-def _share_here(cell: Cell) -> dict[str, float]:
-    return share_of(cell, bool(ray.cluster_resources().get("GPU", 0)))
 
 
 def _write_truth(chosen: list[Cell], split: Split, store: Store, count: int) -> None:

@@ -24,15 +24,15 @@ def check(names: Sequence[str], folder: Place) -> None:
     """
     for name in names:
         if name not in LOGGERS:
-            raise unknown("--log", name, LOGGERS)
+            raise unknown("tracker", name, LOGGERS)
         if find_spec(LOGGERS[name]) is None:
-            raise UserError(f"--log {name}: needs its package (pip install {LOGGERS[name]})")
+            raise UserError(f"{name}: needs its package (pip install {LOGGERS[name]})")
         elsewhere = name == "mlflow" and "MLFLOW_TRACKING_URI" in os.environ
         if not (isinstance(folder, Path) or elsewhere):
             hint = " or name a server in MLFLOW_TRACKING_URI" if name == "mlflow" else ""
             raise UserError(
-                f"--log {name}: adds to files in the run folder, which {folder} does not allow; "
-                f"choose a local --out{hint}"
+                f"{name}: adds to files in the run folder, which {folder} does not allow; "
+                f"choose a local run folder{hint}"
             )
 
 

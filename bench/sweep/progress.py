@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from bench import methods
+from bench.cells import seeds_of
 from bench.spec import Benchmark
-from bench.sweep.searcher import SweepSearcher, seeds_of
+from bench.sweep.searcher import SweepSearcher
 from bench.sweep.trial import Job
 
 LINE_SECONDS, BAR_SECONDS = 10.0, 0.5

@@ -11,11 +11,12 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from bench import methods, places
+from bench.cells import seeds_of, workers_of
 from bench.errors import UnwritableError, UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep.studies import DIED, CellStudy, Studies
-from bench.sweep.trial import PARTS, Job, checkpoint_of, hung_mark, workers_of
+from bench.sweep.trial import PARTS, Job, checkpoint_of, hung_mark
 
 TABLE_SECONDS = 1.0  # between writings of the tables of trials, for who looks on
 
@@ -267,8 +268,3 @@ def _neighbours(cells: Sequence[Cell]) -> dict[str, list[str]]:
             near[cell.id] = [before[place] for place in places if place in before]
             before[i, j] = cell.id
     return near
-
-
-def seeds_of(cell: Cell, spec: Benchmark) -> int:
-    """Return the number of a cell's refits: one where every seed would give the same images."""
-    return 1 if methods.is_deterministic(cell.method.name) else spec.seeds

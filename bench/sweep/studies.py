@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
 from bench import methods
+from bench.cells import trials_of
 from bench.errors import UserError
 from bench.places import Place
 from bench.seeds import derive_seed
@@ -102,12 +103,6 @@ class Candidate:
     until: int | None = None
 
 
-def trials_of(cell: Cell, budget: Budget) -> int:
-    """Return the number of a cell's trials: no more than there are configurations to try."""
-    configurations = search_spaces.size(methods.space_of(cell.method.name, cell.method.fixed))
-    return int(min(budget.trials, configurations))
-
-
 class CellStudy:
     """The search of one cell: asks Optuna, keeps count, survives a restart.
 
@@ -182,7 +177,7 @@ class CellStudy:
         if changed:
             raise UserError(
                 f"{self.cell.id}: has trials from before a change ({', '.join(changed)}); undo "
-                "it, choose another --out, or run the changed method under another label"
+                "it, choose another run folder, or run the changed method under another label"
             )
 
     def _take_up(self, trial: FrozenTrial) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import socket
 import threading
@@ -11,28 +12,24 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import ray
 import torch
 from ray import tune
 from ray.exceptions import RayError
-from torch import Tensor, nn
 
-from bench import methods, metrics, physics, places, training
+from bench import places, scoring, training
+from bench.cells import resources_of, workers_of
 from bench.claim import Claim
 from bench.data import ImageSet
 from bench.errors import LostError, UnwritableError
 from bench.physics import Physics
 from bench.places import Place
-from bench.seeds import derive_seed
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep import distributed
 
 HUNG = 75  # exit status of a worker that outlasted the time limit
 MARK_SECONDS = 10.0  # that such a worker has to say so
-OBSERVED = 16  # validation images whose noise is measured, where it depends on the image
 PARTS = 2  # into which batches are cut that memory is not enough for
 
 
@@ -189,8 +186,8 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
         raise TimeoutError(  # what hung once would again
             f"it ran, or hung, for longer than the time limit of {spec.time_limit:g} s"
         )
-    operator = physics_of(cell, spec, ray.get(shared.images)[1])
-    best = -np.inf
+    operator = scoring.physics_of(cell, spec, ray.get(shared.images)[1])
+    best = -math.inf
     with contextlib.closing(_frugal(shared, job, operator)) as run:
         while True:
             try:
@@ -211,8 +208,9 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
             if progress.step == job.until:
                 yield {**result, "done": True}
                 return
-    if job.is_refit:
-        _keep(shared, cell, job, operator, fit)
+    if job.seed is not None:
+        test: ImageSet = ray.get(shared.test)
+        scoring.write_refit(store, cell, job.seed, spec, fit, job.config, operator, test)
     yield {
         "step": fit.history[-1].step,
         "psnr": fit.psnr,
@@ -229,7 +227,7 @@ def _refuse_unshared(folder: str) -> None:
     if not (places.place(folder) / "spec.yaml").exists():
         raise UnwritableError(
             f"{folder}: {socket.gethostname()}, a node of this cluster, does not see this folder; "
-            "choose an --out that all nodes share"
+            "choose a run folder that all nodes share"
         )
 
 
@@ -268,7 +266,7 @@ def _training(
 ) -> Generator[training.Progress, None, training.Fit]:
     """Begin a job's training, here or on as many workers as its method asks for."""
     cell, spec = shared.cells[job.cell], shared.spec
-    seed = training_seed(cell, job.seed)
+    seed = scoring.training_seed(cell, job.seed)
     checkpoint = checkpoint_of(shared.folder, job, parts)
     if workers_of(cell) > 1:
         return distributed.steps(
@@ -285,124 +283,6 @@ def _training(
     )  # fmt: skip
 
 
-def share_of(cell: Cell, on_gpus: bool | None = None) -> dict[str, float]:
-    """Return the resources of a cell's trial, or of each of its workers.
-
-    Args:
-        cell: whose method says what it asks for.
-        on_gpus: whether there are GPUs; default: as the cluster has.
-    """
-    gpus = cell.method.gpus if methods.is_learned(cell.method.name) else 0.0
-    if on_gpus is None:
-        on_gpus = bool(ray.cluster_resources().get("GPU", 0))
-    if not gpus or not on_gpus:
-        return {"CPU": float(cell.method.cpus)}
-    return {"CPU": float(cell.method.cpus), "GPU": gpus}
-
-
-def workers_of(cell: Cell) -> int:
-    """Return the number of workers that train a cell's method together."""
-    return cell.method.workers if methods.is_learned(cell.method.name) else 1
-
-
-def physics_of(cell: Cell, spec: Benchmark, val: ImageSet) -> Physics:
-    """Build the physics of a cell's task; its noise is observed on validation images."""
-    degradation = cell.task.degradation
-    operator = physics.create(
-        degradation.name, cell.task.level, spec.dataset.image_size, **degradation.options
-    )
-    few = val.first(OBSERVED)
-    operator.observe(training.as_tensor(few), few.ids)
-    return operator
-
-
-def training_seed(cell: Cell, refit: int | None) -> int:
-    """Derive the seed of a run: the same for all trials of a cell, one for each refit."""
-    return derive_seed(cell.id, "search" if refit is None else f"refit {refit}")
-
-
-def score(
-    cell: Cell, seed: int, fit: training.Fit, operator: Physics, test: ImageSet
-) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Reconstruct the test images.
-
-    Returns:
-        the rows, and `y` and `x_hat` on the CPU.
-    """
-    device = next((p.device for p in fit.reconstructor.parameters()), torch.device("cpu"))
-    x = training.as_tensor(test).to(device)
-    y = operator.measure(x, test.ids)
-    x_hat, milliseconds = _timed(fit.reconstructor, y, operator)
-    residual = metrics.residual(operator.A(x_hat), y)
-    scores = metrics.columns(x_hat, x, test.subjects)
-    learned = methods.is_learned(cell.method.name)
-    rows = pd.DataFrame(
-        {
-            "cell": cell.id,
-            "dataset": cell.task.dataset,
-            "degradation": cell.task.degradation.label,
-            "level": cell.task.level,
-            "n_train": cell.n_train,
-            "method": cell.method.label,
-            "kind": "learned" if learned else "classical",
-            "seed": seed,
-            "image": test.ids,
-            "subject": test.subjects,
-            "measurement_hash": [_digest(one) for one in y],
-            **{name: value.cpu().numpy() for name, value in scores.items()},
-            "data_residual": residual.cpu().numpy(),
-            "train_seconds": fit.seconds if learned else 0.0,
-            "infer_ms": milliseconds,
-            "parameters": fit.parameters,
-        }
-    )
-    return rows, {"y": y.cpu(), "x_hat": x_hat.cpu()}
-
-
-def _timed(model: nn.Module, y: Tensor, operator: Physics) -> tuple[Tensor, float]:
-    """Reconstruct, and measure the milliseconds per image once the first call is over."""
-    training.reconstruct(model, y[:1], operator)
-    _synchronise(y)
-    start = time.perf_counter()
-    x_hat = training.reconstruct(model, y, operator)
-    _synchronise(x_hat)
-    return x_hat, 1e3 * (time.perf_counter() - start) / len(y)
-
-
-def _synchronise(tensor: Tensor) -> None:
-    if tensor.is_cuda:
-        torch.cuda.synchronize(tensor.device)
-
-
-def _digest(measurement: Tensor) -> str:
-    return hashlib.sha256(measurement.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
-
-
-def _keep(shared: Shared, cell: Cell, job: Job, operator: Physics, fit: training.Fit) -> None:
-    """Score a refit on the test images and write what it leaves; the rows last, as its seal."""
-    assert job.seed is not None
-    store = Store(shared.folder, shared.claim)
-    test: ImageSet = ray.get(shared.test)
-    rows, images = score(cell, job.seed, fit, operator, test)
-    recipe = {
-        "method": cell.method.name,
-        "config": job.config,
-        "degradation": cell.task.degradation.model_dump(exclude={"levels"}),
-        "level": cell.task.level,
-        "image_size": shared.spec.dataset.image_size,
-        "n_train": cell.n_train,
-        "validation_psnr": fit.psnr,
-        "best_step": fit.step,
-        "parts": fit.parts,
-        "threads": torch.get_num_threads(),
-    }
-    store.write_model(cell.id, job.seed, recipe, fit.reconstructor.state_dict())
-    count = shared.spec.pictures
-    if job.seed == 0 and count:
-        y, x_hat = images["y"][:count].numpy(), images["x_hat"][:count].numpy()
-        error = np.abs(x_hat - test.images[:count])
-        store.write_pictures(
-            cell.id, y=y, x_hat=x_hat, error=error, ids=np.array(test.ids[:count]),
-            start=operator.A_dagger(images["y"][:count]).numpy(),
-        )  # fmt: skip
-    store.write_rows(cell.id, job.seed, rows)
+def share_of(cell: Cell) -> dict[str, float]:
+    """Return the resources of a cell's trial, or of each of its workers, on this cluster."""
+    return resources_of(cell, on_gpus=bool(ray.cluster_resources().get("GPU", 0)))

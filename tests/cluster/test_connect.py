@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bench import cluster, spec, sweep
+from bench.cells import cells_of
 from bench.errors import UserError
 
 CONNECT = "from bench import cli, cluster; cli._guarded(lambda **_: cluster.connect())"
@@ -75,7 +75,7 @@ def test_a_slow_machine_gets_a_second_try(monkeypatch: pytest.MonkeyPatch) -> No
 
 def cells(**asked: float) -> list[spec.Cell]:
     """The cells of a benchmark of one network that asks for resources."""
-    return sweep.cells_of(
+    return cells_of(
         spec.parse(
             {
                 "degradations": [{"name": "gaussian_noise", "levels": [0.1]}],
@@ -108,23 +108,22 @@ def test_what_no_machine_holds_is_refused(
 ) -> None:
     monkeypatch.setattr(cluster, "machines", lambda: nodes)
     if fits:
-        sweep.check_room(cells(**asked), Console())
+        sweep.check_room(cells(**asked))
         return
     with pytest.raises(
         UserError, match=r"unet: a trial needs .* the cluster has .*; lower its cpus"
     ):
-        sweep.check_room(cells(**asked), Console())
+        sweep.check_room(cells(**asked))
 
 
 def test_on_a_cluster_that_grows_it_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cluster, "machines", lambda: [TWO])
     monkeypatch.setattr(cluster, "may_grow", lambda: True)
-    sweep.check_room(cells(cpus=64), Console(width=200))
-    assert "unet: a trial needs 64 CPUs on one machine; the cluster has 2 CPUs; waiting" in (
-        capsys.readouterr().out
-    )
+    (notice,) = sweep.check_room(cells(cpus=64))
+    assert notice.startswith("unet: a trial needs 64 CPUs on one machine; the cluster has 2 CPUs")
+    assert notice.endswith("waiting for more nodes")
 
 
 @pytest.mark.parametrize(

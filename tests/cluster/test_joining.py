@@ -26,7 +26,7 @@ def test_too_few_nodes_end_in_one_line_and_leave_the_folder_to_the_next(tmp_path
     alone = run("--nodes", "2", "--wait", "0")
     assert alone.returncode == 2
     (line,) = alone.stderr.splitlines()
-    assert line.startswith("error: --nodes 2: 1 came within 0 s; ")
+    assert line.startswith("error: 1 of 2 nodes came within 0 s; ")
     enough = run("--nodes", "1")
     assert enough.returncode == 0, enough.stderr
     assert "Ray: a cluster of its own: 1 node, " in enough.stdout
@@ -34,5 +34,5 @@ def test_too_few_nodes_end_in_one_line_and_leave_the_folder_to_the_next(tmp_path
 
 def test_a_node_that_does_not_see_the_run_folder_says_so(tmp_path: Path) -> None:
     shared = Shared(Benchmark.model_construct(), {}, str(tmp_path / "elsewhere"), None, None)
-    with pytest.raises(UnwritableError, match="does not see this folder; choose an --out"):
+    with pytest.raises(UnwritableError, match="does not see this folder; choose a run folder"):
         next(run_job(shared, Job("cell", {}, trial=0)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import cli, data
+from bench import cli, data, rules
 from bench.errors import UserError
 from bench.spec import DatasetSpec
 
@@ -67,7 +67,7 @@ def test_the_resolved_benchmark_names_the_source(tmp_path: Path) -> None:
 
     save_pictures(tmp_path, ["a.png"])
     benchmark = spec.load(cli.DEFAULT_SPEC, {"dataset": {"path": str(tmp_path)}})
-    assert cli._checked(benchmark).dataset.source == "images"
+    assert rules.check(benchmark)[0].dataset.source == "images"
 
 
 NAMES = ["anna/1.png", "anna/2.png", "ben/1.png"]

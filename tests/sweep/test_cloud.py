@@ -411,7 +411,7 @@ def test_loggers_that_keep_files_are_refused(bucket: str, tmp_path: Path) -> Non
         cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert answer.returncode == 2
-    assert answer.stderr.splitlines()[-1].startswith("error: --log tensorboard: adds to files")
+    assert answer.stderr.splitlines()[-1].startswith("error: tensorboard: adds to files")
 
 
 def results(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -352,7 +352,7 @@ def test_a_second_run_is_refused_and_ctrl_c_ends_the_first(check: Callable, tmp_
     assert f"another run is at work there (process {driver.pid}" in second.stderr
     driver.send_signal(signal.SIGINT)
     end(driver, tmp_path, status=130)
-    assert "the same command goes on from here" in (tmp_path / "log").read_text()
+    assert "rerun the same command to resume" in (tmp_path / "log").read_text()
     assert not list((tmp_path / "run").glob("running.*"))
     check()
 
@@ -363,7 +363,7 @@ def test_sigterm_ends_a_run_like_ctrl_c(tmp_path: Path) -> None:
     driver.send_signal(signal.SIGTERM)
     end(driver, tmp_path, status=130)
     log = (tmp_path / "log").read_text()
-    assert "the same command goes on from here" in log
+    assert "rerun the same command to resume" in log
     assert "SIGTERM" not in log  # Ray's own answer, with its stack
     assert "Traceback" not in log
     assert not (tmp_path / "run" / "running.json").exists()

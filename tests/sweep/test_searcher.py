@@ -8,11 +8,11 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from bench import spec
+from bench.cells import cells_of
 from bench.errors import UserError
 from bench.replay import replay
 from bench.spec import Benchmark
 from bench.store import ROW_KEYS, Store
-from bench.sweep import cells_of
 from bench.sweep.scheduler import FirstFree, Forget
 from bench.sweep.searcher import SweepSearcher
 from bench.sweep.studies import Studies

@@ -1,0 +1,80 @@
+"""The cells of a benchmark: which there are, which are wanted, and what each of them takes."""
+
+from collections.abc import Mapping, Sequence
+
+import search_spaces
+from bench import methods
+from bench.errors import UserError, unknown
+from bench.spec import Benchmark, Budget, Cell, cells
+
+
+def cells_of(spec: Benchmark) -> list[Cell]:
+    """List a benchmark's cells in the order in which they are run.
+
+    A method has none for a degradation that it does not serve.
+    """
+    return [
+        cell
+        for cell in cells(spec, methods.sizes_of)
+        if methods.serves(cell.method.name, cell.task.degradation.name)
+    ]
+
+
+def matching(cells: Sequence[Cell], wanted: Mapping[str, Sequence[str]]) -> list[Cell]:
+    """Choose cells.
+
+    Args:
+        cells: to choose from.
+        wanted: the values that pass, by key: `method` and `degradation` (labels), `level`,
+            `n_train` (methods without training images pass at any size).
+
+    Raises:
+        UserError: an unknown key, a value that no cell has, or nothing left.
+    """
+    traits = {
+        "method": lambda cell: cell.method.label,
+        "degradation": lambda cell: cell.task.degradation.label,
+        "level": lambda cell: f"{cell.task.level:g}",
+        "n_train": lambda cell: f"{cell.n_train}",
+    }
+    left = list(cells)
+    for key, values in wanted.items():
+        if key not in traits:
+            raise unknown("key of a cell:", key, traits)
+        known = sorted({traits[key](cell) for cell in cells})
+        for value in values:
+            if value not in known:
+                raise unknown(f"{key} of a cell:", value, known)
+        always = ["0"] if key == "n_train" else []
+        left = [cell for cell in left if traits[key](cell) in [*values, *always]]
+    if not left:
+        chosen = " and ".join(f"{key} {' or '.join(values)}" for key, values in wanted.items())
+        raise UserError(f"no cell has {chosen}")
+    return left
+
+
+def trials_of(cell: Cell, budget: Budget) -> int:
+    """Return the number of a cell's trials: no more than there are configurations to try."""
+    configurations = search_spaces.size(methods.space_of(cell.method.name, cell.method.fixed))
+    return int(min(budget.trials, configurations))
+
+
+def seeds_of(cell: Cell, spec: Benchmark) -> int:
+    """Return the number of a cell's refits: one where every seed would give the same images."""
+    return 1 if methods.is_deterministic(cell.method.name) else spec.seeds
+
+
+def workers_of(cell: Cell) -> int:
+    """Return the number of workers that train a cell's method together."""
+    return cell.method.workers if methods.is_learned(cell.method.name) else 1
+
+
+def resources_of(cell: Cell, on_gpus: bool) -> dict[str, float]:
+    """Return the CPUs and GPUs of a cell's trial, or of each of its workers.
+
+    Args:
+        cell: whose method says what it asks for.
+        on_gpus: whether there are any GPUs.
+    """
+    gpus = cell.method.gpus if on_gpus and methods.is_learned(cell.method.name) else 0.0
+    return {"CPU": float(cell.method.cpus), **({"GPU": gpus} if gpus else {})}

@@ -1,0 +1,23 @@
+"""What the command line prints on: a console that obeys nothing that stands in files."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+LOG_WIDTH = 190  # a log file has no width of its own
+# What a terminal would obey, or read from right to left.
+CONTROLS = {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+UNSAFE = dict.fromkeys(CONTROLS - {ord("\n")}, "\N{REPLACEMENT CHARACTER}")
+
+
+class SafeConsole(Console):
+    """Shows what stands in files, but obeys none of it."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Replace the control characters of text."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(text.translate(UNSAFE), style)

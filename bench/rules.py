@@ -1,0 +1,175 @@
+"""The rules of a benchmark, whoever starts it: what is refused, added, left out and shrunk.
+
+Nothing is printed here: what a user should know is returned as notices, one line each.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bench import data, methods, physics, plugins, spec, training
+from bench.data import Dataset, Split
+from bench.errors import UserError
+from bench.spec import Benchmark, DegradationSpec, MethodSpec
+
+
+class Shrinkable(NamedTuple):
+    """Which sizes nobody has chosen, so that they may shrink where images are few."""
+
+    held_out: bool = False
+    training: bool = False
+
+
+@dataclass
+class Prepared:
+    """A benchmark with its images.
+
+    Attributes:
+        benchmark: with the sizes of its sets.
+        split: the sets.
+        audit: what was noticed while the images were read.
+        notices: what to tell the user.
+    """
+
+    benchmark: Benchmark
+    split: Split
+    audit: dict[str, Any]
+    notices: list[str]
+
+    def release(self) -> Split:
+        """Hand the sets over, so that their memory is free once their last user drops them."""
+        split = self.split
+        del self.split
+        return split
+
+
+def shrinkable(benchmark: Benchmark) -> Shrinkable:
+    """Return which sizes a benchmark file leaves open: the held-out sets', if it states neither."""
+    return Shrinkable(benchmark.dataset.model_fields_set.isdisjoint({"n_val", "n_test"}))
+
+
+def foreign_code(benchmark: Benchmark) -> list[str]:
+    """Say which code of other packages a benchmark runs, before any of it is imported."""
+    paths = [method.name for method in benchmark.methods if ":" in method.name]
+    modules = dict.fromkeys(path.partition(":")[0] for path in paths)
+    return [
+        f"runs code of {module} ({plugins.origin_of(module) or 'not found'})" for module in modules
+    ]
+
+
+def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
+    """Refuse what only readers, degradations and methods can judge; write out their defaults.
+
+    Methods whose optional package is missing are left out, and controls are added.
+
+    Returns:
+        the benchmark as it is run, and notices.
+
+    Raises:
+        UserError: an unknown part or option, a value out of range, or nothing left to run.
+    """
+    benchmark = benchmark.model_copy(update={"dataset": data.resolve(benchmark.dataset)})
+    data.check(benchmark.dataset)
+    for degradation in benchmark.degradations:
+        options = plugins.options_of(physics.find(degradation.name), physics.RESERVED)
+        plugins.check_options(
+            degradation.label, degradation.options, {*options, *DegradationSpec.model_fields}
+        )
+    for task in spec.tasks(benchmark):
+        degradation = task.degradation
+        physics.create(
+            degradation.name, task.level, benchmark.dataset.image_size, **degradation.options
+        )
+    benchmark, notices = _without_absent(benchmark)
+    benchmark = _with_controls(benchmark)
+    for method in benchmark.methods:
+        training.check_space(method.name, method.fixed)
+        notices += _unsupported(method, benchmark)
+    resolved = benchmark.with_options(
+        data.defaults(benchmark.dataset),
+        [
+            plugins.defaults_of(physics.find(degradation.name), physics.RESERVED)
+            for degradation in benchmark.degradations
+        ],
+    )
+    return resolved, notices
+
+
+def prepare(benchmark: Benchmark, may_shrink: Shrinkable) -> Prepared:
+    """Read the images and split them; sizes that may shrink do where the images are few.
+
+    Raises:
+        UserError: no usable images, too few of them, or images of several origins.
+    """
+    dataset = data.load(benchmark.dataset)
+    data.refuse_mixed(dataset)
+    notices: list[str] = []
+    if may_shrink.held_out:
+        benchmark, notices = _shrunk(benchmark, dataset, may_shrink.training)
+    sizes = benchmark.dataset
+    split = data.split(dataset, max(benchmark.n_train), sizes.n_val, sizes.n_test)
+    return Prepared(benchmark, split, vars(dataset.audit), notices)
+
+
+def digests(split: Split, sizes: list[int]) -> dict[str, str]:
+    """Hash each set of images by itself: with more to train on, the others stay as they were."""
+    training = {f"train {size}": split.train.first(size).digest() for size in sizes}
+    return {"val": split.val.digest(), "test": split.test.digest(), **training}
+
+
+def _shrunk(benchmark: Benchmark, dataset: Dataset, training: bool) -> tuple[Benchmark, list[str]]:
+    """Shrink the held-out sets, and the training sets too, to what a small dataset can fill."""
+    given = benchmark.dataset
+    sizes = data.fitting(dataset, benchmark.n_train, given.n_val, given.n_test, training)
+    if sizes == (benchmark.n_train, given.n_val, given.n_test):
+        return benchmark, []
+    notice = (
+        f"{len(dataset)} images are few: {sizes[2]} for testing, {sizes[1]} for validation, "
+        f"{' and '.join(map(str, sizes[0]))} for training"
+    )
+    return benchmark.with_sizes(*sizes), [notice]
+
+
+def _without_absent(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
+    """Leave out the methods whose optional package is not installed."""
+    missing = {method.label: methods.lacks(method.name) for method in benchmark.methods}
+    notices = [
+        f"{label} is left out: it needs pip install -e '.[{extra}]'"
+        for label, extra in missing.items()
+        if extra is not None
+    ]
+    installed = [method for method in benchmark.methods if missing[method.label] is None]
+    if not installed:
+        raise UserError(f"methods: none of them is installed ({'; '.join(notices)})")
+    return benchmark.model_copy(update={"methods": installed}), notices
+
+
+def _with_controls(benchmark: Benchmark) -> Benchmark:
+    """Add what a method has to be compared with, as a GAN with its generator trained alone."""
+    labels = {method.label for method in benchmark.methods}
+    chosen: list[MethodSpec] = []
+    for method in benchmark.methods:
+        chosen.append(method)
+        for name, control in methods.controls_of(method.name).items():
+            label = f"{method.label}_{name}"
+            if label not in labels and not control.keys() <= method.fixed.keys():
+                fixed = {**method.fixed, **control}
+                chosen.append(method.model_copy(update={"label": label, "fixed": fixed}))
+    return benchmark.model_copy(update={"methods": chosen})
+
+
+def _unsupported(method: MethodSpec, benchmark: Benchmark) -> list[str]:
+    """Name the degradations a method does not serve; refuse it if it serves none."""
+    missed = [
+        degradation.label
+        for degradation in benchmark.degradations
+        if not methods.serves(method.name, degradation.name)
+    ]
+    kind = getattr(methods.find(method.name), "serves", object).__name__
+    if len(missed) == len(benchmark.degradations):
+        raise UserError(
+            f"methods: {method.label} serves {kind} only, which no degradation of this benchmark "
+            f"is ({', '.join(missed)}); leave it out"
+        )
+    if missed:
+        return [f"{method.label} serves {kind} only: no cells for {', '.join(missed)}"]
+    return []
