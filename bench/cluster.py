@@ -3,7 +3,6 @@
 It stands apart from `bench.sweep` since Ray starts while PyTorch is still being imported.
 """
 
-import json
 import logging
 import os
 import signal
@@ -14,12 +13,9 @@ import time
 from importlib import import_module
 
 import ray
-from ray._private import ray_constants
-from ray._private.services import canonicalize_bootstrap_address
-from ray._private.utils import get_num_cpus
-from ray.experimental.internal_kv import _internal_kv_get
 from rich.console import Console
 
+from bench import private
 from bench.errors import UserError
 
 QUIET = {
@@ -65,7 +61,7 @@ def connect() -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
     threading.Thread(target=import_module, args=("torch",), daemon=True).start()
     try:
-        address = canonicalize_bootstrap_address(None)
+        address = private.cluster_address()
         if address is None:
             _start()
         else:
@@ -82,7 +78,7 @@ def connect() -> None:
 
 def _start() -> None:
     """Start a cluster on this machine; a slow one gets a second try."""
-    _keep_to_this_machine()
+    private.listen_on_loopback()
     os.environ["RAY_preload_python_modules"] = "bench.warm"  # noqa: SIM112
     for last in (False, True):
         os.environ["RECONBENCH_WARM_UNTIL"] = str(time.time() + WARM_SECONDS)
@@ -153,8 +149,9 @@ def ready(nodes: int, wait: float, console: Console) -> None:
     ahead = max(came, cpus // CPUS_PER_START, min(cpus, 2))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(ahead))
     address = ray.get_runtime_context().gcs_address
+    own = private.is_own_cluster()
     console.print(
-        f"Ray: {'a cluster of its own' if _is_own() else f'joined the cluster at {address}'}: "
+        f"Ray: {'a cluster of its own' if own else f'joined the cluster at {address}'}: "
         f"{came} node{'s' * (came > 1)}, {total.get('CPU', 0):g} CPUs, "
         f"{total.get('GPU', 0):g} GPUs",
         highlight=False,
@@ -163,20 +160,17 @@ def ready(nodes: int, wait: float, console: Console) -> None:
 
 def machines() -> list[dict[str, float]]:
     """List the resources of the cluster's nodes, or of this machine where `run` would start one."""
-    if not ray.is_initialized() and canonicalize_bootstrap_address(None) is None:
-        return [{"CPU": float(get_num_cpus()), "GPU": float(_gpus_here())}]
+    if not ray.is_initialized() and private.cluster_address() is None:
+        return [{"CPU": private.cpus_here(), "GPU": float(_gpus_here())}]
     connect()
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def may_grow() -> bool:
     """Return whether the cluster starts further nodes when they are asked for."""
-    if not ray.is_initialized() or _is_own():
+    if not ray.is_initialized() or private.is_own_cluster():
         return False
-    status = json.loads(_internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS) or "{}")
-    kinds = status.get("autoscaler_report", {}).get("node_type_mapping") or {}
-    # Where nothing grows each node is a type of its own; what says nothing may grow.
-    return not kinds or any(kind != f"node_{node}" for node, kind in kinds.items())
+    return private.may_grow()
 
 
 def _gpus_here() -> int:
@@ -185,23 +179,8 @@ def _gpus_here() -> int:
     return torch.cuda.device_count()
 
 
-def _keep_to_this_machine() -> None:
-    """Have a cluster that is started here listen on the loopback interface alone.
-
-    So Ray does by itself on macOS and Windows, while on Linux it listens on every address. What it
-    starts reads the variable; what is imported here has read it.
-    """
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
-
-
-def _is_own() -> bool:
-    """Return whether the cluster was started here: Ray says it nowhere else."""
-    return bool(ray._private.worker._global_node.is_head())
-
-
 def _wait_for(nodes: int, wait: float, console: Console) -> int:
-    """Wait until a cluster has that many nodes, and give the number of those it has."""
+    """Wait until a cluster has that many nodes, and return the number of those it has."""
     ends = time.monotonic() + wait
     said = 0
     while (came := sum(node["Alive"] for node in ray.nodes())) < nodes:

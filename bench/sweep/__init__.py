@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
-from ray.tune.execution import class_cache
 from rich.console import Console
 
-from bench import cluster, places
+from bench import cluster, places, private
 from bench.cells import resources_of, workers_of
 from bench.data import Split
 from bench.errors import UserError
@@ -22,8 +21,7 @@ from bench.store import Store
 from bench.sweep import distributed, loggers
 from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
-from bench.sweep.registry import registered
-from bench.sweep.scheduler import FirstFree, Forget
+from bench.sweep.scheduler import FinishedTrialCleanup, PendingTrialScheduler
 from bench.sweep.searcher import SweepSearcher
 from bench.sweep.studies import Studies
 from bench.sweep.trial import CellTrial, Shared, share_of
@@ -135,6 +133,8 @@ def run(
         with SweepProgress(spec, searcher, console) as progress, EventLog(events) as log:
             searcher.observers = [progress, log]
             _tune(shared, store, searcher, log_to, trainable)
+        for notice in private.notices():
+            console.print(notice, markup=False, highlight=False)
         if searcher.fatal:
             raise searcher.fatal
         searcher.save_tables()
@@ -156,19 +156,17 @@ def _tune(
         tune.with_parameters(trainable, shared=shared),
         lambda job: tune.PlacementGroupFactory(_bundles(shared.cells[job["cell"]])),
     )
-    # Tune would have workers started anew, to give them a variable for PyTorch Lightning, while
-    # those that a cluster begins with stand idle, their imports done (`bench.warm`).
-    class_cache.DEFAULT_ENV_VARS.clear()
+    private.keep_warm_workers()
     with contextlib.ExitStack() as stack:
         if "tensorboard" in log_to:  # Tune keeps its files in the folder of the trial
             trials = str(store.folder.resolve() / "tensorboard")
         else:
             trials = stack.enter_context(tempfile.TemporaryDirectory(prefix="reconbench-"))
         tune.Tuner(
-            stack.enter_context(registered("job", able)),
+            stack.enter_context(private.registered("job", able)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=FirstFree(ray.cluster_resources().get("CPU", 1.0)),
+                scheduler=PendingTrialScheduler(ray.cluster_resources().get("CPU", 1.0)),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=loggers.place,
@@ -176,7 +174,7 @@ def _tune(
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=trials,
-                callbacks=[*loggers.callbacks(log_to, name, store.folder), Forget()],
+                callbacks=[*loggers.callbacks(log_to, name, store.folder), FinishedTrialCleanup()],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

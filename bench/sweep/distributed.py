@@ -19,11 +19,10 @@ import torch
 import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchTrainer, get_device
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.util.queue import Queue
 from torch import Tensor
 
-from bench import training
+from bench import private, training
 from bench.errors import DivergedError, LostError, UnwritableError
 from bench.physics import Physics
 from bench.places import Place
@@ -155,7 +154,7 @@ def _next(up: Queue, running: Future[Any]) -> _Said:
                 error = running.exception()
                 # Where one died, the others raise since they miss it.
                 causes = getattr(error, "worker_failures", {}).values()
-                raised = all(isinstance(cause, UserExceptionWithTraceback) for cause in causes)
+                raised = all(map(private.raised_by_code, causes))
                 kind = RuntimeError if causes and raised else LostError
                 raise kind(f"the workers died: {error}") from None
 

@@ -133,7 +133,9 @@ class Journal(BaseJournalBackend):
     def __init__(self, path: Place, check: Callable[[], None] | None = None):
         self._check = check or (lambda: None)
         self._kept: _Growing = _Segments(path) if isinstance(path, Remote) else _File(path)
-        self._unread: list[dict[str, Any]] = []
+        # The logs since the last read; the storages of a run have applied those before.
+        self._recent: list[dict[str, Any]] = []
+        self._applied = 0
         self._unwritten: list[bytes] = []
         self._sum = 0
         self.damage = ""
@@ -155,13 +157,21 @@ class Journal(BaseJournalBackend):
         if int(found["sum"], 16) != total:
             return False
         self._sum = total
-        self._unread.append(json.loads(line))
+        self._recent.append(json.loads(line))
         return True
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """Return what was logged since the last call; the one storage on top keeps it."""
-        fresh, self._unread = self._unread, []
-        return fresh
+        """Return the logs of a number or greater; see `BaseJournalBackend`.
+
+        What one storage has read is not kept in memory: another one that lacks it reads the file.
+        """
+        if log_number_from < self._applied:
+            lines = [*self._kept.read().splitlines(), *b"".join(self._unwritten).splitlines()]
+            return [json.loads(line) for line in lines[log_number_from:]]
+        logs = self._recent[log_number_from - self._applied :]
+        self._applied += len(self._recent)
+        self._recent = []
+        return logs
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Take in what is to be logged."""
@@ -171,7 +181,7 @@ class Journal(BaseJournalBackend):
             self._sum = zlib.crc32(log, self._sum)
             self._unwritten.append(b'%s,"sum":"%08x"}\n' % (log, self._sum))
         # As a later run will read it: enumerations are numbers there, and nothing is shared.
-        self._unread += [json.loads(line) for line in lines]
+        self._recent += [json.loads(line) for line in lines]
 
     def flush(self, wait: bool = True) -> None:
         """Write what waits; wait for the disk too, so that it outlives a loss of power.

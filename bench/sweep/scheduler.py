@@ -7,10 +7,12 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
+from bench import private
+
 NOTICE_SECONDS = 4.0
 
 
-class FirstFree(FIFOScheduler):
+class PendingTrialScheduler(FIFOScheduler):
     """Runs trials in order, each on the first actor that is free.
 
     Args:
@@ -51,9 +53,8 @@ class FirstFree(FIFOScheduler):
         return self._queue[max(0, min(starting, len(self._queue) - 1))]
 
 
-class Forget(Callback):
-    """Drops what Tune keeps of trials that ended: last result, statistics, and their part of its
-    record of the experiment, which it composes in memory at the end.
+class FinishedTrialCleanup(Callback):
+    """Drops what Tune keeps of trials that ended.
 
     A run is resumed from the store and the journal. What is left is in docs/speed_scale.md.
     """
@@ -62,17 +63,9 @@ class Forget(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Drop what is kept of a trial."""
-        trial.run_metadata.last_result = {"trial_id": trial.trial_id}
-        trial._default_result_or_future = None  # or it would be fetched in place of the last one
-        trial.run_metadata.metric_analysis.clear()
-        trial.run_metadata.metric_n_steps.clear()
-        vars(trial)["get_json_state"] = _no_state
+        private.drop_history(trial)
 
     on_trial_error = on_trial_complete
-
-
-def _no_state() -> tuple[str, str]:
-    return "{}", "{}"
 
 
 def _cpus_of(trial: Any) -> float:

@@ -60,10 +60,14 @@ class Studies:
         self._known.add(name)
         return optuna.create_study(study_name=name, storage=self._storage, directions=list(aims))
 
-    def give_up(self, trial: FrozenTrial | optuna.Trial, reason: str = "") -> None:
+    def give_up(
+        self, study: optuna.Study, trial: FrozenTrial | optuna.Trial, reason: str = ""
+    ) -> None:
         """Mark a trial that nobody runs any more as lost, and end it."""
-        self._storage.set_trial_user_attr(trial._trial_id, "lost", reason)
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        study_id = self._storage.get_study_id_from_name(study.study_name)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        self._storage.set_trial_user_attr(trial_id, "lost", reason)
+        self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def flush(self, wait: bool = True) -> None:
         """Write what happened, and wait for the disk; see `Journal.flush`."""
@@ -187,7 +191,7 @@ class CellStudy:
             self._sent[index] = trial.user_attrs.get("step", 0)
             return
         if not trial.state.is_finished():
-            self._studies.give_up(trial)
+            self._studies.give_up(self._study, trial)
         elif trial.user_attrs["lost"] == DIED:
             self._died.add(index)
         if index is not None:
@@ -234,7 +238,7 @@ class CellStudy:
             self._study.enqueue_trial(self._suggested())
         trial, values = self._ask()
         if earlier is None and values in self._known():
-            self._studies.give_up(trial)
+            self._studies.give_up(self._study, trial)
             self._study.enqueue_trial(self._another(index))
             trial, values = self._ask()
         trial.set_user_attr("index", index)
@@ -391,7 +395,7 @@ class CellStudy:
         if reason == DIED and index in self._died:
             return False
         self._lost[index] = self._running.pop(index)
-        self._studies.give_up(self._lost[index], reason)
+        self._studies.give_up(self._study, self._lost[index], reason)
         self._gone.add(index)
         self._conclude()
         self._studies.flush()

@@ -17,7 +17,7 @@ import torch
 from ray import tune
 from ray.exceptions import RayError
 
-from bench import places, scoring, training
+from bench import places, private, scoring, training
 from bench.cells import resources_of, workers_of
 from bench.claim import Claim
 from bench.data import ImageSet
@@ -119,8 +119,8 @@ class CellTrial(tune.Trainable):
             except UnwritableError as error:
                 return {"unwritable": str(error), "done": True}
             except (Exception, SystemExit) as error:
-                if hasattr(error, "ray_terminate_msg"):
-                    raise  # so Ray ends a worker; a method may call sys.exit too
+                if private.ends_worker(error):
+                    raise  # a method may call sys.exit too
                 kind = "lost" if isinstance(error, (LostError, RayError)) else "failed"
                 message = " ".join(str(error).split())
                 return {kind: f"{type(error).__name__}: {message}"[:500], "done": True}

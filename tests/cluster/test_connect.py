@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray.experimental import internal_kv
 
-from bench import cluster, spec, sweep
+from bench import cluster, private, spec, sweep
 from bench.cells import cells_of
 from bench.errors import UserError
 
@@ -67,7 +68,7 @@ def test_a_slow_machine_gets_a_second_try(monkeypatch: pytest.MonkeyPatch) -> No
         raise Exception("The current node timed out during startup. This could happen")
 
     monkeypatch.setattr(cluster, "_init", slow)
-    monkeypatch.setattr(cluster, "canonicalize_bootstrap_address", lambda _: None)
+    monkeypatch.setattr(private, "cluster_address", lambda: None)
     with pytest.raises(UserError, match="this machine is slow or busy"):
         cluster.connect()
     assert len(tries) == 2
@@ -135,6 +136,6 @@ def test_a_cluster_that_grows_has_types_of_nodes(
 ) -> None:
     status = json.dumps({"autoscaler_report": {"node_type_mapping": kinds}})
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(cluster, "_is_own", lambda: False)
-    monkeypatch.setattr(cluster, "_internal_kv_get", lambda _: status.encode())
+    monkeypatch.setattr(private, "is_own_cluster", lambda: False)
+    monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda _: status.encode())
     assert cluster.may_grow() is grows

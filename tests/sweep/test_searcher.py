@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.replay import replay
 from bench.spec import Benchmark
 from bench.store import ROW_KEYS, Store
-from bench.sweep.scheduler import FirstFree, Forget
+from bench.sweep.scheduler import FinishedTrialCleanup, PendingTrialScheduler
 from bench.sweep.searcher import SweepSearcher
 from bench.sweep.studies import Studies
 
@@ -247,7 +247,7 @@ def test_a_worker_that_dies_with_every_try_in_two_runs_is_the_methods_failure(
 def test_a_free_actor_goes_to_the_first_trial_whose_own_is_not_starting() -> None:
     """Of four CPUs one is busy and one has come free, so that two have actors starting."""
     share = SimpleNamespace(required_resources={"CPU": 1.0})
-    scheduler = FirstFree(cpus=4.0)
+    scheduler = PendingTrialScheduler(cpus=4.0)
     trials = [
         SimpleNamespace(status=Trial.PENDING, placement_group_factory=share) for _ in range(5)
     ]
@@ -268,7 +268,7 @@ def test_nothing_is_kept_of_a_trial_that_ended() -> None:
     trial.update_last_result({"psnr": 20.0, "training_iteration": 1})
     whole = len("".join(trial.get_json_state()))
     assert trial.metric_analysis
-    Forget().on_trial_complete(1, [trial], trial)
+    FinishedTrialCleanup().on_trial_complete(1, [trial], trial)
     assert trial.last_result == {"trial_id": trial.trial_id}
     assert not trial.metric_analysis
     assert len("".join(trial.get_json_state())) < 10 < whole

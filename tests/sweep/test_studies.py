@@ -12,6 +12,7 @@ import search_spaces
 from bench import methods, plugins
 from bench.errors import UserError
 from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
+from bench.sweep.journal import Journal
 from bench.sweep.studies import CellStudy, Studies
 
 BUDGET = Budget(trials=6, steps=10)
@@ -180,6 +181,25 @@ def test_a_crash_in_the_middle_of_a_line_costs_that_line(tmp_path: Path) -> None
     assert again.finished == 2
     assert journal.read_bytes() == whole
     assert len(run(again, 4)) == 4
+
+
+def test_a_second_storage_on_the_journal_sees_every_study(tmp_path: Path) -> None:
+    kept = Journal(tmp_path / "journal.log")
+    first = JournalStorage(kept)
+    for name in ("a", "b"):
+        study = optuna.create_study(study_name=name, storage=first)
+        study.tell(study.ask(), 1.0)
+        kept.flush()
+    later = optuna.create_study(study_name="c", storage=first)
+    later.ask()  # not written yet
+    second = JournalStorage(kept)
+    names = [one.study_name for one in second.get_all_studies()]
+    trials = [optuna.load_study(study_name=name, storage=second).trials for name in names]
+    assert (names, list(map(len, trials))) == (["a", "b", "c"], [1, 1, 1])
+    later.tell(0, 2.0)
+    optuna.load_study(study_name="a", storage=second).ask()
+    assert len(optuna.load_study(study_name="a", storage=first).trials) == 2
+    assert optuna.load_study(study_name="c", storage=second).best_value == 2.0
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed", "no JSON", "swapped"])
