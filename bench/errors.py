@@ -54,6 +54,11 @@ def printable(name: str) -> str:
 def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
     """Build the error for a misspelt name: the nearest spelling and everything that is known."""
     known = sorted(known)
-    near = get_close_matches(given, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return UserError(f"unknown {what} {given!r}{hint} (known: {', '.join(known) or 'none'})")
+    listed = ", ".join(known) or "none"
+    return UserError(f"unknown {what} {given!r}{spelling(given, known)} (known: {listed})")
+
+
+def spelling(given: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the known name nearest to a wrong one; "" if none is."""
+    near = get_close_matches(given, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -7,14 +7,13 @@ only a reader, a degradation or a method can judge (its own options) is judged t
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench import markup
-from bench.errors import UserError
+from bench.errors import UserError, spelling
 
 SMOKE_IMAGE_SIZE = 32
 
@@ -171,9 +170,9 @@ class Budget(_Strict):
         if not isinstance(value, str):
             return value
         if value not in BUDGETS:
-            near = get_close_matches(value, BUDGETS, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown budget{hint} (known: {', '.join(BUDGETS)})")
+            raise ValueError(
+                f"unknown budget{spelling(value, BUDGETS)} (known: {', '.join(BUDGETS)})"
+            )
         return BUDGETS[value]
 
 
@@ -452,9 +451,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         *parents, given = [part for part in first["loc"] if isinstance(part, str)]
         known = sorted(_fields_at(parents))
-        near = get_close_matches(given, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"unknown key {key!r}{hint} (known: {', '.join(known)})"
+        return f"unknown key {key!r}{spelling(given, known)} (known: {', '.join(known)})"
     wrong = _one_line(first["msg"].removeprefix("Value error, "))
     return f"{key}: {wrong} (given: {str(first['input'])[:80]!r})"
 

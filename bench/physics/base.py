@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from types import SimpleNamespace
-from typing import ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -33,6 +33,8 @@ class Physics(nn.Module, ABC):
     run here as `model(y, physics)`; `A_vjp`, `prox_l2` and `noise_model` are there for them too.
 
     Class attributes:
+        name: what messages call it, and part of the seed of its noise: with another name it would
+            measure every image otherwise. A class that states none has its own, `MyNoise`.
         unit: what `level` counts.
         levels: the least and greatest level accepted.
         presets: three typical levels, easy to hard.
@@ -48,10 +50,16 @@ class Physics(nn.Module, ABC):
         UserError: the level lies outside `levels`, or the noise variance is negative.
     """
 
+    name: ClassVar[str]
     unit: ClassVar[str]
     levels: ClassVar[tuple[float, float]]
     presets: ClassVar[tuple[float, float, float]]
     whole: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
 
     def __init__(self, level: float, image_size: Size, noise_variance: float = 0.0):
         super().__init__()
@@ -70,11 +78,6 @@ class Physics(nn.Module, ABC):
         # What y carries when it comes back to `A_dagger`; a chain adds the noise of later steps.
         self.total_noise_variance = self.noise_variance
         self._observed: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The name by which `create` finds this degradation: its file's."""
-        return type(self).__module__.rpartition(".")[2]
 
     @property
     def white(self) -> bool:
@@ -266,9 +269,10 @@ def full_precision(method: Callable[Given, Result]) -> Callable[Given, Result]:
 def conjugate_gradients(
     operator: Callable[[Tensor], Tensor],
     right: Shaped[Tensor, "b ..."],
-    start: Shaped[Tensor, "b ..."],
+    start: Shaped[Tensor, "b ..."] | None = None,
     steps: int = PROX_STEPS,
     tolerance: float = PROX_TOLERANCE,
+    precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Shaped[Tensor, "b ..."]:
     """Solve `operator(x) = right`, each image of the batch for itself.
 
@@ -277,29 +281,36 @@ def conjugate_gradients(
     Args:
         operator: Hermitian and positive definite.
         right: right-hand sides.
-        start: first guesses.
+        start: first guesses; default: 0, which saves one application of the operator.
         steps: most iterations.
         tolerance: stop when every residual is this fraction of its right-hand side.
+        precondition: applies an approximate inverse of the operator, Hermitian and positive
+            definite too.
     """
 
     def inner(a: Tensor, b: Tensor) -> Tensor:
         product = (a.conj() * b).real if a.is_complex() else a * b
         return product.flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))
 
-    x = start
-    residual = right - operator(x)
-    direction = residual
-    power = inner(residual, residual)
-    enough = tolerance**2 * inner(right, right)
+    x, residual = torch.zeros_like(right), right
+    if start is not None:
+        x, residual = start, right - operator(start)
+    direction, slope = residual, None
+    power, enough = inner(residual, residual), tolerance**2 * inner(right, right)
     for _ in range(steps):
         if (power <= enough).all():
             break
+        step = residual if precondition is None else precondition(residual)
+        before, slope = slope, power if precondition is None else inner(residual, step)
+        direction = step if before is None else step + _ratio(slope, before) * direction
         image = operator(direction)
-        curvature = inner(direction, image)
-        # A solved image has nothing left to divide by; it stays as it is.
-        length = torch.where(power > enough, power / curvature, torch.zeros_like(power))
+        length = _ratio(slope, inner(direction, image))
         x = x + length * direction
         residual = residual - length * image
-        previous, power = power, inner(residual, residual)
-        direction = residual + torch.where(previous > 0, power / previous, 0) * direction
+        power = inner(residual, residual)
     return x
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide, leaving 0 where there is nothing left to divide by."""
+    return torch.where(denominator > 0, numerator / denominator, 0)

@@ -28,6 +28,7 @@ class Chain(Physics):
         steps: `name`, `level` and options of each degradation; one of them without its level.
     """
 
+    name = "chain"
     unit = "level of the step that states none"
     levels = (1e-6, 1e9)
     presets = (0.02, 0.05, 0.2)

@@ -25,6 +25,7 @@ class CTLowDose(ParallelBeam):
         filter: window of the ramp filter of `A_dagger`.
     """
 
+    name = "ct_low_dose"
     unit = "number of photons per ray"
     levels = (10.0, 1e9)
     presets = (1e5, 1e4, 1e3)

@@ -16,6 +16,7 @@ class CTSparseView(ParallelBeam):
         filter: window of the ramp filter of `A_dagger`.
     """
 
+    name = "ct_sparse_view"
     unit = "number of views"
     levels = (1, 2048)
     presets = (90, 45, 20)

@@ -28,6 +28,7 @@ class GaussianBlur(Convolution):
             default: four sigmas to each side.
     """
 
+    name = "gaussian_blur"
     unit = "standard deviation of the Gaussian in pixels"
     levels = (0.1, 64.0)
     presets = (1.0, 2.0, 4.0)

@@ -19,6 +19,7 @@ class GaussianNoise(Denoising):
             neither Gaussian nor zero-mean, and its power depends on the image.
     """
 
+    name = "gaussian_noise"
     unit = "noise variance (images in [0, 1])"
     levels = (1e-6, 10.0)
     presets = (0.01, 0.1, 0.5)

@@ -24,6 +24,7 @@ class MotionBlur(Convolution):
         angle: direction of the motion in degrees, counter-clockwise from the rows' direction.
     """
 
+    name = "motion_blur"
     unit = "length of the motion in pixels"
     levels = (1.0, 256.0)
     presets = (5.0, 9.0, 15.0)

@@ -36,6 +36,7 @@ class MRICartesian(MRI):
         noise_variance: of the real and of the imaginary part of each sample.
     """
 
+    name = "mri_cartesian"
     unit = "acceleration (all k-space positions / measured ones)"
     levels = (1.0, 64.0)
     presets = (2.0, 4.0, 8.0)

@@ -23,6 +23,7 @@ class MRIRadial(NonCartesian):
         noise_variance: of the real and of the imaginary part of each sample.
     """
 
+    name = "mri_radial"
     unit = "number of spokes"
     levels = (1, 4096)
     presets = (64, 32, 16)

@@ -32,6 +32,7 @@ class MRISpiral(NonCartesian):
         noise_variance: of the real and of the imaginary part of each sample.
     """
 
+    name = "mri_spiral"
     unit = "acceleration (length of fully sampling spirals / length of these)"
     levels = (1.0, 64.0)
     presets = (2.0, 4.0, 8.0)

@@ -17,6 +17,7 @@ class PoissonNoise(Denoising):
         image_size: pixels along each side, or (height, width); any is accepted.
     """
 
+    name = "poisson_noise"
     unit = "number of photons at a pixel of value 1"
     levels = (0.1, 1e7)
     presets = (1000.0, 100.0, 10.0)

@@ -21,6 +21,7 @@ class RicianNoise(Denoising):
         image_size: pixels along each side, or (height, width); any is accepted.
     """
 
+    name = "rician_noise"
     unit = "noise variance of each complex channel (images in [0, 1])"
     levels = (1e-6, 10.0)
     presets = (0.001, 0.01, 0.1)

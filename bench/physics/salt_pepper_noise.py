@@ -17,6 +17,7 @@ class SaltPepperNoise(Denoising):
         image_size: pixels along each side, or (height, width); any is accepted.
     """
 
+    name = "salt_pepper_noise"
     unit = "fraction of replaced pixels"
     levels = (1e-4, 0.95)
     presets = (0.02, 0.05, 0.2)

@@ -33,6 +33,7 @@ class SuperResolution(Physics):
         noise_variance: of the noise added to the small image.
     """
 
+    name = "super_resolution"
     unit = "factor along each side"
     levels = (2, 16)
     presets = (2, 4, 8)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
@@ -95,6 +95,8 @@ def steps(kinds: dict) -> st.SearchStrategy[dict]:
 )
 def test_so_does_any_chain(heads, first: list[dict], last: dict) -> None:
     every = [*first, last]
+    # Of fewer pixels too little is left to estimate the noise from.
+    assume([step["name"] for step in every].count("super_resolution") < 2)
     level = every[0].pop("level")
     agrees(physics.create("chain", level, SIZE, steps=every), heads)
 

@@ -10,6 +10,7 @@ from scipy.stats import rice
 from bench import physics
 from bench.errors import UserError
 from bench.physics import Physics
+from bench.seeds import derive_seed
 
 # Every degradation, and every option that changes its operator.
 OPERATORS: dict[str, tuple[str, float, dict[str, Any]]] = {
@@ -66,6 +67,23 @@ def images(n: int, height: int = 24, width: int = 24) -> torch.Tensor:
 
 def test_every_degradation_is_tested_here() -> None:
     assert set(physics.names()) == {name for name, _, _ in OPERATORS.values()}
+
+
+def test_noise_is_seeded_by_the_name_that_a_class_states() -> None:
+    """With another name every measurement of earlier runs would be another."""
+    for name, _, _ in OPERATORS.values():
+        assert vars(physics.find(name))["name"] == name
+
+    class Mine(physics.find("gaussian_noise")):
+        pass
+
+    x = images(1)
+    seed = derive_seed("noise", "gaussian_noise", "0.1", "a")
+    noise = torch.randn(1, 24, 24, generator=torch.Generator().manual_seed(seed))
+    y = physics.create("gaussian_noise", 0.1, 24).measure(x, ["a"])
+    torch.testing.assert_close(y[0], x[0] + 0.1**0.5 * noise)
+    assert Mine.name == "Mine"
+    assert not torch.equal(Mine(0.1, 24).measure(x, ["a"]), y)
 
 
 @every_operator

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.methods.classical._frames import Frame
 from bench.physics import Physics
+from bench.physics.base import conjugate_gradients
 
 # mu = PENALTY lambda where lambda is weak: coefficients are cut off at 1 / PENALTY grey levels.
 # Strong ones (much noise) converge faster with less. Chosen on template slices, five physics.
@@ -147,22 +148,11 @@ class Update:
     def __call__(self, right: Tensor, start: Tensor) -> Tensor:
         if self.exact:
             return self._divide(right)
-        x = start
-        residual = right - self._apply(x)
-        enough = INNER_TOLERANCE**2 * _power(residual)
-        step = self._divide(residual)
-        slope = _inner(residual, step)
-        for turn in range(INNER_STEPS):
-            image = self._apply(step)
-            length = slope / _inner(step, image).clamp(min=1e-30)
-            x = x + length * step
-            residual = residual - length * image
-            if turn + 1 == INNER_STEPS or (_power(residual) <= enough).all():
-                break
-            divided = self._divide(residual)
-            previous, slope = slope, _inner(residual, divided)
-            step = divided + slope / previous.clamp(min=1e-30) * step
-        return x
+        correction = conjugate_gradients(
+            self._apply, right - self._apply(start), steps=INNER_STEPS,
+            tolerance=INNER_TOLERANCE, precondition=self._divide,
+        )  # fmt: skip
+        return start + correction
 
     def _apply(self, x: Tensor) -> Tensor:
         penalty = self.frame.synthesise(self.frame.analyse(x)) + x
@@ -172,12 +162,3 @@ class Update:
         if x.is_complex():
             return torch.fft.ifft2(torch.fft.fft2(x) * self.inverse)
         return torch.fft.irfft2(torch.fft.rfft2(x) * self.inverse, s=x.shape[-2:])
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    product = (a.conj() * b).real if a.is_complex() else a * b
-    return product.sum((1, 2, 3), keepdim=True)
-
-
-def _power(a: Tensor) -> Tensor:
-    return _inner(a, a)

@@ -5,7 +5,6 @@ Pruessmann et al., MRM 46, 2001. Few steps regularise too.
 
 from typing import Annotated
 
-import torch
 from jaxtyping import Complex64, Shaped
 from pydantic import Field
 from torch import Tensor
@@ -45,5 +44,4 @@ class CGSense(Classical):
             return physics.A_normal(x) + strength * x
 
         right = physics.A_adjoint(y)
-        x = conjugate_gradients(normal, right, torch.zeros_like(right), self.steps, TOLERANCE)
-        return bounded(x)
+        return bounded(conjugate_gradients(normal, right, steps=self.steps, tolerance=TOLERANCE))
