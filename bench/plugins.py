@@ -1,4 +1,4 @@
-"""Find a named class or function: a file of one of our folders, or a user's dotted path."""
+"""Import the files of a folder of ours or a user's dotted path; check options of what is there."""
 
 import ast
 import contextlib
@@ -9,7 +9,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -62,20 +62,6 @@ def load_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-@cache
-def class_in(module_name: str, base: type) -> type:
-    """Import a plug-in file and return the subclass of `base` that it defines last."""
-    module = importlib.import_module(module_name)
-    found = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module_name
-    ]
-    if not found:
-        raise TypeError(f"{module_name} defines no subclass of {base.__name__}")
-    return found[-1]
-
-
 def origin_of(module_name: str) -> str | None:
     """Return where the package of a module is, without importing it; None where there is none."""
     _look_here()
@@ -97,28 +83,49 @@ def _look_here() -> None:
 
 
 def from_path(dotted: str) -> Any:
-    """Import `my_pkg.models:MyNet`, looking in the current folder too.
+    """Import `my_pkg.models:MyNet`, or a module `my_pkg:models`, looking in the current folder too.
 
     Raises:
         UserError: the module or the name in it cannot be imported.
     """
-    module_name, _, attribute = dotted.partition(":")
     if not DOTTED.fullmatch(dotted):
         raise UserError(f"{dotted}: cannot be imported; write it as my_pkg.models:MyNet")
     _look_here()
+    return imported(dotted, lambda: _named(*dotted.split(":")))
+
+
+def _named(module_name: str, name: str) -> Any:
+    module = importlib.import_module(module_name)
+    inner = f"{module_name}.{name}"
+    if (
+        not hasattr(module, name)
+        and hasattr(module, "__path__")
+        and importlib.util.find_spec(inner)
+    ):
+        return importlib.import_module(inner)
+    return getattr(module, name)
+
+
+def imported(given: str, load: Callable[[], Any]) -> Any:
+    """Import a user's part, whatever its module does.
+
+    Args:
+        given: how the user names it.
+        load: imports it.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        return load()
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"{dotted}: cannot be imported ({error}); is its package installed?"
+            f"{given}: cannot be imported ({error}); is its package installed?"
         ) from None
-    except (Exception, SystemExit) as error:  # whatever that module does
+    except (Exception, SystemExit) as error:
         raise UserError(
-            f"{dotted}: cannot be imported (its module ends in {type(error).__name__}: {error})"
+            f"{given}: cannot be imported (its module ends in {type(error).__name__}: {error})"
         ) from None
-    if not callable(found):
-        raise UserError(f"{dotted}: is neither a class nor a function that builds one")
-    return found
 
 
 @cache

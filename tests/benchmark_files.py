@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.trainer import Recipe
 
 METHODS = [name for name in methods.names() if name != "srgan_cbam"]  # whose weights are not here
-SOURCES = sorted(sources.known())
+SOURCES = sorted(sources.READERS.names())
 WORDS = [
     "", ":", ":X", ".rel:x", "..:x", "a:b:c", "x.y:", "nowhere_at_all:Net", "os:path", "math:sqrt",
     "builtins:dict", "builtins:int", "exiting_module:Net", "raising_module:Net",
@@ -78,7 +78,7 @@ def values_of(key: str, schema: dict[str, Any], dear: bool = False) -> st.Search
 @cache
 def configurations(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Draw configurations of a method from the types of its constructor."""
-    found = schemas(methods.find(name), methods.RESERVED)
+    found = schemas(methods.find(name), methods.METHODS.reserved)
     drawn = {key: values_of(key, schema) for key, schema in found.items()}
     steps = {"steps": drawn.pop("steps")} if "steps" in drawn else {}
     return st.fixed_dictionaries(steps, optional=drawn)
@@ -105,7 +105,7 @@ def _degradations(draw: Any, method: str) -> dict[str, Any]:
     served = [name for name in physics.names() if methods.serves(method, name)]
     name = draw(st.sampled_from(served))
     kind = physics.find(name)
-    found = schemas(kind, (*physics.RESERVED, "steps"))
+    found = schemas(kind, (*physics.DEGRADATIONS.reserved, "steps"))
     options = {key: values_of(key, schema) for key, schema in found.items()}
     levels = st.lists(st.sampled_from(kind.presets), min_size=1, max_size=2, unique=True)
     return {

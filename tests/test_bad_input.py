@@ -92,7 +92,7 @@ methods: [tv]
         (FILE.replace("tv", ".rel:x") % "", ".rel:x: cannot be imported; write it as"),
         (FILE.replace("tv", "raising_module:Net") % "", "ends in ZeroDivisionError: division"),
         (FILE.replace("tv", "exiting_module:Net") % "", "ends in SystemExit: 0"),
-        (FILE.replace("tv", "os:path") % "", "os:path: is neither a class nor a function"),
+        (FILE.replace("tv", "os:path") % "", "os:path: is no method"),
         (FILE.replace("tv", "{name: unet, fixed: {loss: 5}}") % "", "unet.loss: Input should be a"),
         (FILE % "" + "dataset: {path: %s}" % ("x" * 5000), "dataset.path: cannot be looked at"),
         (FILE % "" + 'dataset: {path: "a\\0b"}', "dataset.path: no path holds the character"),

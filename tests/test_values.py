@@ -22,9 +22,11 @@ SIZE = 16  # the least that a benchmark file may ask for
 
 def owners() -> Iterator[Any]:
     for name in methods.names():
-        yield pytest.param(name, methods.find(name), methods.RESERVED, id=name)
+        yield pytest.param(name, methods.find(name), methods.METHODS.reserved, id=name)
     for name in physics.names():
-        yield pytest.param(name, physics.find(name), (*physics.RESERVED, "steps"), id=name)
+        yield pytest.param(
+            name, physics.find(name), (*physics.DEGRADATIONS.reserved, "steps"), id=name
+        )
     yield pytest.param("unet", Recipe, (), id="recipe")
 
 

@@ -1,6 +1,5 @@
 """Readers, one file each; `load` chooses by `dataset.source`; `split` parts by subject."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from bench.data import reading, sources
 from bench.data.base import ORIGINS, Audit, Dataset, ImageSet
 from bench.data.cache import cached
-from bench.data.sources import guess
+from bench.data.sources import READERS, guess
 from bench.data.splits import Split, fitting, split
 from bench.errors import UserError
 from bench.plugins import check_options, checked_options, defaults_of, options_of
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 PATTERNS = {"include", "exclude"}
-GIVEN = ("source", "path", "image_size", "own", "file", "name")  # what is no option
+GIVEN = ("source", "path", "image_size", "own")  # what is no option of `reading.read`
 
 
 def resolve(spec: DatasetSpec) -> DatasetSpec:
@@ -52,17 +51,15 @@ def check(spec: DatasetSpec) -> None:
     Raises:
         UserError: with the nearest spelling, or what the option takes.
     """
-    functions = _functions(spec)
-    known = {name for function in functions for name in options_of(function, GIVEN)}
-    check_options("dataset", spec.options, {*known, *DatasetSpec.model_fields})
-    for function in functions:
-        _own(function, spec)
+    own, common = _known(spec)
+    check_options("dataset", spec.options, {*own, *common, *DatasetSpec.model_fields})
+    _checked(spec)
 
 
 def defaults(spec: DatasetSpec) -> dict[str, Any]:
     """List the options of the spec's reader that have a default."""
-    functions = _functions(spec)
-    return {k: v for function in functions for k, v in defaults_of(function, GIVEN).items()}
+    common = defaults_of(reading.read, GIVEN) if sources.reads(sources.find(spec.source)) else {}
+    return {**READERS.defaults(spec.source), **common}
 
 
 def load(spec: DatasetSpec) -> Dataset:
@@ -100,21 +97,26 @@ def refuse_mixed(dataset: Dataset) -> None:
 
 def _read(spec: DatasetSpec) -> Dataset:
     source = sources.find(spec.source)
+    own, common = _checked(spec)
     if not sources.reads(source):
-        made: Dataset = source.make(spec.path, spec.image_size, **_own(source.make, spec))
+        made: Dataset = source.make(spec.path, spec.image_size, **own)
         return made
-    own, common = _own(source.read, spec), _own(reading.read, spec)
     return reading.read(spec.source, spec.path, spec.image_size, own, **common)
 
 
-def _functions(spec: DatasetSpec) -> list[Callable[..., Any]]:
-    """List the functions whose options the spec may give."""
-    source = sources.find(resolve(spec).source)
-    return [source.read, reading.read] if sources.reads(source) else [source.make]
+def _known(spec: DatasetSpec) -> tuple[set[str], set[str]]:
+    """Return the names of the options of a spec's reader, and those of every reader of files."""
+    common = options_of(reading.read, GIVEN) if sources.reads(sources.find(spec.source)) else {}
+    return set(READERS.options(spec.source)), set(common)
 
 
-def _own(function: Callable[..., Any], spec: DatasetSpec) -> dict[str, Any]:
-    """Select the options of a function, checked and converted."""
-    names = options_of(function, GIVEN).keys() & spec.options.keys()
-    given = {name: spec.options[name] for name in sorted(names)}
-    return checked_options("dataset", function, given, GIVEN)
+def _checked(spec: DatasetSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options that a spec gives of each kind, converted to their types."""
+    own, common = (
+        {key: value for key, value in sorted(spec.options.items()) if key in known}
+        for known in _known(spec)
+    )
+    return (
+        READERS.checked(spec.source, own, "dataset"),
+        checked_options("dataset", reading.read, common, GIVEN),
+    )

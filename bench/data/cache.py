@@ -21,6 +21,7 @@ import numpy as np
 from bench import places
 from bench.data.base import Audit, Dataset
 from bench.data.files import walk
+from bench.data.sources import READERS
 from bench.spec import DatasetSpec
 
 # Keys of a dataset that do not change its images.
@@ -52,7 +53,8 @@ def cached(spec: DatasetSpec, build: Callable[[], Dataset]) -> Dataset:
 def _key(spec: DatasetSpec) -> str:
     """Hash what a dataset depends on."""
     options = {k: v for k, v in spec.model_dump().items() if k not in IRRELEVANT}
-    state = hashlib.sha256(repr((sorted(options.items(), key=str), _code())).encode())
+    code = _code() + READERS.code(spec.source)
+    state = hashlib.sha256(repr((sorted(options.items(), key=str), code)).encode())
     roots = [v for v in (spec.path, *map(spec.options.get, PATHS)) if isinstance(v, str)]
     for root in roots:
         for line in _listing(Path(root)):

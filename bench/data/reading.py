@@ -94,7 +94,7 @@ def read(
         if not candidates:
             ledger.refuse_none(Path(path or ""))
         gathered = _gathered(reader, candidates, ledger)
-        got = _read_all(reader, gathered, ledger, prepare, own)
+        got = _read_all(source, gathered, ledger, prepare, own)
     ledger.refuse_many(len(candidates))
     if not got.pieces:
         ledger.refuse_none(Path(path or ""))
@@ -184,14 +184,13 @@ class _Got:
 
 
 def _read_all(
-    reader: ModuleType,
+    source: str,
     gathered: Gathered,
     ledger: Ledger,
     prepare: Preparation,
     own: Mapping[str, Any],
 ) -> _Got:
     """Read and prepare every item; write down what comes of its files."""
-    source = reader.__name__.rpartition(".")[2]
     work = partial(_read_item, source=source, prepare=prepare, root=ledger.root, own=own)
     got: list[tuple[Item, _Got]] = []
     for item, result in survey(gathered.items, work, "reading"):

@@ -1,6 +1,6 @@
 """The readers: which there are, which of them reads a file, and which reads most of a folder."""
 
-import sys
+import inspect
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -9,19 +9,11 @@ from types import ModuleType
 
 from bench import plugins
 from bench.data import files, kinds
-from bench.errors import UserError, printable, unknown
+from bench.errors import UserError, printable
+from bench.registry import Registry
 
 # Pictures beside scans are previews of them; they must weigh so many times as much to be taken.
 PREVIEWS = 10
-
-
-def known() -> list[str]:
-    """List the files of this folder that read or make images."""
-    return [name for name in plugins.modules(sys.modules["bench.data"]) if _is_source(name)]
-
-
-def _is_source(name: str) -> bool:
-    return not {"SUFFIXES", "make"}.isdisjoint(plugins.defined(f"bench.data.{name}"))
 
 
 def reads(module: ModuleType) -> bool:
@@ -29,22 +21,36 @@ def reads(module: ModuleType) -> bool:
     return hasattr(module, "SUFFIXES")
 
 
-def find(name: str) -> ModuleType:
-    """Find a reader by its name.
+def _is_reader(thing: object) -> bool:
+    return inspect.ismodule(thing) and (
+        (reads(thing) and hasattr(thing, "read")) or hasattr(thing, "make")
+    )
 
-    Raises:
-        UserError: there is none, with the nearest spelling.
-    """
-    if name not in plugins.modules(sys.modules["bench.data"]) or not _is_source(name):
-        raise unknown("dataset.source", name, known())
-    return plugins.load_module(f"bench.data.{name}")
+
+READERS: Registry[ModuleType] = Registry(
+    "reader",
+    ("bench.data",),
+    ModuleType,
+    "a module with SUFFIXES and read(file, name), or with make(path, image_size)",
+    accepts=_is_reader,
+    reserved=("path", "image_size", "file", "name"),
+    function_of=lambda module: module.read if reads(module) else module.make,
+    of_kind=lambda module: not {"SUFFIXES", "make"}.isdisjoint(plugins.defined(module)),
+    key="dataset.source",
+)
+
+
+def find(given: str | ModuleType) -> ModuleType:
+    """Find a reader: see `Registry.find`."""
+    return READERS.find(given)
 
 
 @cache
 def _by_ending() -> list[tuple[tuple[str, ...], str]]:
     found = []
-    for name in known():
-        written = plugins.defined(f"bench.data.{name}")
+    ours = READERS.ours()
+    for name in READERS.names():
+        written = plugins.defined(ours[name]) if name in ours else vars(find(name))
         if "SUFFIXES" in written:
             endings = written["SUFFIXES"]
             found.append((tuple(find(name).SUFFIXES if endings is None else endings), name))
@@ -53,7 +59,7 @@ def _by_ending() -> list[tuple[tuple[str, ...], str]]:
 
 @cache
 def _of_files() -> dict[str, ModuleType]:
-    return {name: module for name in known() if reads(module := find(name))}
+    return {name: module for name in READERS.names() if reads(module := find(name))}
 
 
 def source_of(file: Path) -> str | None:
@@ -111,7 +117,7 @@ def guess(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) 
         raise UserError(
             f"{printable(str(path))}: no file there has an ending that a reader knows, and "
             f"the content that goes with it ({', '.join(_endings())}); name it with "
-            f"dataset.source ({', '.join(known())})"
+            f"dataset.source ({', '.join(READERS.names())})"
         )
     return weights.most_common(1)[0][0]
 

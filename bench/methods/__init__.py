@@ -1,7 +1,7 @@
 """Methods: one file each under `classical/` and `learned/`; `create` builds one by name."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,13 +11,14 @@ from torch import nn
 import search_spaces
 from bench import plugins
 from bench.errors import UserError, unknown
-from bench.methods import classical, learned
 from bench.methods.base import Classical, Reconstructor
 from bench.methods.denoiser import DenoiserNetwork, maps_images
 from bench.physics import Physics
 from bench.physics import find as find_physics
+from bench.registry import Registry
 
 __all__ = [
+    "METHODS",
     "Classical",
     "Reconstructor",
     "checked",
@@ -36,40 +37,38 @@ __all__ = [
     "space_of",
 ]
 
-ENTRY_POINTS = "reconbench.methods"
-RESERVED = ("physics",)  # a parameter that the task gives
+
+def _is_method(thing: Any) -> bool:
+    """Return whether a thing is a network or may build one."""
+    if inspect.isclass(thing):
+        return issubclass(thing, nn.Module) and not issubclass(thing, Physics)
+    return callable(thing) and not isinstance(thing, Physics)
+
+
+METHODS: Registry[Callable[..., nn.Module]] = Registry(
+    "method",
+    ("bench.methods.classical", "bench.methods.learned"),
+    Reconstructor,
+    "a class that extends torch.nn.Module, or a function that builds a network",
+    accepts=_is_method,
+    reserved=("physics",),
+)
 
 
 def names(kind: str | None = None) -> list[str]:
     """List the methods, or those of one kind: "classical" or "learned"."""
-    built_in = [
+    ours = METHODS.ours()
+    return [
         name
-        for package in (classical, learned)
-        if kind in (None, package.__name__.rpartition(".")[2])
-        for name in plugins.modules(package)
+        for name in METHODS.names()
+        if kind is None
+        or kind == (ours[name].split(".")[2] if name in ours else _kind(METHODS.find(name)))
     ]
-    foreign = [
-        point.name
-        for point in entry_points(group=ENTRY_POINTS)
-        if kind in (None, _kind(point.load()))
-    ]
-    return built_in + foreign
 
 
 def find(name: str) -> Callable[..., nn.Module]:
-    """Return the class of a method, or what builds it: ours, of an entry point, at a dotted path.
-
-    Raises:
-        UserError: there is none of that name, or its path cannot be imported.
-    """
-    if ":" in name:
-        return plugins.from_path(name)
-    for package in (classical, learned):
-        if name in plugins.modules(package):
-            return plugins.class_in(f"{package.__name__}.{name}", Reconstructor)
-    for point in entry_points(group=ENTRY_POINTS, name=name):
-        return point.load()
-    raise unknown("method", name, names())
+    """Return the class of a method, or what builds it: see `Registry.find`."""
+    return METHODS.find(name)
 
 
 def create(name: str, physics: Physics | None = None, **config: Any) -> nn.Module:
@@ -100,7 +99,7 @@ def checked(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: an unknown keyword, or a value that its annotation does not allow.
     """
-    return plugins.checked_options(name, find(name), config, RESERVED)
+    return METHODS.checked(name, config)
 
 
 def parameters_of(name: str, **config: Any) -> int:
@@ -111,7 +110,7 @@ def parameters_of(name: str, **config: Any) -> int:
 
 def options_of(name: str) -> list[str]:
     """List the keywords of a method that a configuration may give."""
-    return list(plugins.options_of(find(name), RESERVED))
+    return list(METHODS.options(name))
 
 
 def expand(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +141,7 @@ def controls_of(name: str) -> dict[str, Mapping[str, Any]]:
 
 def is_built_in(name: str) -> bool:
     """Return whether a method is one of ours."""
-    return any(name in plugins.modules(package) for package in (classical, learned))
+    return name in METHODS.ours()
 
 
 def is_learned(name: str) -> bool:
@@ -173,8 +172,7 @@ def serves(name: str, degradation: str) -> bool:
 
 def code_of(name: str) -> str:
     """Return a digest of the code of a method from elsewhere; nothing for one of ours."""
-    module = getattr(find(name), "__module__", "")
-    return "" if module.partition(".")[0] == "bench" else plugins.digest_of(module)
+    return METHODS.code(name)
 
 
 def lacks(name: str) -> str | None:

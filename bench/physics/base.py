@@ -29,8 +29,9 @@ class Physics(nn.Module, ABC):
     A newcomer's degradation is one file in this folder with one subclass: its constructor takes
     `level`, `image_size` and keyword options; it supplies `A`, `A_adjoint` and, where the
     adjoint is no usable starting point, `A_dagger`; and `add_noise`, where the noise is not white
-    and Gaussian. The three names and the batch-first layout are DeepInverse's, so that its models
-    run here as `model(y, physics)`; `A_vjp`, `prox_l2` and `noise_model` are there for them too.
+    and Gaussian. A class whose A is not linear says so, and supplies `A` and `A_dagger`. The three
+    names and the batch-first layout are DeepInverse's, so that its models run here as
+    `model(y, physics)`; `A_vjp`, `prox_l2` and `noise_model` are there for them too.
 
     Class attributes:
         name: what messages call it, and part of the seed of its noise: with another name it would
@@ -39,6 +40,7 @@ class Physics(nn.Module, ABC):
         levels: the least and greatest level accepted.
         presets: three typical levels, easy to hard.
         whole: whether the level is a whole number.
+        linear: whether A, without noise, is linear.
 
     Args:
         level: strength of the degradation, see `unit`.
@@ -47,7 +49,8 @@ class Physics(nn.Module, ABC):
             imaginary part of a complex one. Images lie in [0, 1].
 
     Raises:
-        UserError: the level lies outside `levels`, or the noise variance is negative.
+        UserError: the level lies outside `levels`, the noise variance is negative, or the class
+            lacks what it has to supply.
     """
 
     name: ClassVar[str]
@@ -55,6 +58,7 @@ class Physics(nn.Module, ABC):
     levels: ClassVar[tuple[float, float]]
     presets: ClassVar[tuple[float, float, float]]
     whole: ClassVar[bool] = False
+    linear: bool = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -63,6 +67,9 @@ class Physics(nn.Module, ABC):
 
     def __init__(self, level: float, image_size: Size, noise_variance: float = 0.0):
         super().__init__()
+        needed = "A_adjoint" if self.linear else "A_dagger"
+        if getattr(type(self), needed) is getattr(Physics, needed):
+            raise UserError(f"{self.name}: needs a method {needed}, as linear = {self.linear}")
         low, high = self.levels
         if not low <= level <= high or (self.whole and level != int(level)):
             raise UserError(
@@ -117,9 +124,14 @@ class Physics(nn.Module, ABC):
     def A(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b ..."]:
         """Apply the forward operator, without noise."""
 
-    @abstractmethod
+    @classmethod
+    def is_linear(cls, **options: Any) -> bool:
+        """Return whether A is linear with these options of the constructor."""
+        return cls.linear
+
     def A_adjoint(self, y: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b 1 h w"]:
-        """Apply the adjoint: Re <A x, y> = <x, A_adjoint y>."""
+        """Apply the adjoint: Re <A x, y> = <x, A_adjoint y>; only a linear A has one."""
+        raise NotImplementedError(f"{self.name} has no adjoint: it is not linear")
 
     def A_dagger(self, y: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b 1 h w"]:
         """Estimate the image as the field would without a prior; the adjoint unless overridden."""
@@ -190,7 +202,10 @@ class Physics(nn.Module, ABC):
         self, x: Shaped[Tensor, "b 1 h w"], v: Shaped[Tensor, "b ..."]
     ) -> Shaped[Tensor, "b 1 h w"]:
         """Apply the transposed Jacobian at x to v: of a linear operator, the adjoint."""
-        return self.A_adjoint(v)
+        if self.linear:
+            return self.A_adjoint(v)
+        product: Tensor = torch.func.vjp(self.A, x)[1](v)[0]
+        return product
 
     def prox_l2(
         self, z: Shaped[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], gamma: float

@@ -57,7 +57,18 @@ class Chain(Physics):
             size = (image.shape[-2], image.shape[-1])
             self.steps.append(physics.create(name, own, size, **options))
             image = self.steps[-1].A(image)
+        self.linear = all(step.linear for step in self.steps)
         self._tell_of_later_noise()
+
+    @classmethod
+    def is_linear(cls, *, steps: Sequence[dict[str, Any]] = MEDRECON, **options: Any) -> bool:
+        """Return whether every step is linear."""
+        return all(
+            physics.find(step["name"]).is_linear(
+                **{key: value for key, value in step.items() if key not in ("name", "level")}
+            )
+            for step in steps
+        )
 
     def _tell_of_later_noise(self) -> None:
         """Let every step know how much noise its measurement has when it comes back."""

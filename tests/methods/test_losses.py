@@ -14,8 +14,12 @@ from bench.errors import UserError
 from bench.methods import losses
 from bench.methods.losses import perceptual
 from bench.methods.losses.adversarial import Discriminator, discriminator_loss, generator_loss
-from bench.methods.losses.pixel import edge
-from bench.methods.losses.structure import SCALES, ms_ssim, ssim
+from bench.methods.losses.edge import edge
+from bench.methods.losses.ms_ssim import SCALES, ms_ssim
+from bench.methods.losses.ssim import ssim
+
+# Those that are computed from the images alone.
+PLAIN = sorted({*losses.LOSSES.names()} - {"perceptual", "adversarial"})
 
 
 def pair(size: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,23 +61,19 @@ def test_mistakes_in_mixes(text: str, says: str) -> None:
         losses.parse(text)
 
 
-@given(
-    weights=st.dictionaries(
-        st.sampled_from(sorted(losses.FUNCTIONS)), st.floats(0.01, 10), min_size=1
-    )
-)
+@given(weights=st.dictionaries(st.sampled_from(PLAIN), st.floats(0.01, 10), min_size=1))
 @settings(max_examples=25, deadline=None)
 def test_a_mix_is_the_weighted_sum_of_its_parts(weights: dict[str, float]) -> None:
     x_hat, x = pair(24)
     text = " + ".join(f"{weight} {name}" for name, weight in weights.items())
     whole = losses.Criterion(text)(x_hat, x).detach()
     parts = sum(
-        weight * losses.FUNCTIONS[name](x_hat, x).detach() for name, weight in weights.items()
+        weight * losses.LOSSES.find(name)(x_hat, x).detach() for name, weight in weights.items()
     )
     assert float(whole) == pytest.approx(float(parts), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(losses.FUNCTIONS))
+@pytest.mark.parametrize("name", PLAIN)
 def test_each_part_is_least_at_the_truth_and_leads_there(name: str) -> None:
     x_hat, x = pair()
     part = losses.Criterion(name)
@@ -182,7 +182,6 @@ def test_perceptual_weights_from_a_file_of_ones_own(tmp_path: Path) -> None:
     x_hat, x = pair(32)
     source = str(_weights_file(tmp_path / "mine.pth"))
     criterion = losses.Criterion("l1 + 0.1 perceptual", source)
-    assert criterion.features is not None
     assert not any(weight.requires_grad for weight in criterion.parameters())
     value = criterion(x_hat, x)
     assert float(value) > float(losses.Criterion("l1")(x_hat, x))
@@ -196,7 +195,9 @@ def test_perceptual_weights_from_a_file_of_ones_own(tmp_path: Path) -> None:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (perceptual.MEAN, perceptual.STD))
     seen = [network[:16]((image.detach().repeat(1, 3, 1, 1) - mean) / std) for image in (x_hat, x)]
     expected = (seen[0] - seen[1]).abs().mean()
-    assert float(criterion.features(x_hat, x)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(criterion.losses["perceptual"](x_hat, x)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
 
 
 def test_missing_perceptual_weights_are_named(

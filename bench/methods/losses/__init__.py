@@ -1,40 +1,50 @@
-"""Training losses: parts, and mixes of them such as `0.84 ms_ssim + 0.16 l1`.
+"""Training losses: mixes such as `0.84 ms_ssim + 0.16 l1` of losses that are one file each.
 
-A part is a file here. Most are functions of (x_hat, x); `perceptual` needs a trained network and
-`adversarial` a discriminator, which a `Criterion` keeps.
+Such a file defines a function of (x_hat, x) with the file's name, or a class that extends
+`torch.nn.Module` and is called so. The constructor of a class may have parameters named
+`perceptual` and `discriminator_width`, which are fields of a training recipe. If it has an
+attribute `discriminator`, that network is trained beside the other.
 """
 
+import inspect
 import math
 import re
+from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.errors import UserError, unknown
-from bench.methods.losses.adversarial import Discriminator, generator_loss
-from bench.methods.losses.perceptual import Perceptual, verify
-from bench.methods.losses.pixel import charbonnier, edge, l1, mse
-from bench.methods.losses.structure import ms_ssim, ssim
+from bench.errors import UserError
+from bench.methods.losses.perceptual import verify
+from bench.registry import Registry
 
-__all__ = ["NAMES", "Criterion", "chosen", "parse", "verify"]
+__all__ = ["LOSSES", "Criterion", "chosen", "parse", "verify"]
 
-FUNCTIONS = {
-    "mse": mse,
-    "l1": l1,
-    "charbonnier": charbonnier,
-    "edge": edge,
-    "ssim": ssim,
-    "ms_ssim": ms_ssim,
-}
-NAMES = (*FUNCTIONS, "perceptual", "adversarial")
-TERM = re.compile(r"(?:(?P<weight>\d*\.?\d+(?:e[+-]?\d+)?)\s*\*?\s*)?(?P<name>[a-z]\w*)")
+
+def _is_loss(thing: Any) -> bool:
+    return issubclass(thing, nn.Module) if inspect.isclass(thing) else callable(thing)
+
+
+LOSSES: Registry[Callable[..., Any]] = Registry(
+    "loss",
+    ("bench.methods.losses",),
+    nn.Module,
+    "a function of (x_hat, x), or a class that extends torch.nn.Module",
+    accepts=_is_loss,
+)
+TERM = re.compile(
+    r"(?:(?P<weight>\d*\.?\d+(?:e[+-]?\d+)?)\s*\*?\s*)?"
+    r"(?P<name>[^\W\d]\w*(?:(?:\.[^\W\d]\w*)*:[^\W\d]\w*)?)"
+)
 
 
 def parse(text: str) -> dict[str, float]:
     """Read a mix of losses.
 
     Args:
-        text: names with optional weights, as in "mse" or "0.84 ms_ssim + 0.16 l1".
+        text: names or dotted paths with optional weights, as in "mse", "0.84 ms_ssim + 0.16 l1"
+            or "mse + 0.1 my_pkg.losses:mine".
 
     Returns:
         the weight of each part.
@@ -48,8 +58,7 @@ def parse(text: str) -> dict[str, float]:
         if match is None:
             raise UserError(f"loss: {text!r} is no sum such as '0.84 ms_ssim + 0.16 l1'")
         name = match["name"]
-        if name not in NAMES:
-            raise unknown("loss", name, NAMES)
+        LOSSES.find(name)
         if name in weights:
             raise UserError(f"loss: {name!r} stands twice in {text!r}")
         weights[name] = float(match["weight"] or 1)
@@ -86,8 +95,8 @@ class Criterion(nn.Module):
         discriminator_width: channels of the first level of the adversarial part's discriminator.
 
     Attributes:
-        weights: of each part.
-        discriminator: of the adversarial part, to be trained beside the network; else None.
+        weights: of each loss, by name.
+        losses: themselves, by name.
 
     Raises:
         UserError: see `parse` and `Perceptual`.
@@ -96,10 +105,18 @@ class Criterion(nn.Module):
     def __init__(self, text: str, perceptual: str = "vgg19", discriminator_width: int = 64):
         super().__init__()
         self.weights = chosen(text, perceptual)
-        self.features = Perceptual(perceptual) if "perceptual" in self.weights else None
-        self.discriminator = (
-            Discriminator(discriminator_width) if "adversarial" in self.weights else None
+        options = {"perceptual": perceptual, "discriminator_width": discriminator_width}
+        self.losses = {name: _built(name, options) for name in self.weights}
+        # Not by name: PyTorch takes no dots in the names of modules.
+        self.with_state = nn.ModuleList(
+            loss for loss in self.losses.values() if isinstance(loss, nn.Module)
         )
+
+    @property
+    def discriminator(self) -> nn.Module | None:
+        """The network to be trained beside the other, if a loss has one."""
+        found = (getattr(loss, "discriminator", None) for loss in self.losses.values())
+        return next((one for one in found if one is not None), None)
 
     def forward(
         self, x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]
@@ -108,11 +125,15 @@ class Criterion(nn.Module):
         x_hat = x_hat.float()
         total = x.new_zeros(())
         for name, weight in self.weights.items():
-            if self.features is not None and name == "perceptual":
-                part = self.features(x_hat, x)
-            elif self.discriminator is not None and name == "adversarial":
-                part = generator_loss(self.discriminator, x_hat)
-            else:
-                part = FUNCTIONS[name](x_hat, x)
-            total = total + weight * part
+            total = total + weight * self.losses[name](x_hat, x)
         return total
+
+
+def _built(name: str, options: dict[str, Any]) -> Callable[..., Any]:
+    """Return a loss ready to be called; one with parameters is given those that it names."""
+    loss = LOSSES.find(name)
+    if not inspect.isclass(loss):
+        return loss
+    taken = {key: value for key, value in options.items() if key in LOSSES.options(name)}
+    built: Callable[..., Any] = LOSSES.build(name, **taken)
+    return built

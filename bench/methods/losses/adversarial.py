@@ -62,3 +62,24 @@ def _block(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
         BatchNorm(channels_out),
         nn.LeakyReLU(0.2),
     ]
+
+
+class Adversarial(nn.Module):
+    """Reward the network for what its discriminator takes for an image.
+
+    Args:
+        discriminator_width: channels of the first convolution of the discriminator.
+
+    Attributes:
+        discriminator: trained beside the network.
+    """
+
+    def __init__(self, discriminator_width: int = 64):
+        super().__init__()
+        self.discriminator = Discriminator(discriminator_width)
+
+    def forward(
+        self, x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, ""]:
+        """Compute `generator_loss`."""
+        return generator_loss(self.discriminator, x_hat)

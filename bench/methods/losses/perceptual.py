@@ -51,8 +51,8 @@ class Perceptual(nn.Module):
     """Distance between VGG features of two grey images, shown to it as colour images.
 
     Args:
-        source: "vgg19" or "vgg16", whose weights lie in torch.hub's cache, or the path of a file
-            with such weights.
+        perceptual: "vgg19" or "vgg16", whose weights lie in torch.hub's cache, or the path of a
+            file with such weights.
 
     Raises:
         UserError: the file is not there, or is not what its name says.
@@ -61,9 +61,9 @@ class Perceptual(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, source: str = "vgg19"):
+    def __init__(self, perceptual: str = "vgg19"):
         super().__init__()
-        name, weights = _weights(source)
+        name, weights = _weights(perceptual)
         chosen = NETWORKS[name]
         self.distance = chosen.distance
         self.features = layers(chosen.blocks)[: chosen.depth]

@@ -1,19 +1,14 @@
-"""SSIM and MS-SSIM as losses, with the window and constants of `bench.metrics`."""
+"""Multi-scale SSIM as a loss, with the window and constants of `bench.metrics`."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from bench.metrics import WINDOW, ssim_map, ssim_terms
+from bench.metrics import WINDOW, ssim_terms
 
 # Of the scales from fine to coarse: Wang, Simoncelli and Bovik, Asilomar 2003, section 4.
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-
-
-def ssim(x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
-    """Return 1 - SSIM, the metric under the convention `image`."""
-    return 1 - ssim_map(x_hat, x, x.new_ones(len(x))).mean()
 
 
 def ms_ssim(x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:

@@ -1,0 +1,172 @@
+"""Find the parts of a benchmark: ours by their file's name, a user's by a path or as they are.
+
+There is one `Registry` for each kind of part: methods, degradations, readers, losses and metrics.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from bench import plugins
+from bench.errors import UserError, unknown
+
+Part = TypeVar("Part")
+
+
+def _every_file(module_name: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Registry(Generic[Part]):
+    """The parts of one kind.
+
+    A part is given by the name of one of our files, by a dotted path `my_pkg.parts:Thing`, by the
+    name of an entry point of the group `reconbench.<word>s`, or as the thing itself.
+
+    Args:
+        word: what messages call a part of this kind.
+        packages: names of the packages that have a file for each of ours.
+        base: what the class in such a file extends; `ModuleType` where the part is the file itself.
+        wanted: what a part is, for messages.
+        accepts: whether a thing is a part; default: whether it is a class that extends `base`.
+        reserved: parameters that are no options: whoever builds a part gives them.
+        function_of: what takes the options of a part; default: the part itself.
+        of_kind: whether a file of the packages, named as a module, is of this kind. It is asked of
+            every file, and shall import none.
+        key: what the user wrote, for messages; default: `word`.
+    """
+
+    word: str
+    packages: tuple[str, ...]
+    base: type
+    wanted: str
+    accepts: Callable[[Any], bool] | None = None
+    reserved: tuple[str, ...] = ()
+    function_of: Callable[[Part], Callable[..., Any]] | None = None
+    of_kind: Callable[[str], bool] = _every_file
+    key: str = ""
+
+    @property
+    def group(self) -> str:
+        """The group of the entry points that name such parts."""
+        return f"reconbench.{self.word}s"
+
+    def ours(self) -> dict[str, str]:
+        """Map the names of our own parts to their modules, importing none of them."""
+        modules = (
+            (name, f"{package}.{name}")
+            for package in self.packages
+            for name in plugins.modules(import_module(package))
+        )
+        return {name: module for name, module in modules if self.of_kind(module)}
+
+    def names(self) -> list[str]:
+        """List the parts that have a name: ours, and those of entry points."""
+        return [*self.ours(), *(point.name for point in entry_points(group=self.group))]
+
+    def is_path(self, given: str) -> bool:
+        """Return whether a text is the path of a part and not a name."""
+        return ":" in given or (self.base is ModuleType and "." in given)
+
+    def find(self, given: Any) -> Part:
+        """Return a part, checked to be one of this kind.
+
+        Raises:
+            UserError: none has that name, with the nearest spelling; its path cannot be imported;
+                or it is something else, with what it should be.
+        """
+        if not isinstance(given, str):
+            return self._accepted(given, label_of(given))
+        if self.is_path(given):
+            # The module a.b is what a names b.
+            path = given if ":" in given else ":".join(given.rsplit(".", 1))
+            return self._accepted(plugins.from_path(path), given)
+        module = self.ours().get(given)
+        if module is not None:
+            return self._in_file(import_module(module))
+        for point in entry_points(group=self.group, name=given):
+            return self._accepted(plugins.imported(given, point.load), given)
+        raise unknown(self.key or self.word, given, self.names())
+
+    def _in_file(self, module: ModuleType) -> Any:
+        """Return the part in a file of ours: a function of its name, or else its last class."""
+        if self.base is ModuleType:
+            return module
+        own = [v for v in vars(module).values() if getattr(v, "__module__", "") == module.__name__]
+        name = module.__name__.rpartition(".")[2]
+        for thing in own:
+            if inspect.isfunction(thing) and thing.__name__ == name:
+                return thing
+        classes = [
+            thing for thing in own if inspect.isclass(thing) and issubclass(thing, self.base)
+        ]
+        if not classes:
+            raise TypeError(f"{module.__name__} defines no subclass of {self.base.__name__}")
+        return classes[-1]
+
+    def _accepted(self, thing: Any, given: str) -> Any:
+        if self.base is ModuleType and inspect.isfunction(thing):
+            thing = sys.modules[thing.__module__]  # a path to the function that a file defines
+        accepts = self.accepts or self._extends_base
+        if not accepts(thing):
+            raise UserError(f"{given}: is no {self.word}; a {self.word} is {self.wanted}")
+        return thing
+
+    def _extends_base(self, thing: Any) -> bool:
+        return inspect.isclass(thing) and issubclass(thing, self.base)
+
+    def code(self, given: Any) -> str:
+        """Return a digest of the code of a part from elsewhere; nothing for one of ours."""
+        part = self.find(given)
+        module = part.__name__ if inspect.ismodule(part) else getattr(part, "__module__", "")
+        return "" if module.partition(".")[0] == "bench" else plugins.digest_of(module)
+
+    def options(self, given: Any) -> dict[str, inspect.Parameter]:
+        """Map the options of a part to its parameters."""
+        return plugins.options_of(self._function(given), self.reserved)
+
+    def defaults(self, given: Any) -> dict[str, Any]:
+        """Map the options of a part that have a default to it."""
+        return plugins.defaults_of(self._function(given), self.reserved)
+
+    def checked(self, given: Any, options: Mapping[str, Any], label: str = "") -> dict[str, Any]:
+        """Check the options of a part, and convert them to the types of its parameters.
+
+        Args:
+            given: the part.
+            options: their values by name.
+            label: begins messages; default: the part's name.
+
+        Raises:
+            UserError: an unknown option, or a value that its annotation does not allow.
+        """
+        function = self._function(given)
+        return plugins.checked_options(label or label_of(given), function, options, self.reserved)
+
+    def build(self, given: Any, *reserved: Any, **options: Any) -> Any:
+        """Call a part with what it is given, then with its options, checked.
+
+        Raises:
+            UserError: see `find` and `checked`.
+        """
+        return self._function(given)(*reserved, **self.checked(given, options))
+
+    def _function(self, given: Any) -> Callable[..., Any]:
+        part: Any = self.find(given)
+        return part if self.function_of is None else self.function_of(part)
+
+
+def label_of(given: Any) -> str:
+    """Return the name or dotted path of a part; of an object that of its class."""
+    if isinstance(given, str):
+        return given
+    if inspect.ismodule(given):
+        return given.__name__
+    thing = given if hasattr(given, "__qualname__") else type(given)
+    return f"{thing.__module__}:{thing.__qualname__}"
