@@ -8,6 +8,10 @@ PART     ?=
 VENV     := .venv
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.installed
+DEV      := $(VENV)/.installed-dev
+# What pip keeps to: constraints-oldest.txt for the oldest versions admitted, /dev/null for the newest.
+CONSTRAINTS ?= constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) $(PIP_ARGS)
 
 # Of two clusters that begin at the same time one may take the port that the other has chosen: the
 # two groups of tests that start Ray have networks of their own, or else follow on each other.
@@ -16,12 +20,12 @@ UNSHARE := $(firstword $(foreach flags,-n -rn,$(shell unshare $(flags) true 2>/d
 NETWORK := $(if $(UNSHARE),unshare $(UNSHARE) sh -c 'ip link set lo up && exec "$$@"' sh)
 FAULTS  := tests/sweep/test_faults.py
 
-.PHONY: bench test tests-of-faults tests-of-ray other-tests speed install lint dashboard clean
+.PHONY: bench test tests-of-faults tests-of-ray other-tests speed install install-dev lint dashboard clean
 
 bench: install
 	$(BIN)/reconbench run $(SPEC)
 
-test: install
+test: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -39,17 +43,23 @@ other-tests:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+install-dev: $(DEV)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ReconBench needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[dev]'
+	$(PIP_INSTALL) -e .
 	touch $@
 
-lint: install
+$(DEV): $(STAMP)
+	$(PIP_INSTALL) -e '.[dev]'
+	touch $@
+
+lint: install-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-speed: install
+speed: install-dev
 	$(BIN)/python -m bench.speed $(PART)
 
 dashboard: install

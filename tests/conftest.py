@@ -20,12 +20,18 @@ install_import_hook(
     [f"bench.{name}" for name in (*CHECKED, "trainer", "training")], "beartype.beartype"
 )
 
-# Of two clusters that begin at the same time one may take the port that the other has chosen; those
-# of test_lab have networks of their own.
-RAY = {"cloud", "distributed", "end_to_end", "faults", "joining"}
+
+@pytest.fixture
+def ray_cluster() -> None:
+    """Say of a test that it starts a Ray cluster: `make test` runs these in turn.
+
+    Of two clusters that begin at the same time one may take the port that the other has chosen;
+    those of test_lab have networks of their own.
+    """
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests that start Ray, which `make test` runs in turn, beside the others."""
-    if item.path.stem.removeprefix("test_") in RAY:
+    """Mark the tests that start Ray."""
+    if isinstance(item, pytest.Function) and "ray_cluster" in item.fixturenames:
         item.add_marker(pytest.mark.ray)
+        item.add_marker(pytest.mark.slow)

@@ -16,7 +16,7 @@ import pytest
 from bench.spec import cells
 from bench.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 ROOT = Path(__file__).parents[1]
 SPEC = """

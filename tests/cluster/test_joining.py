@@ -13,7 +13,7 @@ from bench.sweep.trial import Job, Shared, run_job
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
 def test_too_few_nodes_end_in_one_line_and_leave_the_folder_to_the_next(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "bench/run.py"), "--smoke", "--out", "run"]
     words += ["--only", "method=degraded", "--set", "dataset.image_size=32"]

@@ -404,6 +404,7 @@ def test_training_goes_on_from_a_checkpoint(bucket: str) -> None:
     assert again.history == whole.history
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_loggers_that_keep_files_are_refused(bucket: str, tmp_path: Path) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "bench", "run", "--smoke", "--log", "tensorboard",
@@ -421,7 +422,7 @@ def results(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.drop(columns=PASSING[:2]), trials.drop(columns=PASSING[2:])
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_run_ends_as_one_on_a_disk(
     bucket: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from bench.store import Store
 from bench.sweep import distributed
 from bench.training import Progress
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 ROOT = Path(__file__).parents[2]
 FIXED = {

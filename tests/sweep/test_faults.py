@@ -25,7 +25,7 @@ from tensorboardX.proto import event_pb2
 
 from bench.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 ROOT = Path(__file__).parents[2]
 SPEC = {
