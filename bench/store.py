@@ -131,12 +131,6 @@ class Store:
         if grown:
             self._write("spec.yaml", spec.dump().encode())
 
-    @property
-    def mixed(self) -> bool:
-        """Whether the run was gone on with under other versions than before."""
-        starts = self.manifest().get("starts", [])
-        return len({json.dumps([one["versions"], one["git"]]) for one in starts}) > 1
-
     def _is_foreign(self) -> bool:
         """Return whether the folder holds something, and no run."""
         if isinstance(self.folder, Path) and not self.folder.exists():
@@ -266,7 +260,7 @@ class Store:
 
     def rows(self) -> pd.DataFrame:
         """Read all rows but those of damaged files; an empty table before the first refit."""
-        return self._tables("rows", ROW_KEYS)
+        return tables.with_task(self._tables("rows", ROW_KEYS))
 
     def write_trials(self, cell: str, trials: pd.DataFrame) -> None:
         """Write a cell's table of trials: `cell, trial, state, psnr, step, seconds, error`, the

@@ -45,3 +45,16 @@ def verify(content: bytes) -> None:
 def _footer(content: bytes) -> int:
     """Find the footer: its length and `PAR1` are the last 8 bytes."""
     return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+
+def with_task(table: pd.DataFrame) -> pd.DataFrame:
+    """Fill in `task`, which rows written before there was this column lack.
+
+    Args:
+        table: rows of a run, or one line per cell: `cell, n_train, method`.
+    """
+    known = table["task"] if "task" in table else pd.Series(None, table.index, dtype=object)
+    lines = table[known.isna()].drop_duplicates("cell")
+    parts = zip(lines["cell"], lines["n_train"], lines["method"], strict=True)
+    tasks = {cell: cell.removesuffix(f"-n{n_train}-{method}") for cell, n_train, method in parts}
+    return table.assign(task=known.fillna(table["cell"].map(tasks)))

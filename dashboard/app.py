@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # a checkout that was never installed
     sys.path.insert(0, str(ROOT))
 
+from bench.errors import UserError  # noqa: E402
 from dashboard import run as runs  # noqa: E402
 from dashboard import state, theme  # noqa: E402
 
@@ -61,7 +62,10 @@ def main() -> None:
     if run.cells.empty:
         waiting(run)
         return
-    page.run()
+    try:
+        page.run()
+    except UserError as error:
+        st.error(theme.markdown(error), icon=":material/error:")
 
 
 def damage(files: list[str]) -> str:

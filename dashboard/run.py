@@ -5,7 +5,7 @@ so everything but `spec.yaml` may be missing.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from bench import markup, tables
+from bench import badges, markup, statistics, tables
 from bench.errors import UserError
+from bench.statistics import Estimate
 
 METRICS = (
     "psnr",
@@ -27,23 +28,16 @@ METRICS = (
     "ssim_roi",
     "data_residual",
 )
+KEYS = ("degradation", "level", "n_train", "method")
 COSTS = ("train_seconds", "infer_ms", "parameters")
-KEYS = ("method", "degradation", "level", "n_train")
-REPORTED = (
-    "rank",
-    "rank_low",
-    "rank_high",
-    "trials",
-    "tied_with_best",
-    "badges",
-    "replay",
-)
 TRIALS = ("cell", "trial", "state", "psnr", "step", "seconds", "error", "config")
-REPORT = Path("report", "leaderboard.csv")
+CELLS = (
+    "cell", "task", "label", "dataset", *KEYS, "kind",
+    "seeds", "done", "trials", "replay", *COSTS, "files",
+)  # fmt: skip
 ROW_FILES, TRIAL_FILES = "rows/*/*.parquet", "trials/*.parquet"
 # Files of different releases may differ in their columns.
-ROWS = "read_parquet($files, union_by_name = true)"
-Z95 = 1.96
+ROWS = "read_parquet($files, union_by_name = true, filename = true)"
 Stamp = tuple[int, int]
 
 
@@ -54,22 +48,20 @@ class Run:
     Attributes:
         folder: where it is.
         cells: one line per cell that has rows: what it is, `label` (its name within its task),
-            means and 95 % intervals of its metrics (`psnr`, `psnr_low`, `psnr_high`, ...),
-            `unscored` (the number of test images without a score), costs, and what the report
-            says.
+            costs, the command that reproduces it, and the files of its rows.
+        metrics: the columns of the rows that hold any score.
         trials: one line per finished trial.
         manifest: manifest.json.
         spec: spec.yaml.
-        reported: whether ranks and intervals are the report's; else they are provisional.
         damaged: files of it that are not as they were written, and were left out.
     """
 
     folder: Path
     cells: pd.DataFrame
+    metrics: list[str]
     trials: pd.DataFrame
     manifest: dict[str, Any]
     spec: dict[str, Any]
-    reported: bool
     damaged: list[str]
 
     @property
@@ -106,7 +98,7 @@ def find(results: Path) -> list[Path]:
 
 def stamp(folder: Path) -> Stamp:
     """Return what changes whenever a result appears: the latest modification, the file count."""
-    files = [folder / "spec.yaml", folder / "manifest.json", folder / REPORT]
+    files = [folder / "spec.yaml", folder / "manifest.json"]
     files += [*_files(folder, ROW_FILES), *_files(folder, TRIAL_FILES)]
     times = [time for time in map(_modified, files) if time]
     return max(times, default=0), len(times)
@@ -131,37 +123,42 @@ def read(folder: Path) -> Run:
         found.append(content or {})
     spec, manifest = found
     trials = _trials(folder)
-    cells = _cells(folder, spec, trials)
-    try:
-        report = _report(folder)
-    except ValueError:
-        report = None
-        damaged.append(str(REPORT))
-    merged = _merge(cells, report)
-    return Run(folder, merged, trials, manifest, spec, report is not None, sorted(damaged))
+    cells, metrics = _cells(folder, spec, trials)
+    return Run(folder, cells, metrics, trials, manifest, spec, sorted(damaged))
 
 
-def gain(folder: Path, cell: str, baseline: str, metric: str) -> tuple[float, float, float]:
-    """Compare two cells image by image.
+def rows(run: Run, task: str) -> pd.DataFrame:
+    """Read the rows of a task.
+
+    Raises:
+        ValueError: they may not be read.
+    """
+    files = [file for own in run.cells.files[run.cells.task == task] for file in own]
+    return _query(f"SELECT * EXCLUDE (filename) FROM {ROWS}", files).df()
+
+
+def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFrame:
+    """Return a task's cells with their scores.
+
+    Args:
+        run: the run.
+        task: its id.
+        estimates: by metric; the first one ranks the cells, see `bench.statistics.compare`.
 
     Returns:
-        the mean difference `cell` - `baseline` and its 95 % interval over subjects (normal
-        approximation; NaN with one subject).
+        `Run.cells` with ranks and verdicts, each metric's mean and 95 % interval (`psnr`,
+        `psnr_low`, `psnr_high`), `unscored` (the number of test images without a score) and
+        `badges`.
     """
-    query = f"""
-        WITH image AS (
-            SELECT cell, image, any_value(subject) AS subject, avg({metric}) AS value
-            FROM {ROWS}
-            WHERE cell IN ($cell, $baseline) AND isfinite({metric}) GROUP BY cell, image),
-        pair AS (
-            SELECT a.subject, a.value - b.value AS gain
-            FROM image a JOIN image b USING (image) WHERE a.cell = $cell AND b.cell = $baseline),
-        subject AS (SELECT subject, avg(gain) AS gain FROM pair GROUP BY subject)
-        SELECT (SELECT avg(gain) FROM pair), {Z95} * stddev_samp(gain) / sqrt(count(*))
-        FROM subject"""
-    mean, half = _query(query, folder, cell=cell, baseline=baseline).fetchall()[0]
-    mean, half = (float("nan") if value is None else value for value in (mean, half))
-    return mean, mean - half, mean + half
+    by = next(iter(estimates.values()))
+    cells = statistics.compare(run.cells[run.cells.task == task], by)
+    for metric, values in estimates.items():
+        bounds = {metric: values.mean, f"{metric}_low": values.low, f"{metric}_high": values.high}
+        cells = cells.join(pd.DataFrame(bounds, index=values.cells), on="cell")
+    cells["unscored"] = [len(by.unscored.get(cell, ())) for cell in cells.cell]
+    marks = badges.of_run(run.manifest)
+    cells["badges"] = [badges.of_line(marks, not unscored) for unscored in cells.unscored]
+    return cells
 
 
 def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame:
@@ -170,118 +167,65 @@ def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame
         SELECT * FROM {ROWS}
         WHERE image = $image AND list_contains($cells, cell)
         QUALIFY seed = min(seed) OVER (PARTITION BY cell)"""
-    return _query(query, folder, image=image, cells=list(cells)).df().set_index("cell")
+    files = _sound(folder, ROW_FILES)
+    return _query(query, files, image=image, cells=list(cells)).df().set_index("cell")
 
 
-def _cells(folder: Path, spec: dict[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
-    measured = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
-    if not _sound(folder, ROW_FILES):
-        columns = [
-            "cell",
-            "task",
-            "label",
-            "dataset",
-            *KEYS,
-            "kind",
-            "seeds",
-            "unscored",
-            "done",
-            *measured,
-            *COSTS,
-        ]
-        return pd.DataFrame(columns=[*columns, "trials"])
-    known = {line[0] for line in _query(f"DESCRIBE SELECT * FROM {ROWS}", folder).fetchall()}
-    cells = _query(_summary(known), folder).df()
-    cells = cells.reindex(columns=_unique(cells.columns, measured, COSTS))
+def _cells(
+    folder: Path, spec: dict[str, Any], trials: pd.DataFrame
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read what the rows say of each cell, and which metrics they have."""
+    files = _sound(folder, ROW_FILES)
+    if not files:
+        return pd.DataFrame(columns=list(CELLS)), []
+    known = {line[0] for line in _query(f"DESCRIBE SELECT * FROM {ROWS}", files).fetchall()}
+    cells = tables.with_task(_query(_summary(known), files).df())
+    metrics = [name for name in METRICS if name in known and cells[name].any()]
     cells["label"] = [
         f"{method} · {n_train}" if n_train else method
         for method, n_train in zip(cells.method, cells.n_train, strict=True)
-    ]
-    cells["task"] = [
-        cell.removesuffix(f"-n{n_train}-{method}")
-        for cell, n_train, method in zip(cells.cell, cells.n_train, cells.method, strict=True)
     ]
     # One refit says all of a classical method, which has no random start.
     needed = cells.kind.map({"learned": _count(spec.get("seeds")) or 1}).fillna(1)
     cells["done"] = cells.seeds >= needed
     cells["trials"] = cells.cell.map(trials.groupby("cell").size()).fillna(0).astype(int)
-    return cells
+    cells["replay"] = [badges.replay(folder, cell) for cell in cells.cell]
+    return cells.reindex(columns=list(CELLS)), metrics
 
 
 def _summary(known: set[str]) -> str:
-    """Write the query for every cell's means, with 95 % intervals over its subjects."""
+    """Write the query for what the rows say of every cell; of each metric, whether it has any."""
+    facts = [name for name in ("task", "dataset", *KEYS) if name in known]
     metrics = [name for name in METRICS if name in known]
     costs = [name for name in COSTS if name in known]
     learned = "max(parameters) > 0" if "parameters" in known else "false"
     kind = "any_value(kind)" if "kind" in known else f"if({learned}, 'learned', 'classical')"
-    # A ROI metric is NaN where an image has no foreground: such an image has no say.
-    means = [f"avg({m}) FILTER (isfinite({m})) AS {m}" for m in metrics]
-    means += [f"avg({cost}) AS {cost}" for cost in costs]
-    by_subject = [f"avg({m}) FILTER (isfinite({m})) AS {m}" for m in metrics]
-    halves = [f"{Z95} * stddev_samp({m}) / sqrt(count({m})) AS {m}" for m in metrics]
-    bounds = [f"mean.{m} - half.{m} AS {m}_low, mean.{m} + half.{m} AS {m}_high" for m in metrics]
-    return f"""
-        WITH mean AS (
-            SELECT cell, any_value(dataset) AS dataset, any_value(degradation) AS degradation,
-                any_value(level) AS level, any_value(n_train) AS n_train,
-                any_value(method) AS method, {kind} AS kind,
-                count(DISTINCT seed) AS seeds,
-                count(DISTINCT image) FILTER (NOT coalesce(isfinite(psnr), false))
-                    AS unscored, {", ".join(means)}
-            FROM {ROWS} GROUP BY cell),
-        subject AS (SELECT cell, {", ".join(by_subject)} FROM {ROWS} GROUP BY cell, subject),
-        half AS (SELECT cell, {", ".join(halves)} FROM subject GROUP BY cell)
-        SELECT mean.*, {", ".join(bounds)} FROM mean JOIN half USING (cell) ORDER BY cell"""
-
-
-def _report(folder: Path) -> pd.DataFrame | None:
-    """Read the leaderboard, unless it is missing or older than some row.
-
-    Raises:
-        ValueError: it is no table.
-    """
-    path = folder / REPORT
-    newest = max(map(_modified, _files(folder, ROW_FILES)), default=0)
-    if _modified(path) < max(newest, 1):
-        return None
-    names = {"method": str, "degradation": str, "badges": str}  # a method may be called "NA"
-    report = pd.read_csv(path, converters=names)
-    return report if set(KEYS) <= set(report.columns) else None
-
-
-def _merge(cells: pd.DataFrame, report: pd.DataFrame | None) -> pd.DataFrame:
-    """Add the report's ranks and intervals to the cells; provisional ranks where there is none."""
-    if report is None:
-        rank = whole(cells).groupby("task").psnr.rank(ascending=False, method="min")
-        return cells.assign(rank=rank).reindex(columns=_unique(cells.columns, REPORTED))
-    said = [name for name in report.columns if name not in KEYS]
-    merged = cells.merge(report, on=list(KEYS), how="left", suffixes=("_measured", ""))
-    for name in said:
-        if f"{name}_measured" in merged:
-            merged[name] = merged[name].fillna(merged.pop(f"{name}_measured"))
-    return merged.reindex(columns=_unique(merged.columns, REPORTED))
-
-
-def whole(cells: pd.DataFrame) -> pd.DataFrame:
-    """Keep the cells with a score on every test image: the others compare with none."""
-    return cells[cells.unscored == 0]
+    columns = [
+        *(f"any_value({name}) AS {name}" for name in facts),
+        f"{kind} AS kind",
+        "count(DISTINCT seed) AS seeds",
+        "list_sort(list(DISTINCT filename)) AS files",
+        *(f"coalesce(bool_or(isfinite({name})), false) AS {name}" for name in metrics),
+        *(f"avg({name}) AS {name}" for name in costs),
+    ]
+    return f"SELECT cell, {', '.join(columns)} FROM {ROWS} GROUP BY cell ORDER BY cell"
 
 
 def _trials(folder: Path) -> pd.DataFrame:
-    if not _sound(folder, TRIAL_FILES):
+    files = _sound(folder, TRIAL_FILES)
+    if not files:
         return pd.DataFrame(columns=list(TRIALS))
-    trials = _query(f"SELECT * FROM {ROWS} ORDER BY cell, trial", folder, TRIAL_FILES).df()
+    query = f"SELECT * EXCLUDE (filename) FROM {ROWS} ORDER BY cell, trial"
+    trials = _query(query, files).df()
     return trials.reindex(columns=_unique(TRIALS, trials.columns))
 
 
-def _query(
-    query: str, folder: Path, files: str = ROW_FILES, **values: Any
-) -> duckdb.DuckDBPyConnection:
-    """Run a query over the run's rows, or over other files of it."""
+def _query(query: str, files: list[str], **values: Any) -> duckdb.DuckDBPyConnection:
+    """Run a query over tables in files."""
     try:
-        return duckdb.connect().execute(query, {"files": _sound(folder, files), **values})
+        return duckdb.connect().execute(query, {"files": files, **values})
     except duckdb.Error as error:
-        raise ValueError(f"{folder}/{files}: cannot be read ({error})") from None
+        raise ValueError(f"{Path(files[0]).parent}: cannot be read ({error})") from None
 
 
 def _sound(folder: Path, pattern: str) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from bench import statistics
+from bench.statistics import Estimate
 from dashboard import run as runs
 from dashboard import theme
 from dashboard.run import Run, Stamp
@@ -28,10 +30,21 @@ class Choice:
         """The chosen task's cells."""
         return self.run.cells[self.run.cells.task == self.task]
 
-    @property
-    def within_reach(self) -> pd.DataFrame:
-        """The chosen task's whole cells that need no more training images than there are."""
-        return runs.whole(self.cells[self.cells.n_train <= self.n_train])
+    def scores(self, *metrics: str, task: str | None = None) -> pd.DataFrame:
+        """Return the chosen, or another, task's cells with their scores under the chosen
+        convention, ranked by the first metric; see `dashboard.run.scores`.
+        """
+        columns = tuple(map(self.column, metrics))
+        return scores(str(self.run.folder), self.stamp, task or self.task, columns)
+
+    def within_reach(self, *metrics: str) -> pd.DataFrame:
+        """Keep of `scores` what is ranked and needs no more training images than there are."""
+        cells = self.scores(*metrics)
+        return cells[cells["rank"].notna() & (cells.n_train <= self.n_train)]
+
+    def estimate(self, metric: str) -> Estimate:
+        """Estimate a metric of the chosen task's cells under the chosen convention."""
+        return estimate(str(self.run.folder), self.stamp, self.task, self.column(metric))
 
     def column(self, metric: str) -> str:
         """Name the column of a metric under the chosen convention."""
@@ -49,12 +62,23 @@ def load(folder: str, stamp: Stamp) -> Run:
     return runs.read(Path(folder))
 
 
+@st.cache_data(show_spinner=False, max_entries=16)
+def rows(folder: str, stamp: Stamp, task: str) -> pd.DataFrame:
+    """Read the rows of a task once per change of the run."""
+    return runs.rows(load(folder, stamp), task)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def estimate(folder: str, stamp: Stamp, task: str, metric: str) -> Estimate:
+    """Estimate a metric of a task's cells once per change of the run, as the report does."""
+    return statistics.estimate(rows(folder, stamp, task), metric)
+
+
 @st.cache_data(show_spinner=False, max_entries=256)
-def gain(
-    folder: str, stamp: Stamp, cell: str, baseline: str, metric: str
-) -> tuple[float, float, float]:
-    """Compare two cells once per change of the run."""
-    return runs.gain(Path(folder), cell, baseline, metric)
+def scores(folder: str, stamp: Stamp, task: str, metrics: tuple[str, ...]) -> pd.DataFrame:
+    """Score and rank a task's cells once per change of the run."""
+    estimates = {metric: estimate(folder, stamp, task, metric) for metric in metrics}
+    return runs.scores(load(folder, stamp), task, estimates)
 
 
 @st.cache_data(show_spinner=False, max_entries=256)

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import claim, spec
+from bench import badges, claim, spec
 from bench.errors import DamagedError, UnwritableError, UserError
 from bench.store import ROW_KEYS, Store
 from bench.sweep.journal import Journal
@@ -60,7 +60,7 @@ def test_the_report_knows_of_changed_versions(store: Store) -> None:
         (["2.6", "2.7"], True),
     ):
         store.extend(SPEC, starts=[start(one) for one in starts])
-        assert store.mixed == mixed
+        assert badges.of_run(store.manifest()) == ["versions changed"] * mixed
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:

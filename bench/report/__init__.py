@@ -14,11 +14,11 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from bench import markdown
+from bench import badges, markdown
 from bench.audit import page as audit_page
 from bench.metrics import PERFECT
 from bench.report.edges import at_edge
-from bench.report.leaderboard import UNSCORED, Leaderboard, build
+from bench.report.leaderboard import Leaderboard, build
 from bench.spec import Benchmark
 from bench.store import Store
 
@@ -41,7 +41,6 @@ SHOWN = {
 # What a narrow terminal does without, first to last.
 DISPENSABLE = ["trials", "train_seconds", "steps", "parameters", "infer_ms", "ssim"]
 PICTURE_SIDE = 160
-MIXED = "versions changed"  # between starts of the run
 
 
 def write(store: Store) -> Leaderboard:
@@ -51,16 +50,9 @@ def write(store: Store) -> Leaderboard:
         UserError: the folder holds no run.
     """
     spec, rows = store.spec(), store.rows()
-    audit = store.manifest().get("audit", {})
-    trials = store.trials()
-    board = build(
-        rows,
-        trials,
-        [*audit.get("badges", []), *[MIXED] * store.mixed],
-        str(store.folder),
-        spec.budget.steps,
-    )
-    cells = store.manifest().get("cells", 0)
+    manifest, trials = store.manifest(), store.trials()
+    audit, cells = manifest.get("audit", {}), manifest.get("cells", 0)
+    board = build(rows, trials, badges.of_run(manifest), str(store.folder), spec.budget.steps)
     strips = _strips(store, rows)
     findings = [
         f"{line} and left out; the command that made the run computes it again"
@@ -80,7 +72,7 @@ def write(store: Store) -> Leaderboard:
             *_notes(spec, audit, _same_measurements(rows)),
             *(
                 f"At the edge of its search space, which may be too small: {where}."
-                for where in at_edge(trials, store.manifest().get("spaces", {}))
+                for where in at_edge(trials, _methods(rows), manifest.get("spaces", {}))
             ),
         ],
     }
@@ -148,6 +140,11 @@ def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> l
     ]
 
 
+def _methods(rows: pd.DataFrame) -> dict[str, str]:
+    """Look up the method of each cell."""
+    return dict(rows[["cell", "method"]].drop_duplicates().itertuples(index=False, name=None))
+
+
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
@@ -188,7 +185,7 @@ def _rank(line: pd.Series) -> str:
 
 def _place(line: pd.Series) -> str:
     if pd.isna(line["rank"]):
-        return UNSCORED
+        return badges.UNSCORED
     return "best" if line["rank"] == 1 else "tied with best" if line["tied_with_best"] else ""
 
 
@@ -203,16 +200,14 @@ def _same_measurements(rows: pd.DataFrame) -> bool:
 def _strips(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """For each task: the first kept test image as truth, as measured and from every method."""
     strips = []
-    for (degradation, level), part in rows.groupby(["degradation", "level"]):
+    for (degradation, level, task), part in rows.groupby(["degradation", "level", "task"]):
         scores = part.groupby(["cell", "method", "n_train"], sort=False)["psnr"].mean()
         pictures = []
-        task = ""
         for cell, method, n_train in scores.sort_values(ascending=False).index:
-            task = cell.removesuffix(f"-n{n_train}-{method}")
             if kept := store.read_pictures(cell):
                 name = f"{method}, {n_train} images" if n_train else method
                 pictures.append({"name": name, "png": _png(kept["x_hat"])})
-        if kept := store.read_pictures(task):
+        if kept := store.read_pictures(str(task)):
             pictures.insert(0, {"name": "ground truth", "png": _png(kept["x"])})
         strips.append({"title": f"{degradation}, level {level:g}", "pictures": pictures})
     return strips

@@ -16,11 +16,14 @@ from search_spaces import Space
 MARGIN = 0.03  # fraction of a range, at either end
 
 
-def at_edge(trials: pd.DataFrame, spaces: Mapping[str, Space]) -> list[str]:
+def at_edge(
+    trials: pd.DataFrame, methods: Mapping[str, str], spaces: Mapping[str, Space]
+) -> list[str]:
     """Name the cells whose best trial has a parameter at the edge of its range.
 
     Args:
         trials: all trials of a run.
+        methods: the label of each cell's method; a cell without is passed over.
         spaces: what was searched, by the label of the method; a method without has no edges.
     """
     if trials.empty:
@@ -29,8 +32,7 @@ def at_edge(trials: pd.DataFrame, spaces: Mapping[str, Space]) -> list[str]:
     best = complete.sort_values(["psnr", "trial"], ascending=[False, True]).groupby("cell").head(1)
     found = []
     for line in best.sort_values("cell").itertuples():
-        labels = [label for label in spaces if str(line.cell).endswith(f"-{label}")]
-        space = spaces[max(labels, key=len)] if labels else {}  # "my-tv" ends with "tv" too
+        space = spaces.get(methods.get(str(line.cell), ""), {})
         config = json.loads(str(line.config))
         found += [
             f"{line.cell}: {key} = {config[key]:g} of {entry['low']:g} to {entry['high']:g}"

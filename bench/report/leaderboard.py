@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.report.statistics import Estimate, estimate
+from bench import badges as marks
+from bench.statistics import Estimate, compare, estimate
 
 COLUMNS = [
     "rank", "rank_low", "rank_high", "method", "degradation", "level", "n_train",
@@ -14,7 +15,6 @@ COLUMNS = [
 ]  # fmt: skip
 TASK = ["degradation", "level"]
 NAMED = 5  # images, in a sentence
-UNSCORED = "not scored on every image"
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,8 @@ def build(
     searched = trials.groupby("cell")["step"].sum() if "step" in trials else pd.Series(dtype=int)
     refits = table["seeds"].where(table["kind"] == "learned", 0) * refit_steps
     table["steps"] = table["cell"].map(searched).fillna(0).astype(int) + refits
-    table["badges"] = [
-        ", ".join([*badges, *([UNSCORED] if lacking else [])]) for lacking in table["unscored"]
-    ]
-    table["replay"] = [f"reconbench replay {run} {cell}" for cell in table["cell"]]
+    table["badges"] = [marks.of_line(badges, not lacking) for lacking in table["unscored"]]
+    table["replay"] = [marks.replay(run, cell) for cell in table["cell"]]
     return Leaderboard(table[COLUMNS], findings)
 
 
@@ -75,36 +73,7 @@ def _lines(rows: pd.DataFrame, psnr: Estimate, ssim: Estimate) -> pd.DataFrame:
         )  # fmt: skip
     lines["images"] = rows["image"].nunique()
     lines["unscored"] = [psnr.unscored.get(cell, []) for cell in psnr.cells]
-    whole = lines["cell"].isin(psnr.whole)
-    lines["rank"] = lines["psnr"].where(whole).rank(ascending=False, method="min").astype("Int64")
-    for name, bounds in zip(("rank_low", "rank_high"), psnr.rank_interval(), strict=True):
-        lines[name] = pd.Series(bounds, index=lines.index[whole], dtype="Int64")
-    best = lines["cell"][lines["rank"].eq(1).fillna(False)].head(1)
-    lines["tied_with_best"] = [
-        cell in psnr.whole and not psnr.gain(best.item(), cell)[1] > 0 for cell in psnr.cells
-    ]
-    lines["against_classical"] = _verdicts(lines, psnr)
-    return lines
-
-
-def _verdicts(lines: pd.DataFrame, psnr: Estimate) -> list[str]:
-    """State of each network how it compares with the best classical method, if there is one."""
-    whole = lines["cell"].isin(psnr.whole)
-    classical = lines[(lines["kind"] == "classical") & whole]
-    if classical.empty:
-        return [""] * len(lines)
-    reference = classical.sort_values("psnr", ascending=False).iloc[0]
-    return [
-        f"{_verdict(psnr, line['cell'], reference['cell'])} {reference['method']}"
-        if line["kind"] == "learned" and line["cell"] in psnr.whole
-        else ""
-        for _, line in lines.iterrows()
-    ]
-
-
-def _verdict(psnr: Estimate, cell: str, reference: str) -> str:
-    _, low, high = psnr.gain(cell, reference)
-    return "beats" if low > 0 else "loses to" if high < 0 else "ties with"
+    return compare(lines, psnr)
 
 
 def _lacking(task: str, lines: pd.DataFrame) -> list[str]:
@@ -140,7 +109,7 @@ def _findings(task: str, lines: pd.DataFrame, psnr: Estimate) -> list[str]:
     for n_train, group in learned.groupby("n_train"):
         network = group.iloc[0]
         gain, low, high = psnr.gain(network["cell"], reference["cell"])
-        verdict = _verdict(psnr, network["cell"], reference["cell"])
+        verdict = psnr.verdict(network["cell"], reference["cell"])
         sentences.append(
             f"{task}, {n_train} training images: {network['method']} ({network['psnr']:.2f} dB) "
             f"{verdict} {reference['method']} ({reference['psnr']:.2f} dB), the best classical "

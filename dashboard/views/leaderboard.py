@@ -1,14 +1,14 @@
 """Which method should I use?"""
 
-import math
+from math import nan
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
+from bench.statistics import BEATS
 from dashboard import charts, state, theme
-from dashboard import run as runs
 from dashboard.state import Choice
 
 BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"
@@ -17,16 +17,16 @@ BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"
 def show(choice: Choice) -> None:
     """Answer in a sentence, then with the table, then with a picture of it."""
     st.title("Which method should I use?")
-    lines = listed(choice)
-    reach = choice.within_reach.dropna(subset=[choice.column("psnr")])
+    cells = choice.scores("psnr", "ssim").sort_values(["rank", "method"])
+    reach = choice.within_reach("psnr", "ssim")
     if reach.empty:
         st.info("No method of this task is scored yet that needs so few training images.")
     else:
         headline(choice, best_of(reach, choice.column("psnr")), reach)
-    table(choice, lines)
+    table(choice, cells)
     st.subheader("How far apart are they?")
     psnr = choice.column("psnr")
-    chart = charts.ranking(choice.cells, "psnr", psnr, theme.colours(choice.run))
+    chart = charts.ranking(cells, "psnr", psnr, theme.colours(choice.run))
     st.plotly_chart(chart, config=charts.CONFIG, key="ranking")
     st.caption("Bars: 95 % interval over subjects. Circles learn from images, diamonds do not.")
 
@@ -39,10 +39,12 @@ def best_of(cells: pd.DataFrame, column: str) -> pd.Series:
 def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
     """Name the best method and its gain over the best of the other kind."""
     psnr = choice.column("psnr")
-    rivals = reach[reach.kind != best.kind].dropna(subset=[psnr])
+    rivals = reach[reach.kind != best.kind]
     rival = best_of(rivals, psnr) if len(rivals) else None
-    gain = compare(choice, best, rival)
-    st.markdown(f"#### {sentence(choice, best, rival, gain)}")
+    estimate = choice.estimate("psnr")
+    gain = (nan,) * 3 if rival is None else estimate.gain(best.cell, rival.cell)
+    verdict = "" if rival is None else estimate.verdict(best.cell, rival.cell)
+    st.markdown(f"#### {sentence(choice, best, rival, verdict, gain[0])}")
     best_card, gain_card, ssim_card, cost_card = st.columns(4)
     with best_card.container(border=True, height="stretch"):
         st.metric("PSNR", theme.number(best[psnr], "psnr"))
@@ -60,16 +62,8 @@ def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
         st.caption(f"after {best.train_seconds:.0f} s of training" if best.train_seconds else " ")
 
 
-def compare(choice: Choice, best: pd.Series, rival: pd.Series | None) -> tuple[float, float, float]:
-    """Return the gain, image by image, with its interval."""
-    if rival is None:
-        return (math.nan,) * 3
-    where = str(choice.run.folder), choice.stamp
-    return state.gain(*where, best.cell, rival.cell, choice.column("psnr"))
-
-
 def sentence(
-    choice: Choice, best: pd.Series, rival: pd.Series | None, gain: tuple[float, float, float]
+    choice: Choice, best: pd.Series, rival: pd.Series | None, verdict: str, gain: float
 ) -> str:
     """Put the answer in words."""
     at_hand = f"With {choice.n_train} training images" if choice.n_train else "Here"
@@ -79,37 +73,31 @@ def sentence(
     if rival is None:
         return f"{at_hand}, {name} is the best of what is scored so far."
     other = f"the best {rival.kind} method, {theme.markdown(rival.method)}"
-    if not gain[1] > 0:  # NaN too
-        return f"{at_hand}, {name} comes first, but not clearly ahead of {other}."
-    return f"{at_hand}, use {name}: {gain[0]:.2f} dB better than {other}."
+    if verdict != BEATS:
+        return f"{at_hand}, {name} comes first, but {verdict} {other}."
+    return f"{at_hand}, use {name}: it {verdict} {other} by {gain:.2f} dB."
 
 
-def table(choice: Choice, lines: pd.DataFrame) -> None:
+def table(choice: Choice, cells: pd.DataFrame) -> None:
     """Show every cell of the task and offer the table as a file."""
+    lines = listed(choice, cells)
     st.dataframe(
         styled(lines, choice.n_train), column_order=_shown(lines), hide_index=True,
         column_config=_columns(), height=2 + 35 * (len(lines) + 1), row_height=35,
     )  # fmt: skip
     explain, download = st.columns([5, 1], vertical_alignment="top")
-    explain.caption(_legend(choice, lines))
-    csv = choice.cells.sort_values("rank").drop(columns="done").to_csv(index=False)
+    explain.caption(_legend(cells))
+    csv = cells.drop(columns=["done", "files"]).to_csv(index=False)
     download.download_button(
         "CSV", csv, f"{choice.task}.csv", "text/csv", icon=":material/download:", width="stretch"
     )
-    if choice.cells.replay.notna().any():
-        with st.expander("Reproduce a line"):
-            st.code("\n".join(choice.cells.sort_values("rank").replay.dropna()), language=None)
+    with st.expander("Reproduce a line"):
+        st.code("\n".join(cells.replay), language=None)
 
 
-def listed(choice: Choice) -> pd.DataFrame:
+def listed(choice: Choice, cells: pd.DataFrame) -> pd.DataFrame:
     """Make the table that is shown."""
     psnr, ssim = choice.column("psnr"), choice.column("ssim")
-    cells = choice.cells
-    if choice.convention != "image":  # the report ranks under the convention `image`
-        rank = runs.whole(cells)[psnr].rank(ascending=False, method="min")
-        cells = cells.assign(rank=rank, rank_low=None, rank_high=None, tied_with_best=None)
-    cells = cells.sort_values(["rank", "method"])
-    badges = ", ".join(map(str, (choice.run.manifest.get("audit") or {}).get("badges") or []))
     return pd.DataFrame(
         {
             "rank": [_rank(cell) for cell in cells.itertuples()],
@@ -120,11 +108,12 @@ def listed(choice: Choice) -> pd.DataFrame:
             "psnr_interval": _intervals(cells, psnr, "psnr"),
             "ssim": cells[ssim],
             "ssim_interval": _intervals(cells, ssim, "ssim"),
-            "tied": [_true(tied) for tied in cells.tied_with_best],
+            "tied": cells.tied_with_best,
+            "against_classical": cells.against_classical,
             "train_seconds": cells.train_seconds,
             "infer_ms": cells.infer_ms,
             "parameters": cells.parameters,
-            "badges": cells.badges.fillna(badges) if choice.run.reported else badges,
+            "badges": cells.badges,
         }
     ).reset_index(drop=True)
 
@@ -160,6 +149,7 @@ def _columns() -> dict[str, Any]:
         "tied": st.column_config.CheckboxColumn(
             "Tied", width=44, help="Not told apart from the best at 95 %."
         ),
+        "against_classical": text("Against classical", help="Networks: at 95 %.", width=130),
         "train_seconds": number("Train s", format="%.1f", width=60),
         "infer_ms": number(
             "ms each", format="%.1f", width=66, help="Time to reconstruct one image."
@@ -173,13 +163,7 @@ def _rank(cell: object) -> str:
     rank, low, high = (getattr(cell, name) for name in ("rank", "rank_low", "rank_high"))
     if pd.isna(rank):
         return ""
-    if pd.isna(low) or pd.isna(high) or low == high:
-        return f"{rank:.0f}"
-    return f"{rank:.0f} ({low:.0f}-{high:.0f})"
-
-
-def _true(tied: object) -> bool:
-    return str(tied) == "True"
+    return f"{rank}" if low == high else f"{rank} ({low}-{high})"
 
 
 def _intervals(cells: pd.DataFrame, column: str, metric: str) -> list[str]:
@@ -191,28 +175,17 @@ def _between(interval: str) -> str:
     return f"95 %: {interval}" if interval else " "
 
 
-def _legend(choice: Choice, lines: pd.DataFrame) -> str:
+def _legend(cells: pd.DataFrame) -> str:
     parts = ["Tinted: the best within reach. Grey: needs more training images than are at hand."]
-    if not choice.run.reported:
-        parts.append(
-            "Provisional: the report is not written yet, so ranks are those of the means and "
-            "intervals a normal approximation over subjects."
-        )
-    elif choice.convention != "image":
-        parts.append(
-            "The report ranks under the image convention; here ranks are those of the means and "
-            "intervals a normal approximation over subjects."
-        )
-    incomplete = choice.cells[choice.cells.unscored > 0]
     parts += [
         f"{theme.markdown(cell.label)}: no score on {cell.unscored} of the test images, so no rank."
-        for cell in incomplete.itertuples()
+        for cell in cells[cells.unscored > 0].itertuples()
     ]
-    unfinished = int((~choice.cells.done.astype(bool)).sum())
+    unfinished = int((~cells.done.astype(bool)).sum())
     if unfinished:
         parts.append(f"Cells that still lack some refits: {unfinished}.")
-    if lines.badges.nunique() == 1 and lines.badges.iloc[0]:
-        parts.append(f"All lines: **{theme.markdown(lines.badges.iloc[0])}**.")
+    if cells.badges.nunique() == 1 and cells.badges.iloc[0]:
+        parts.append(f"All lines: **{theme.markdown(cells.badges.iloc[0])}**.")
     return " ".join(parts)
 
 

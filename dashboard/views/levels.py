@@ -1,5 +1,6 @@
 """How do methods hold up with more noise and fewer images?"""
 
+import pandas as pd
 import streamlit as st
 
 from dashboard import charts, state, theme
@@ -15,7 +16,7 @@ def show(choice: Choice) -> None:
     methods = list(theme.colours(choice.run))
     metric_column, methods_column = st.columns([1, 3])
     with metric_column:
-        metrics = [m for m in theme.LABELS if choice.run.cells[choice.column(m)].notna().any()]
+        metrics = [m for m in theme.LABELS if choice.column(m) in choice.run.metrics]
         metric = state.select("Metric", "metric", metrics, show=lambda name: theme.LABELS[name])
     with methods_column:
         above = [method for method in methods if method not in FLOOR]
@@ -23,8 +24,9 @@ def show(choice: Choice) -> None:
     column = choice.column(metric)
     cells = choice.run.cells
     degradation = choice.cells.degradation.iloc[0]
-    cells = cells[cells.method.isin(chosen) & (cells.degradation == degradation)]
-    cells = cells.dropna(subset=[column])
+    tasks = cells.task[cells.degradation == degradation].unique()
+    cells = pd.concat([choice.scores(metric, task=task) for task in tasks])
+    cells = cells[cells.method.isin(chosen)].dropna(subset=[column])
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader(f"Against the level, {choice.n_train} training images")

@@ -13,7 +13,7 @@ def show(choice: Choice) -> None:
     psnr, ssim = choice.column("psnr"), choice.column("ssim")
     methods = list(theme.colours(choice.run))
     chosen = state.several("Methods", "methods", methods, default=methods)
-    cells = choice.within_reach
+    cells = choice.within_reach("psnr", "ssim")
     cells = cells[cells.method.isin(chosen)].dropna(subset=[psnr, ssim])
     if cells.empty:
         st.info("None of these methods is scored yet with so few training images.")

@@ -30,7 +30,7 @@ def show(choice: Choice) -> None:
 def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
     """Let the user choose image and methods, and draw them."""
     psnr = choice.column("psnr")
-    cells = choice.cells.sort_values(psnr, ascending=False)
+    cells = choice.scores("psnr").sort_values(psnr, ascending=False)
     labels = dict(zip(cells.label, cells.cell, strict=True))
     image_column, methods_column = st.columns([1, 3])
     with image_column:
@@ -75,7 +75,7 @@ def kept_of(choice: Choice, cell: str, image: str) -> Kept | None:
 def usual(choice: Choice) -> list[str]:
     """Choose the best classical and the best learned method within reach."""
     psnr = choice.column("psnr")
-    reach = choice.within_reach.dropna(subset=[psnr]).sort_values(psnr, ascending=False)
+    reach = choice.within_reach("psnr").sort_values(psnr, ascending=False)
     return reach.drop_duplicates("kind").sort_values("kind").label.tolist()
 
 

@@ -33,10 +33,10 @@ def make_run(
     Args:
         folder: the run folder.
         methods: of `METHODS`; another name is taken for a network.
-        finished: whether the manifest says so and the leaderboard is there.
+        finished: whether the manifest says so.
         unstarted: how many of the last cells have no rows yet; the one before is half done.
         size: of the pictures.
-        rename: method names in rows and leaderboard that no benchmark file would admit.
+        rename: method names in rows that no benchmark file would admit.
     """
     spec = parse(
         {
@@ -63,7 +63,6 @@ def make_run(
         half = unstarted > 0 and cell is begun[-1]
         _write_cell(store, cell, truth, ids, (rename or {}).get(cell.method.label), half)
     if finished:
-        store.write_report("leaderboard.csv", _leaderboard(store.rows()).to_csv(index=False))
         store.write_manifest(finished="2025-01-01T10:09:00")
     return folder
 
@@ -139,6 +138,7 @@ def _rows(cell: Cell, seed: int, name: str, rng: np.random.Generator) -> pd.Data
         {
             "cell": cell.id if name == label else cell.id.replace(label, name),
             "dataset": cell.task.dataset,
+            "task": cell.task.id,
             "degradation": cell.task.degradation.label,
             "level": cell.task.level,
             "n_train": cell.n_train,
@@ -161,20 +161,3 @@ def _rows(cell: Cell, seed: int, name: str, rng: np.random.Generator) -> pd.Data
             "parameters": 1_900_000 if learned else 0,
         }
     )
-
-
-def _leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
-    keys = ["method", "degradation", "level", "n_train"]
-    table = rows.groupby(keys, as_index=False).agg(
-        psnr=("psnr", "mean"), ssim=("ssim", "mean"), parameters=("parameters", "first"),
-        train_seconds=("train_seconds", "mean"), infer_ms=("infer_ms", "mean"),
-        seeds=("seed", "nunique"),
-    )  # fmt: skip
-    rank = table.groupby("level").psnr.rank(ascending=False).astype(int)
-    return table.assign(
-        rank=rank, rank_low=(rank - 1).clip(1), rank_high=rank + 1,
-        psnr_low=table.psnr - 0.11, psnr_high=table.psnr + 0.12,
-        ssim_low=table.ssim - 0.011, ssim_high=table.ssim + 0.012,
-        trials=8, tied_with_best=rank <= 2, badges="template-derived",
-        replay="reconbench replay " + table.method,
-    )  # fmt: skip

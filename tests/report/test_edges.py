@@ -8,6 +8,8 @@ from bench.report.edges import at_edge
 
 SPACES = {"tv": space_of("tv"), "nlm": space_of("nlm"), "held": space_of("tv", {"weight": 0.05})}
 
+METHODS = {f"template-gaussian_noise-0.1-n0-{name}": name for name in ("tv", "my-tv", "held")}
+
 
 def trial(cell: str, number: int, psnr: float, state: str = "complete", **config: float) -> dict:
     return {
@@ -25,17 +27,17 @@ def test_only_the_best_trial_counts(weight: float, named: bool) -> None:
             trial(cell, 2, 30.0, "pruned", weight=0.05),
         ]
     )
-    found = at_edge(trials, SPACES)
+    found = at_edge(trials, METHODS, SPACES)
     assert found == ([f"{cell}: weight = {weight:g} of 0.05 to 5"] if named else [])
 
 
 def test_the_space_is_that_of_the_whole_label() -> None:
     line = trial("template-gaussian_noise-0.1-n0-my-tv", 0, 20.0, weight=0.05)
     spaces = {**SPACES, "my-tv": {"weight": {"low": 0.0, "high": 0.1, "default": 0.05}}}
-    assert at_edge(pd.DataFrame([line]), spaces) == []
+    assert at_edge(pd.DataFrame([line]), METHODS, spaces) == []
 
 
 def test_what_was_held_fixed_or_never_tried_is_not_named() -> None:
-    assert at_edge(pd.DataFrame(), SPACES) == []
+    assert at_edge(pd.DataFrame(), METHODS, SPACES) == []
     held = trial("template-gaussian_noise-0.1-n0-held", 0, 20.0, weight=0.05)
-    assert at_edge(pd.DataFrame([held]), SPACES) == []
+    assert at_edge(pd.DataFrame([held]), METHODS, SPACES) == []

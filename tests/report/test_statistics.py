@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap, norm
 
-from bench.report.statistics import estimate
+from bench.errors import UserError
+from bench.statistics import compare, estimate
 
 
 def rows_of(values: dict[str, np.ndarray], per_subject: int = 1) -> pd.DataFrame:
@@ -79,7 +80,7 @@ def test_one_subject_has_no_interval(values: dict[str, np.ndarray]) -> None:
 
 
 def test_cells_scored_on_different_images_are_refused(values: dict[str, np.ndarray]) -> None:
-    with pytest.raises(ValueError, match="different images"):
+    with pytest.raises(UserError, match=r"^rows/c: lacks test images"):
         estimate(rows_of(values).iloc[:-1], "psnr")
 
 
@@ -114,3 +115,51 @@ def test_a_cell_without_any_score(values: dict[str, np.ndarray]) -> None:
     ours = estimate(rows, "psnr")
     assert np.isnan(ours.mean[0])
     assert ours.gain("c", "b")[0] == pytest.approx((values["c"] - values["b"]).mean())
+
+
+def test_an_image_without_foreground_is_left_out_for_all_cells_alike(
+    values: dict[str, np.ndarray],
+) -> None:
+    """And a cell whose reconstruction is spoilt, there or elsewhere, is still told from it."""
+    rows = rows_of(values).assign(psnr_roi=lambda rows: rows["psnr"] - 3)
+    rows.loc[rows["image"].isin(["i007", "i011"]), "psnr_roi"] = np.nan
+    ours = estimate(rows, "psnr_roi")
+    fewer = estimate(rows[~rows["image"].isin(["i007", "i011"])], "psnr")
+    assert ours.unscored == {}
+    np.testing.assert_allclose(ours.mean, fewer.mean - 3, rtol=1e-12)
+    np.testing.assert_allclose(ours.low, fewer.low - 3, rtol=1e-12)
+    spoilt = rows.copy()
+    spoilt.loc[(rows["cell"] == "b") & (rows["image"] == "i007"), "psnr"] = np.nan
+    spoilt.loc[(rows["cell"] == "c") & (rows["image"] == "i020"), "psnr_roi"] = np.nan
+    after = estimate(spoilt, "psnr_roi")
+    assert after.unscored == {"b": ["i007"], "c": ["i020"]}
+    assert after.whole == ["a"]
+
+
+def test_a_metric_without_any_score_ranks_nobody(values: dict[str, np.ndarray]) -> None:
+    nowhere = estimate(rows_of(values).assign(psnr_roi=np.nan), "psnr_roi")
+    assert np.isnan(nowhere.mean).all()
+    assert nowhere.whole == []
+    lines = pd.DataFrame({"cell": list("abc"), "method": list("abc"), "kind": "classical"})
+    table = compare(lines, nowhere)
+    assert table["rank"].isna().all()
+    assert not table["tied_with_best"].any()
+
+
+def test_equal_cells_tie_whatever_stands_beside_them() -> None:
+    rng = np.random.default_rng(0)
+    columns = {f"c{k:02}": rng.normal(25, 3, 37) for k in range(13)}
+    columns["c12"] = columns["c03"]
+    ours = estimate(rows_of(columns), "psnr")
+    np.testing.assert_array_equal(ours.resampled[3], ours.resampled[12])
+    assert ours.verdict("c03", "c12") == "ties with"
+
+
+def test_the_order_of_the_rows_changes_no_digit(values: dict[str, np.ndarray]) -> None:
+    rows = rows_of(values)
+    seeds = pd.concat([rows.assign(psnr=rows["psnr"] + k / 7) for k in range(3)])
+    ordered, shuffled = (
+        estimate(one, "psnr") for one in (seeds, seeds.sample(frac=1, random_state=1))
+    )
+    np.testing.assert_array_equal(ordered.mean, shuffled.mean)
+    np.testing.assert_array_equal(ordered.resampled, shuffled.resampled)

@@ -1,0 +1,38 @@
+"""What report and dashboard write on the lines of a leaderboard beside the numbers.
+
+Free of PyTorch and Ray, as the dashboard is.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+MIXED = "versions changed"  # between starts of the run
+UNSCORED = "not scored on every image"
+
+
+def of_run(manifest: Mapping[str, Any]) -> list[str]:
+    """List the badges that every line carries: of its images, and of how the run was made."""
+    audit = manifest.get("audit") or {}
+    return [*(audit.get("badges") or []), *[MIXED] * has_mixed_versions(manifest)]
+
+
+def has_mixed_versions(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the run was resumed under other versions than it began with."""
+    starts = manifest.get("starts") or []
+    return len({json.dumps([one["versions"], one["git"]]) for one in starts}) > 1
+
+
+def of_line(badges: list[str], is_scored: bool) -> str:
+    """Write the badges of a line.
+
+    Args:
+        badges: those of the run.
+        is_scored: whether the line's cell has a score on every test image.
+    """
+    return ", ".join([*badges, *([] if is_scored else [UNSCORED])])
+
+
+def replay(run: object, cell: str) -> str:
+    """Write the command that trains a line again."""
+    return f"reconbench replay {run} {cell}"
