@@ -52,6 +52,7 @@ def score(
     rows = pd.DataFrame(
         {
             "cell": cell.id,
+            "task": cell.task.id,
             "dataset": cell.task.dataset,
             "degradation": cell.task.degradation.label,
             "level": cell.task.level,

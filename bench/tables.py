@@ -56,5 +56,7 @@ def with_task(table: pd.DataFrame) -> pd.DataFrame:
     known = table["task"] if "task" in table else pd.Series(None, table.index, dtype=object)
     lines = table[known.isna()].drop_duplicates("cell")
     parts = zip(lines["cell"], lines["n_train"], lines["method"], strict=True)
-    tasks = {cell: cell.removesuffix(f"-n{n_train}-{method}") for cell, n_train, method in parts}
+    tasks = {
+        cell: str(cell).removesuffix(f"-n{n_train}-{method}") for cell, n_train, method in parts
+    }
     return table.assign(task=known.fillna(table["cell"].map(tasks)))

@@ -133,8 +133,9 @@ def rows(run: Run, task: str) -> pd.DataFrame:
     Raises:
         ValueError: they may not be read.
     """
-    files = [file for own in run.cells.files[run.cells.task == task] for file in own]
-    return _query(f"SELECT * EXCLUDE (filename) FROM {ROWS}", files).df()
+    cells = run.cells[run.cells.task == task]
+    query = f"SELECT * EXCLUDE (filename) FROM {ROWS} WHERE list_contains($cells, cell)"
+    return _query(query, _unique(*cells.files), cells=cells.cell.tolist()).df()
 
 
 def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFrame:

@@ -77,7 +77,7 @@ def test_rows_come_back(store: Store) -> None:
     assert not store.is_finished("cell", 0, {"lr": 1e-5}, pictures=False)
     assert store.is_finished("cell", 0, {}, pictures=False)
     assert not store.is_finished("cell", 0, {}, pictures=True)
-    pd.testing.assert_frame_equal(store.rows(), some_rows())
+    pd.testing.assert_frame_equal(store.rows().drop(columns="task"), some_rows())
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_no_litter(
