@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,8 @@ from skimage.metrics import (
     structural_similarity,
 )
 
-from bench import metrics
+from bench import metrics, score_columns
+from bench.errors import UserError
 
 
 def noisy_pair(n: int = 4, height: int = 40, width: int = 37) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,3 +123,48 @@ def test_refusals() -> None:
         metrics.evaluate(x, x, "volumes")
     with pytest.raises(ValueError, match="7x7"):
         metrics.evaluate(x[..., :6], x[..., :6])
+
+
+def test_a_metric_is_one_file() -> None:
+    x_hat, x = noisy_pair()
+    scores = metrics.columns(x_hat, x, ["a"] * 4, ["mae"])
+    expected = np.abs(x_hat.double().numpy() - x.double().numpy()).mean((1, 2, 3))
+    np.testing.assert_allclose(scores["mae"], expected, rtol=1e-12)
+    assert list(scores)[:3] == list(metrics.STANDARD_METRICS)
+    assert not {"mae_volume", "mae_roi"} & scores.keys()
+
+
+def test_runs_from_before_metrics_were_declared_are_shown_as_what_is_declared_now() -> None:
+    assert metrics.describe() == score_columns.STANDARD == score_columns.of_run({})
+    declared = metrics.describe(["mae"])
+    manifest = json.loads(json.dumps({"metrics": score_columns.declare(declared)}))
+    assert score_columns.of_run(manifest) == declared
+    assert declared["psnr"].text(23.756) == "23.76 dB"
+    assert declared["mae"].sign == -1
+
+
+FAULTS = {
+    "direction": "class Mine(Metric):\n    label = 'x'\n    def image(self, x_hat, x): ...",
+    "label": "class Mine(Metric):\n    direction = 'lower'\n    def image(self, x_hat, x): ...",
+    "is no metric": "class Mine: ...",
+    "abstract": "class Mine(Metric):\n    label, direction = 'x', 'lower'",
+}
+
+
+@pytest.mark.parametrize("named", FAULTS)
+def test_what_is_no_metric_is_refused(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"faulty_{named.replace(' ', '_')}"
+    code = f"from bench.metrics import Metric\n\n{FAULTS[named]}\n"
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=named):
+        metrics.describe([f"{module}:Mine"])
+
+
+def test_a_metric_returns_a_number_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    x_hat, x = noisy_pair()
+    monkeypatch.setattr("bench.metrics.mae.Mae.image", lambda self, x_hat, x: (x_hat - x).mean())
+    with pytest.raises(UserError, match="mae: a metric returns one number per image"):
+        metrics.evaluate(x_hat, x, metrics=["mae"])

@@ -1,0 +1,159 @@
+"""Image quality per image, under named conventions.
+
+A metric is a file here, or a class of a user's package. PSNR, SSIM and NMSE are computed in every
+run, others where a benchmark file names them.
+
+| convention | data range | averaged over |
+|---|---|---|
+| `image` | 1, since images lie in [0, 1] | the image; scikit-image's definitions |
+| `volume` | the volume's maximum | PSNR: the volume, SSIM: each slice (fastMRI, arXiv 1811.08839) |
+| `roi` | 1 | foreground pixels only |
+
+Predictions are taken as they are: nothing is clipped or rescaled here. Every score of a
+reconstruction with a pixel that is no finite number is NaN, and so is a score that its image leaves
+undefined.
+"""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from bench.errors import UserError
+from bench.metrics.base import CONVENTIONS, Metric, ratio
+from bench.metrics.psnr import PERFECT
+from bench.metrics.ssim import WINDOW, ssim_map, ssim_terms
+from bench.registry import Registry
+from bench.score_columns import STANDARD, ScoreColumn, column_of
+
+__all__ = [
+    "CONVENTIONS", "METRICS", "PERFECT", "STANDARD_METRICS", "WINDOW", "Metric", "columns",
+    "describe", "evaluate", "find", "foreground", "residual", "ssim_map", "ssim_terms",
+]  # fmt: skip
+
+FOREGROUND = 0.05
+STANDARD_METRICS = ("psnr", "ssim", "nmse")
+
+METRICS: Registry[type[Metric]] = Registry(
+    "metric", ("bench.metrics",), Metric, "a class that extends bench.metrics.Metric"
+)
+
+
+def find(given: str) -> type[Metric]:
+    """Find a metric by the name of our file, a dotted path or an entry point.
+
+    Raises:
+        UserError: there is none, it cannot be imported, or it lacks what a metric has.
+    """
+    metric = METRICS.find(given)
+    if inspect.isabstract(metric):
+        raise UserError(f"{given}: is abstract; a metric defines image(self, x_hat, x)")
+    return metric
+
+
+def describe(further: Sequence[str] = ()) -> dict[str, ScoreColumn]:
+    """Describe the columns of scores of a run, by name, as report and dashboard show them.
+
+    Args:
+        further: the metrics that its benchmark file names beside the standard ones.
+
+    Raises:
+        UserError: a metric is unknown or cannot be imported.
+    """
+    found = {column_of(one): find(one) for one in (*STANDARD_METRICS, *further)}
+    return {
+        **{name: metric.column(name) for name, metric in found.items()},
+        "data_residual": STANDARD["data_residual"],
+    }
+
+
+def evaluate(
+    x_hat: Float[Tensor, "b 1 h w"],
+    x: Float[Tensor, "b 1 h w"],
+    convention: str = "image",
+    *,
+    volumes: Sequence[str] | None = None,
+    mask: Bool[Tensor, "b 1 h w"] | None = None,
+    metrics: Sequence[str] = STANDARD_METRICS,
+) -> dict[str, Float[Tensor, " b"]]:
+    """Score reconstructions against the ground truth.
+
+    Args:
+        x_hat: reconstructions.
+        x: ground truth, magnitude in [0, 1].
+        convention: one of `CONVENTIONS`.
+        volumes: for `volume`: which volume each image belongs to; default: all one volume.
+        mask: for `roi`: the foreground; default: `foreground(x)`.
+        metrics: names or dotted paths; those that the convention is not defined for are left out.
+
+    Returns:
+        for each metric, by its column's name, scores of shape (b,): `psnr` in dB, at most
+        `PERFECT`, `ssim`, and under `image` also `nmse`, |x_hat - x|^2 / |x|^2. NaN for a
+        reconstruction with a pixel that is not finite; undefined, and NaN too, are `nmse` of an
+        image of zeros, `volume` of a volume of zeros, and `roi` of an image without foreground.
+
+    Raises:
+        ValueError: unknown convention, unequal shapes, or images smaller than the SSIM window.
+        UserError: a metric is unknown, or returns something else than a number per image.
+    """
+    if x_hat.shape != x.shape:
+        raise ValueError(f"reconstruction {tuple(x_hat.shape)} and image {tuple(x.shape)} differ")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"unknown convention {convention!r} (known: {', '.join(CONVENTIONS)})")
+    x_hat, x = x_hat.double(), x.double()
+    finite = x_hat.isfinite().all((1, 2, 3), keepdim=True)
+    x_hat = x_hat.where(finite, torch.nan)
+    further: tuple[Tensor, ...] = ()
+    if convention == "volume":
+        group = _group(volumes or [""] * len(x))
+        further = (group, torch.stack([x[group == g].max() for g in group]))
+    elif convention == "roi":
+        further = (foreground(x) if mask is None else mask,)
+    scores = {}
+    for given in metrics:
+        if score := getattr(METRICS.build(given), convention, None):
+            scores[column_of(given)] = _checked(given, score(x_hat, x, *further), len(x))
+    return {name: values.where(finite.flatten(), torch.nan) for name, values in scores.items()}
+
+
+def _checked(given: str, values: object, count: int) -> Tensor:
+    if not isinstance(values, Tensor) or values.shape != (count,):
+        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise UserError(f"{given}: a metric returns one number per image ({count},), not {shape}")
+    return values.double()
+
+
+def columns(
+    x_hat: Float[Tensor, "b 1 h w"],
+    x: Float[Tensor, "b 1 h w"],
+    volumes: Sequence[str],
+    further: Sequence[str] = (),
+) -> dict[str, Float[Tensor, " b"]]:
+    """Score under every convention: `psnr`, `ssim`, `nmse`, `psnr_volume`, ..., `ssim_roi`, then
+    the further metrics.
+    """
+    scores = {}
+    for metrics in (STANDARD_METRICS, tuple(further)):
+        for convention in CONVENTIONS:
+            found = evaluate(x_hat, x, convention, volumes=volumes, metrics=metrics)
+            for name, value in found.items():
+                scores[name if convention == "image" else f"{name}_{convention}"] = value
+    return scores
+
+
+def residual(predicted: Shaped[Tensor, "b ..."], y: Shaped[Tensor, "b ..."]) -> Float[Tensor, " b"]:
+    """Compare A(x_hat) with the measurements: |A x_hat - y| / |y|, NaN where y is zero."""
+    error, whole = (values.abs().double().flatten(1).norm(dim=1) for values in (predicted - y, y))
+    return ratio(error, whole)
+
+
+def foreground(x: Float[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
+    """Mark the pixels brighter than 5 % of their image's maximum."""
+    return x > FOREGROUND * x.amax((1, 2, 3), keepdim=True)
+
+
+def _group(volumes: Sequence[str]) -> Tensor:
+    order = {name: index for index, name in enumerate(dict.fromkeys(volumes))}
+    return torch.tensor([order[name] for name in volumes])

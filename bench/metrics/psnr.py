@@ -1,0 +1,45 @@
+"""Peak signal-to-noise ratio, as scikit-image defines it; of a volume, as fastMRI does."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bench.metrics.base import Metric, masked_mean, ratio, volume_means
+
+PERFECT = 100.0  # dB: an error of 1e-5 of the data range is what float32 leaves of an operator
+
+
+class Psnr(Metric):
+    """PSNR in dB, at most `PERFECT`."""
+
+    label, unit, direction, decimals = "PSNR", "dB", "higher", 2
+
+    def image(
+        self, x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, " b"]:
+        """Score with data range 1."""
+        return _psnr((x_hat - x).square().mean((1, 2, 3)), 1.0)
+
+    def volume(
+        self,
+        x_hat: Float[Tensor, "b 1 h w"],
+        x: Float[Tensor, "b 1 h w"],
+        group: Int[Tensor, " b"],
+        peak: Float[Tensor, " b"],
+    ) -> Float[Tensor, " b"]:
+        """Score the volume that each image belongs to."""
+        return _psnr(volume_means((x_hat - x).square(), group), peak)
+
+    def roi(
+        self,
+        x_hat: Float[Tensor, "b 1 h w"],
+        x: Float[Tensor, "b 1 h w"],
+        inside: Bool[Tensor, "b 1 h w"],
+    ) -> Float[Tensor, " b"]:
+        """Score the foreground, with data range 1."""
+        return _psnr(masked_mean((x_hat - x).square(), inside), 1.0)
+
+
+def _psnr(mse: Float[Tensor, " b"], peak: float | Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    relative = ratio(mse, torch.as_tensor(peak).to(mse).expand_as(mse) ** 2)
+    return (-10 * torch.log10(relative)).clamp(max=PERFECT)

@@ -1,0 +1,87 @@
+"""The scores in a run's rows: how each is called and shown, and which way is better.
+
+Free of PyTorch and of the metrics themselves: report and dashboard show what a run declares in its
+manifest, and import nothing that it names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from bench.spec import slug
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """A metric as its columns in the rows show it.
+
+    Attributes:
+        name: of its column under the convention `image`; under others with their name behind.
+        label: heads it in tables and charts.
+        unit: stands behind its values; may be empty.
+        direction: which values are better.
+        decimals: with which values are shown.
+        conventions: under which it is computed.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    direction: Literal["higher", "lower"] = "higher"
+    decimals: int = 3
+    conventions: tuple[str, ...] = ("image",)
+
+    @property
+    def title(self) -> str:
+        """The label with the unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def sign(self) -> int:
+        """1 where greater values are better, else -1."""
+        return 1 if self.direction == "higher" else -1
+
+    def column(self, convention: str) -> str:
+        """Name its column under a convention; that of `image` where it has no such column."""
+        plain = convention == "image" or convention not in self.conventions
+        return self.name if plain else f"{self.name}_{convention}"
+
+    def number(self, value: float, sign: str = "") -> str:
+        """Write a value without its unit; with `sign` "+" a difference, whose sign is shown."""
+        return f"{value:{sign}.{self.decimals}f}"
+
+    def text(self, value: float, sign: str = "") -> str:
+        """Write a value with its unit."""
+        return f"{self.number(value, sign)} {self.unit}".rstrip()
+
+
+# As they were shown before runs declared them, and still are.
+STANDARD = {
+    column.name: column
+    for column in (
+        ScoreColumn("psnr", "PSNR", "dB", "higher", 2, ("image", "volume", "roi")),
+        ScoreColumn("ssim", "SSIM", "", "higher", 3, ("image", "volume", "roi")),
+        ScoreColumn("nmse", "NMSE", "", "lower", 3),
+        ScoreColumn("data_residual", "Data residual", "", "lower", 3),
+    )
+}
+
+
+def column_of(metric: str) -> str:
+    """Name the column of a metric: the name of our file or of a user's class."""
+    return slug(metric.rpartition(":")[2])
+
+
+def declare(columns: Mapping[str, ScoreColumn]) -> dict[str, dict[str, Any]]:
+    """Write columns down for the manifest of a run."""
+    return {name: asdict(column) for name, column in columns.items()}
+
+
+def of_run(manifest: Mapping[str, Any]) -> dict[str, ScoreColumn]:
+    """Read what a manifest declares; the standard columns where it does not, as of old runs."""
+    declared = manifest.get("metrics") or {}
+    found = {
+        name: ScoreColumn(**{**entry, "conventions": tuple(entry["conventions"])})
+        for name, entry in declared.items()
+    }
+    return found or dict(STANDARD)
