@@ -11,12 +11,14 @@ from bench.spec import Benchmark, Budget, Cell, cells
 def cells_of(spec: Benchmark) -> list[Cell]:
     """List a benchmark's cells in the order in which they are run.
 
-    A method has none for a degradation that it does not serve.
+    A method has none for a degradation that it does not support.
     """
     return [
         cell
-        for cell in cells(spec, methods.sizes_of)
-        if methods.serves(cell.method.name, cell.task.degradation.name)
+        for cell in cells(spec, lambda name, sizes: methods.find(name).sizes(sizes))
+        if methods.find(cell.method.name).supports(
+            cell.task.degradation.name, cell.task.degradation.options
+        )
     ]
 
 
@@ -55,18 +57,18 @@ def matching(cells: Sequence[Cell], wanted: Mapping[str, Sequence[str]]) -> list
 
 def trials_of(cell: Cell, budget: Budget) -> int:
     """Return the number of a cell's trials: no more than there are configurations to try."""
-    configurations = search_spaces.size(methods.space_of(cell.method.name, cell.method.fixed))
+    configurations = search_spaces.size(methods.find(cell.method.name).space(cell.method.fixed))
     return int(min(budget.trials, configurations))
 
 
 def seeds_of(cell: Cell, spec: Benchmark) -> int:
     """Return the number of a cell's refits: one where every seed would give the same images."""
-    return 1 if methods.is_deterministic(cell.method.name) else spec.seeds
+    return 1 if methods.find(cell.method.name).deterministic else spec.seeds
 
 
 def workers_of(cell: Cell) -> int:
     """Return the number of workers that train a cell's method together."""
-    return cell.method.workers if methods.is_learned(cell.method.name) else 1
+    return cell.method.workers if methods.find(cell.method.name).learned else 1
 
 
 def resources_of(cell: Cell, on_gpus: bool) -> dict[str, float]:
@@ -76,5 +78,5 @@ def resources_of(cell: Cell, on_gpus: bool) -> dict[str, float]:
         cell: whose method says what it asks for.
         on_gpus: whether there are any GPUs.
     """
-    gpus = cell.method.gpus if on_gpus and methods.is_learned(cell.method.name) else 0.0
+    gpus = cell.method.gpus if on_gpus and methods.find(cell.method.name).learned else 0.0
     return {"CPU": float(cell.method.cpus), **({"GPU": gpus} if gpus else {})}

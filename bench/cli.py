@@ -13,7 +13,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from bench import markup, plugins, spec
+from bench import markup, spec
 from bench.display import LOG_WIDTH, SafeConsole
 from bench.errors import UserError, printable, unknown
 from bench.places import Place
@@ -259,7 +259,7 @@ def degradations() -> None:
     for name in physics.names():
         kind = physics.find(name)
         low, high = kind.levels
-        options = plugins.defaults_of(kind, physics.RESERVED)
+        options = physics.DEGRADATIONS.defaults(name)
         table.add_row(
             name, kind.unit, f"{low:g}", f"{high:g}", ", ".join(f"{p:g}" for p in kind.presets),
             ", ".join(f"{key}={value}" for key, value in options.items() if key != "steps"),
@@ -276,12 +276,11 @@ def methods_command() -> None:
     for header in ("method", "kind", "serves", "parameters", "presets", "searched"):
         table.add_column(header, justify="right" if header == "parameters" else "left")
     for name in methods.names():
-        kind = methods.find(name)
-        size = f"{methods.parameters_of(name):,}" if methods.is_learned(name) else ""
+        method = methods.find(name)
         table.add_row(
-            name, "learned" if methods.is_learned(name) else "classical",
-            getattr(kind, "serves", object).__name__.replace("Physics", "any"), size,
-            ", ".join(getattr(kind, "presets", {})), ", ".join(methods.space_of(name)),
+            name, method.kind, method.supported.removesuffix(" physics"),
+            f"{method.parameters():,}" if method.learned else "",
+            ", ".join(method.presets), ", ".join(method.space()),
         )  # fmt: skip
     console.print(table)
 

@@ -70,7 +70,7 @@ def lines(benchmark: Benchmark, chosen: Sequence[Cell], measure: bool = True) ->
             continue
         each, seeds = trials_of(mine[0], benchmark.budget), seeds_of(mine[0], benchmark)
         trials, refits = len(mine) * each, len(mine) * seeds
-        learned = methods.is_learned(method.name)
+        learned = methods.find(method.name).learned
         seconds = 0.0
         for cell in mine if measure else []:
             cost = costs[method.label, cell.task.degradation.label]
@@ -108,7 +108,7 @@ def measure_costs(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str
             try:
                 found[key] = _cost(cell.method, operator, benchmark)
             except (Exception, SystemExit) as error:
-                if isinstance(error, UserError) or methods.is_built_in(cell.method.name):
+                if isinstance(error, UserError) or methods.find(cell.method.name).built_in:
                     raise
                 raise UserError(
                     f"methods: {cell.method.label} ends in {type(error).__name__}: {error}"
@@ -131,14 +131,14 @@ def _cost(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Cost:
     size = benchmark.dataset.image_size
     images = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(0))
     few = ImageSet(images.numpy(), ["0", "1"], ["0", "1"])
-    space = methods.space_of(method.name, method.fixed)
+    space = methods.find(method.name).space(method.fixed)
     config = {**search_spaces.defaults(space), **method.fixed}
     model = training.build(method.name, config, operator)
     y = operator.measure(images, few.ids)
     start = time.perf_counter()
     training.reconstruct(model, y, operator)
     image = (time.perf_counter() - start) / len(images)
-    if not methods.is_learned(method.name):
+    if not methods.find(method.name).learned:
         return Cost(0.0, image)
 
     def seconds(steps: int) -> float:

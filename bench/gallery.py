@@ -310,13 +310,13 @@ def check_methods(by: Sequence[str], degradation: str) -> None:
         UserError: naming the method.
     """
     for name in by:
-        if methods.is_learned(name) or getattr(methods.find(name), "uses_training_images", True):
+        method = methods.find(name)
+        if method.uses_training_images:
             raise UserError(f"--method {name}: needs training images; run a benchmark instead")
-        if not methods.serves(name, degradation):
+        if not method.supports(degradation):
             raise UserError(f"--method {name}: does not serve {degradation}")
-        extra = methods.lacks(name)
-        if extra is not None:
-            raise UserError(f"--method {name}: needs pip install -e '.[{extra}]'")
+        if method.missing_extra is not None:
+            raise UserError(f"--method {name}: needs pip install -e '.[{method.missing_extra}]'")
 
 
 def check_cartesian(name: str) -> None:

@@ -3,12 +3,14 @@
 Nothing is printed here: what a user should know is returned as notices, one line each.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bench import data, methods, physics, plugins, spec, training
 from bench.data import Dataset, Split
 from bench.errors import UserError
+from bench.physics import Physics
 from bench.spec import Benchmark, DegradationSpec, MethodSpec
 
 
@@ -49,11 +51,27 @@ def shrinkable(benchmark: Benchmark) -> Shrinkable:
 
 def foreign_code(benchmark: Benchmark) -> list[str]:
     """Say which code of other packages a benchmark runs, before any of it is imported."""
-    paths = [method.name for method in benchmark.methods if ":" in method.name]
-    modules = dict.fromkeys(path.partition(":")[0] for path in paths)
+    content = benchmark.model_dump()
+    named = [{"source": benchmark.dataset.source}, content["degradations"], content["methods"]]
+    modules = dict.fromkeys(_named_modules(named))
     return [
         f"runs code of {module} ({plugins.origin_of(module) or 'not found'})" for module in modules
     ]
+
+
+def _named_modules(content: Any) -> Iterator[str]:
+    """Yield the modules in the dotted paths of a benchmark: its parts, steps of chains, losses."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if isinstance(value, str) and key in ("name", "source", "loss"):
+                yield from (path.partition(":")[0] for path in plugins.DOTTED.findall(value))
+                if key == "source" and ":" not in value and "." in value:
+                    yield value
+            else:
+                yield from _named_modules(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _named_modules(value)
 
 
 def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
@@ -70,13 +88,14 @@ def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
     benchmark = benchmark.model_copy(update={"dataset": data.resolve(benchmark.dataset)})
     data.check(benchmark.dataset)
     for degradation in benchmark.degradations:
-        options = plugins.options_of(physics.find(degradation.name), physics.RESERVED)
+        options = physics.DEGRADATIONS.options(degradation.name)
         plugins.check_options(
             degradation.label, degradation.options, {*options, *DegradationSpec.model_fields}
         )
+    operators: dict[str, Physics] = {}  # of each degradation at its last level
     for task in spec.tasks(benchmark):
         degradation = task.degradation
-        physics.create(
+        operators[degradation.label] = physics.create(
             degradation.name, task.level, benchmark.dataset.image_size, **degradation.options
         )
     benchmark, notices = _without_absent(benchmark)
@@ -84,12 +103,12 @@ def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
     for method in benchmark.methods:
         training.check_space(method.name, method.fixed)
         notices += _unsupported(method, benchmark)
+        for degradation in benchmark.degradations:
+            if methods.find(method.name).supports(degradation.name, degradation.options):
+                training.check_build(method.name, method.fixed, operators[degradation.label])
     resolved = benchmark.with_options(
         data.defaults(benchmark.dataset),
-        [
-            plugins.defaults_of(physics.find(degradation.name), physics.RESERVED)
-            for degradation in benchmark.degradations
-        ],
+        [physics.DEGRADATIONS.defaults(degradation.name) for degradation in benchmark.degradations],
     )
     return resolved, notices
 
@@ -131,7 +150,9 @@ def _shrunk(benchmark: Benchmark, dataset: Dataset, training: bool) -> tuple[Ben
 
 def _without_absent(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
     """Leave out the methods whose optional package is not installed."""
-    missing = {method.label: methods.lacks(method.name) for method in benchmark.methods}
+    missing = {
+        method.label: methods.find(method.name).missing_extra for method in benchmark.methods
+    }
     notices = [
         f"{label} is left out: it needs pip install -e '.[{extra}]'"
         for label, extra in missing.items()
@@ -149,7 +170,7 @@ def _with_controls(benchmark: Benchmark) -> Benchmark:
     chosen: list[MethodSpec] = []
     for method in benchmark.methods:
         chosen.append(method)
-        for name, control in methods.controls_of(method.name).items():
+        for name, control in methods.find(method.name).controls.items():
             label = f"{method.label}_{name}"
             if label not in labels and not control.keys() <= method.fixed.keys():
                 fixed = {**method.fixed, **control}
@@ -158,18 +179,18 @@ def _with_controls(benchmark: Benchmark) -> Benchmark:
 
 
 def _unsupported(method: MethodSpec, benchmark: Benchmark) -> list[str]:
-    """Name the degradations a method does not serve; refuse it if it serves none."""
+    """Name the degradations that a method does not support; refuse it if it supports none."""
+    found = methods.find(method.name)
     missed = [
         degradation.label
         for degradation in benchmark.degradations
-        if not methods.serves(method.name, degradation.name)
+        if not found.supports(degradation.name, degradation.options)
     ]
-    kind = getattr(methods.find(method.name), "serves", object).__name__
     if len(missed) == len(benchmark.degradations):
         raise UserError(
-            f"methods: {method.label} serves {kind} only, which no degradation of this benchmark "
-            f"is ({', '.join(missed)}); leave it out"
+            f"methods: {method.label} serves {found.supported} only, which no degradation of this "
+            f"benchmark is ({', '.join(missed)}); leave it out"
         )
     if missed:
-        return [f"{method.label} serves {kind} only: no cells for {', '.join(missed)}"]
+        return [f"{method.label} serves {found.supported} only: no cells for {', '.join(missed)}"]
     return []

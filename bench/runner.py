@@ -118,7 +118,7 @@ def _record(
         "cells": len(every),
         "trials": sum(trials_of(cell, benchmark.budget) for cell in every),
         "audit": prepared.audit,
-        "spaces": {m.label: methods.space_of(m.name, m.fixed) for m in benchmark.methods},
+        "spaces": {m.label: methods.find(m.name).space(m.fixed) for m in benchmark.methods},
         **here,
         "starts": [*starts, {"at": provenance.now(), **here}],
     }

@@ -48,7 +48,7 @@ def score(
     x_hat, milliseconds = _timed(fit.reconstructor, y, operator)
     residual = metrics.residual(operator.A(x_hat), y)
     scores = metrics.columns(x_hat, x, test.subjects)
-    learned = methods.is_learned(cell.method.name)
+    learned = methods.find(cell.method.name).learned
     rows = pd.DataFrame(
         {
             "cell": cell.id,

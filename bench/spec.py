@@ -43,6 +43,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+]+", "_", text).strip("_.") or "x"
 
 
+def _last(path: object) -> str:
+    """Return what a dotted path such as `my_pkg.models:MyNet` leads to; of a name, the name."""
+    return str(path).rpartition(":")[2]
+
+
 def _check_label(label: str) -> str:
     if label and slug(label) != label:
         raise ValueError("use letters, digits, '.', '_' and '+' only: it becomes part of a path")
@@ -54,7 +59,9 @@ def _check_label(label: str) -> str:
 class DatasetSpec(_WithOptions):
     """Where the images come from, their size, and how many are kept for validation and test."""
 
-    source: str = Field("auto", description="a reader; default: by the files at the path")
+    source: str = Field(
+        "auto", description="a reader, or its dotted path; default: by the files at the path"
+    )
     path: str | None = None
     name: str | None = Field(None, description="shown in reports; default: the source or folder")
     image_size: int = Field(64, ge=16, le=1024, description="pixels along each side")
@@ -86,7 +93,10 @@ class DatasetSpec(_WithOptions):
 
 
 class DegradationSpec(_WithOptions):
-    """A degradation and the levels at which it is run; each level is one task."""
+    """A degradation, built in or a dotted path, and the levels at which it is run.
+
+    Each level is one task.
+    """
 
     name: str
     label: str = Field("", description="shown in reports; default: the name and given options")
@@ -99,7 +109,7 @@ class DegradationSpec(_WithOptions):
             return value
         known = {"name", "label", "levels"}
         options = [f"{key}_{value[key]}" for key in sorted(value) if key not in known]
-        return {**value, "label": slug("_".join([str(value["name"]), *options]))}
+        return {**value, "label": slug("_".join([_last(value["name"]), *options]))}
 
     @field_validator("levels")
     @classmethod
@@ -145,7 +155,7 @@ class MethodSpec(_Strict):
     def _from_string(cls, value: Any) -> Any:
         value = {"name": value} if isinstance(value, str) else value
         if isinstance(value, dict) and value.get("name") and not value.get("label"):
-            value = {**value, "label": slug(str(value["name"]).rpartition(":")[2])}
+            value = {**value, "label": slug(_last(value["name"]))}
         return value
 
 

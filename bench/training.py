@@ -73,7 +73,7 @@ class Fit:
 
 
 def fit(
-    method: str,
+    method: methods.Given,
     config: Mapping[str, Any],
     train: ImageSet,
     val: ImageSet,
@@ -93,7 +93,8 @@ def fit(
     """Run a method to the end of its budget.
 
     Args:
-        method: its name or dotted path.
+        method: its name or dotted path, its class, a function that builds it, or a network, of
+            which a copy is trained; see `methods.find`.
         config: keywords of the method and fields of `Recipe`, together.
         train: training images; of these only measurements and images of this set are used.
         val: validation images, which choose the weights.
@@ -132,7 +133,7 @@ def fit(
 
 
 def steps(
-    method: str,
+    method: methods.Given,
     config: Mapping[str, Any],
     train: ImageSet,
     val: ImageSet,
@@ -157,11 +158,12 @@ def steps(
     start = time.perf_counter()
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(seed)
-    recipe, _ = _divide(method, config)
-    model = build(method, config, physics).to(device)
+    chosen = methods.find(method)
+    recipe, _ = _divide(chosen, config)
+    model = build(chosen, config, physics).to(device)
     physics = physics.to(device)
     judge = _Judge(val, physics, device)
-    if not methods.is_learned(method):
+    if not chosen.learned:
         if isinstance(model, methods.Classical):
             model.prepare(as_tensor(train).to(device))
         only = judge(model, 0)
@@ -174,7 +176,7 @@ def steps(
     trainer = Trainer(model, recipe, budget, workers, device, precision, compile_network, parts)
     best = _Best()
     identity = json.dumps(
-        [method, dict(config), budget.model_dump(exclude={"trials"}), seed, parts],
+        [chosen.name, dict(config), budget.model_dump(exclude={"trials"}), seed, parts],
         sort_keys=True,
         default=str,
     )
@@ -216,49 +218,83 @@ def steps(
     )
 
 
-def check(method: str, config: Mapping[str, Any]) -> None:
+def check(method: methods.Given, config: Mapping[str, Any]) -> None:
     """Refuse an unknown method or configuration key, a wrong value, a loss that cannot be computed.
 
     Raises:
         UserError: with the nearest spelling, what the key takes, or the file that a perceptual
             loss lacks.
     """
-    recipe, _ = _divide(method, config)
-    if methods.is_learned(method) and "perceptual" in losses.chosen(recipe.loss, recipe.perceptual):
+    chosen = methods.find(method)
+    recipe, _ = _divide(chosen, config)
+    if chosen.learned and "perceptual" in losses.chosen(recipe.loss, recipe.perceptual):
         losses.verify(recipe.perceptual)
 
 
-def check_space(method: str, fixed: Mapping[str, Any]) -> None:
+def check_space(method: methods.Given, fixed: Mapping[str, Any]) -> None:
     """Check every choice, and both ends of every range, that a sweep may give to a method.
 
     Args:
-        method: its name or dotted path.
+        method: see `fit`.
         fixed: what the benchmark file holds fixed.
 
     Raises:
-        UserError: see `check`; a network of ours of too many parameters.
+        UserError: see `check`.
     """
-    check(method, fixed)
-    space = methods.space_of(method, fixed)
-    for name, entry in space.items():
+    chosen = methods.find(method)
+    check(chosen, fixed)
+    for name, entry in chosen.space(fixed).items():
         for value in entry.get("choices") or (entry["low"], entry["high"]):
-            check(method, {**fixed, name: value})
-    if methods.is_learned(method) and methods.is_built_in(method):
-        _, own = _divide(method, {**search_spaces.defaults(space), **fixed})
-        size = methods.parameters_of(method, **own)
-        if size > MOST_PARAMETERS:
-            raise UserError(
-                f"{method}: {size:,} parameters are more than {MOST_PARAMETERS:,}; make it narrower"
-            )
+            check(chosen, {**fixed, name: value})
 
 
-def build(method: str, config: Mapping[str, Any], physics: Physics) -> nn.Module:
+def check_build(
+    method: methods.Given, fixed: Mapping[str, Any], physics: Physics | None = None
+) -> None:
+    """Build a method with its defaults for a physics: what a run would end in is refused now.
+
+    Networks of ours are built without memory for their weights.
+
+    Args:
+        method: see `fit`.
+        fixed: what the benchmark file holds fixed.
+        physics: the task's.
+
+    Raises:
+        UserError: it cannot be built, or a network of ours has too many parameters.
+    """
+    chosen = methods.find(method)
+    config = {**search_spaces.defaults(chosen.space(fixed)), **fixed}
+    try:
+        if not (chosen.built_in and chosen.learned):
+            build(chosen, config, physics)
+            return
+        size = chosen.parameters(physics, **_divide(chosen, config)[1])
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a user's constructor does
+        task = f" for {physics.name}" if physics is not None else ""
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{chosen.name}: cannot be built{task} ({type(error).__name__}: {reason})"
+        ) from None
+    if size > MOST_PARAMETERS:
+        raise UserError(
+            f"{chosen.name}: {size:,} parameters are more than {MOST_PARAMETERS:,}; "
+            "make it narrower"
+        )
+
+
+def build(
+    method: methods.Given, config: Mapping[str, Any], physics: Physics | None = None
+) -> nn.Module:
     """Build the reconstructor of a configuration, untrained.
 
     Raises:
         UserError: unknown method or keyword.
     """
-    return methods.create(method, physics, **_divide(method, config)[1])
+    chosen = methods.find(method)
+    return chosen.create(physics, **_divide(chosen, config)[1])
 
 
 @torch.no_grad()
@@ -361,16 +397,16 @@ def _resume(
     return content["step"], content["seconds"]
 
 
-def _divide(method: str, config: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+def _divide(method: methods.Method, config: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     """Part a configuration into the training recipe and the method's own keywords."""
-    own = methods.options_of(method)
-    trainable = {field.name for field in fields(Recipe)} if methods.is_learned(method) else set()
-    check_options(method, config, {*own, *trainable, "preset"})
-    chosen = methods.expand(method, config)
-    training = {**methods.recipe_of(method), **chosen}
+    own = method.options
+    trainable = {field.name for field in fields(Recipe)} if method.learned else set()
+    check_options(method.name, config, {*own, *trainable, "preset"})
+    chosen = method.expand(config)
+    training = {**method.recipe, **chosen}
     trained = {key: training[key] for key in training if key in trainable - set(own)}
-    recipe = Recipe(**checked_options(method, Recipe, trained))
-    return recipe, methods.checked(method, {key: chosen[key] for key in chosen if key in own})
+    recipe = Recipe(**checked_options(method.name, Recipe, trained))
+    return recipe, method.checked({key: chosen[key] for key in chosen if key in own})
 
 
 def out_of_memory(error: Exception) -> bool:

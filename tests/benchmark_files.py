@@ -78,7 +78,7 @@ def values_of(key: str, schema: dict[str, Any], dear: bool = False) -> st.Search
 @cache
 def configurations(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Draw configurations of a method from the types of its constructor."""
-    found = schemas(methods.find(name), methods.METHODS.reserved)
+    found = schemas(methods.METHODS.find(name), methods.METHODS.reserved)
     drawn = {key: values_of(key, schema) for key, schema in found.items()}
     steps = {"steps": drawn.pop("steps")} if "steps" in drawn else {}
     return st.fixed_dictionaries(steps, optional=drawn)
@@ -95,14 +95,14 @@ def recipes() -> st.SearchStrategy[dict[str, Any]]:
 def _methods(draw: Any) -> Any:
     name = draw(st.sampled_from(METHODS))
     fixed = draw(configurations(name))
-    if methods.is_learned(name):
+    if methods.find(name).learned:
         fixed |= draw(recipes())
     return draw(st.sampled_from([name, {"name": name, "fixed": fixed}]))
 
 
 @st.composite
 def _degradations(draw: Any, method: str) -> dict[str, Any]:
-    served = [name for name in physics.names() if methods.serves(method, name)]
+    served = [name for name in physics.names() if methods.find(method).supports(name)]
     name = draw(st.sampled_from(served))
     kind = physics.find(name)
     found = schemas(kind, (*physics.DEGRADATIONS.reserved, "steps"))

@@ -54,7 +54,8 @@ def test_a_right_file_runs(content: Any) -> None:
     noise = torch.rand(3, 1, size, size, generator=torch.Generator().manual_seed(0))
     images = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1).numpy()
     some = ImageSet(images, ["a", "b", "c"], ["a", "b", "c"])
-    config = {**search_spaces.defaults(methods.space_of(method.name, method.fixed)), **method.fixed}
+    space = methods.find(method.name).space(method.fixed)
+    config = {**search_spaces.defaults(space), **method.fixed}
     budget = Budget(steps=1, batch_size=2, reports=1)
     try:
         fit = training.fit(method.name, config, some, some, operator, budget, 0)

@@ -22,7 +22,7 @@ SIZE = 16  # the least that a benchmark file may ask for
 
 def owners() -> Iterator[Any]:
     for name in methods.names():
-        yield pytest.param(name, methods.find(name), methods.METHODS.reserved, id=name)
+        yield pytest.param(name, methods.METHODS.find(name), methods.METHODS.reserved, id=name)
     for name in physics.names():
         yield pytest.param(
             name, physics.find(name), (*physics.DEGRADATIONS.reserved, "steps"), id=name
@@ -106,16 +106,18 @@ def test_what_a_sweep_may_give_is_allowed(name: str) -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_right(name: str, config: dict, says: str) -> None:
-    assert says in refuse(name, methods.find(name), config)
+    assert says in refuse(name, methods.METHODS.find(name), config)
 
 
 def test_a_network_that_no_memory_holds_is_refused_without_being_made() -> None:
     with pytest.raises(UserError, match=r"unet: [\d,]+ parameters are more than 1,000,000,000"):
-        training.check_space("unet", {"width": 1024, "depth": 8})
+        training.check_build("unet", {"width": 1024, "depth": 8})
 
 
 def test_numbers_as_text_become_numbers() -> None:
-    recipe, own = training._divide("unet", {"lr": "1e-3", "width": "12", "residual": True})
+    recipe, own = training._divide(
+        methods.find("unet"), {"lr": "1e-3", "width": "12", "residual": True}
+    )
     assert (recipe.lr, own) == (1e-3, {"width": 12, "residual": True})
     assert methods.create("tv", weight="0.5").weight == 0.5
 
@@ -172,13 +174,16 @@ X = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 X = torch.nn.functional.interpolate(X, size=(SIZE, SIZE), mode="bilinear")
 
 
-@pytest.mark.parametrize("name", [name for name in methods.names() if methods.lacks(name) is None])
+INSTALLED = [name for name in methods.names() if methods.find(name).missing_extra is None]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
 @settings(max_examples=5, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_what_is_allowed_runs(name: str, data: st.DataObject) -> None:
     config = data.draw(configurations(name))
     training.check(name, {**config, "perceptual": "none"} if name in LEARNED else config)
-    operator = next(o for o in OPERATORS if methods.serves(name, o.name))
+    operator = next(o for o in OPERATORS if methods.find(name).supports(o.name))
     model = methods.create(name, operator, **config)
     if isinstance(model, methods.Classical):
         model.prepare(X)

@@ -19,7 +19,10 @@ class Reconstructor(nn.Module, ABC):
         kind: "classical" or "learned".
         uses_training_images: whether it is run once per training-set size.
         deterministic: whether every seed gives the same images, so that one refit says all.
-        serves: the kind of physics whose measurements it reconstructs.
+        supported_physics: the kind of physics whose measurements it reconstructs; a user's class
+            may call it `serves`.
+        needs_linear: whether it takes measurements of linear operators only, as whatever uses
+            `A_adjoint`, `A_normal` or `prox_l2` does.
         requires: a package that it needs, and the extra of ours that installs it.
         recipe: how a network was trained when it was published, as fields of
             `bench.training.Recipe`; a configuration or a search space overrules it.
@@ -33,7 +36,8 @@ class Reconstructor(nn.Module, ABC):
     uses_training_images: ClassVar[bool] = True
     deterministic: ClassVar[bool] = False
     requires: ClassVar[tuple[str, str] | None] = None
-    serves: ClassVar[type[Physics]] = Physics  # type: ignore[type-abstract]
+    supported_physics: ClassVar[type[Physics]] = Physics  # type: ignore[type-abstract]
+    needs_linear: ClassVar[bool] = False
     recipe: ClassVar[Mapping[str, Any]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     controls: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -41,7 +45,7 @@ class Reconstructor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, y: Shaped[Tensor, "b ..."], physics: Any) -> Shaped[Tensor, "b 1 h w"]:
-        """Reconstruct images from measurements alone; the physics is of the kind it `serves`.
+        """Reconstruct images from measurements alone; the physics is a `supported_physics`.
 
         Images are magnitudes, unless the physics is that of measured k-space
         (`bench.physics.mri_cartesian.measured`), whose images may be complex.
@@ -65,7 +69,7 @@ class Denoiser(Classical):
     Its result is clipped to [0, 1], the known range of the images.
     """
 
-    serves = Denoising
+    supported_physics = Denoising
 
     @abstractmethod
     def denoise(

@@ -25,9 +25,6 @@ DEGRADATIONS: Registry[type[Physics]] = Registry(
 )
 
 
-RESERVED = DEGRADATIONS.reserved
-
-
 def names() -> list[str]:
     """List the degradations."""
     return DEGRADATIONS.names()

@@ -112,7 +112,7 @@ class SweepProgress:
         alike = [
             second
             for (name, _), seconds in self._seconds.items()
-            if methods.is_learned(name) == methods.is_learned(method)
+            if methods.find(name).learned == methods.find(method).learned
             for second in seconds
         ]
         exact = self._seconds.get((method, refit)) or self._seconds.get((method, not refit))

@@ -185,7 +185,7 @@ class SweepSearcher(Searcher):
             result.get("best", math.nan),
             ssim=result.get("ssim", math.nan),
             parameters=int(result.get("parameters", 0)),
-            pruned=step < self.spec.budget.steps and methods.is_learned(study.cell.method.name),
+            pruned=step < self.spec.budget.steps and methods.find(study.cell.method.name).learned,
             error=result.get("failed") or result.get("lost", ""),
             step=step,
             seconds=float(result.get("seconds", 0.0)),

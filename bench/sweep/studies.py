@@ -14,7 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 import search_spaces
-from bench import methods
+from bench import methods, physics
 from bench.cells import trials_of
 from bench.errors import UserError
 from bench.places import Place
@@ -151,11 +151,13 @@ class CellStudy:
         self.search = search or Search()
         self.budget = budget
         self._aims = AIMS.get(self.search.sampler, ("maximize",))
-        self.space = methods.space_of(cell.method.name, cell.method.fixed)
+        self.space = methods.find(cell.method.name).space(cell.method.fixed)
         self.trials = trials_of(cell, budget)
         self._studies = studies
         self._begun = studies.find(cell.id)
-        self._origin = {"space": self.space, "code": methods.code_of(cell.method.name)}
+        code = methods.find(cell.method.name).code
+        code += physics.DEGRADATIONS.code(cell.task.degradation.name)
+        self._origin = {"space": self.space, "code": code}
         if self._begun is not None:
             self._refuse_changed(self._begun.user_attrs.get("origin", self._origin))
         self._running: dict[int, optuna.Trial] = {}
@@ -301,7 +303,7 @@ class CellStudy:
         return index, next((later for later in self._rungs(index) if later > look), None)
 
     def _rungs(self, index: int) -> list[int]:
-        if not methods.is_learned(self.cell.method.name):
+        if not methods.find(self.cell.method.name).learned:
             return []
         return halving.rungs(self.budget, self.trials, self.search.pruner, index)
 

@@ -75,10 +75,10 @@ def test_tv_is_as_good_as_scikit_images() -> None:
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "find_spec", lambda package: None)
-    assert methods.lacks("bm3d") == "bm3d"
-    assert methods.lacks("espirit_wavelet") == "mri"
-    assert methods.lacks("tv") is None
+    monkeypatch.setattr(methods.method, "find_spec", lambda package: None)
+    assert methods.find("bm3d").missing_extra == "bm3d"
+    assert methods.find("espirit_wavelet").missing_extra == "mri"
+    assert methods.find("tv").missing_extra is None
 
 
 def test_bm3d_denoises() -> None:

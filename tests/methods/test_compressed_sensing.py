@@ -281,7 +281,7 @@ SERVED = [
     (method, task)
     for task in TASKS
     for method in methods.names("classical")
-    if methods.serves(method, task) and methods.lacks(method) is None
+    if methods.find(method).supports(task) and methods.find(method).missing_extra is None
 ]
 SLOW = {"dip_tv": {"steps": 40}, "pnp": {"steps": 3}}
 

@@ -79,18 +79,18 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_trained_like_ours(name: str) -> None:
     path = f"my_pkg.models:{name}"
     operator = physics.create("gaussian_noise", 0.05, 23)
-    space = methods.space_of(path)
+    space = methods.find(path).space()
     config = {**search_spaces.defaults(space), "lr": 3e-3, "width": 8}
     budget = Budget(steps=60, batch_size=4, reports=2)
     fit = training.fit(path, config, smooth(6), smooth(3), operator, budget, 0, precision="fp32")
-    assert methods.is_learned(path)
+    assert methods.find(path).learned
     assert fit.psnr > 16  # the noisy image has 13 dB
     assert fit.parameters == (9 * 8 + 8) + (9 * 8 + 1)
 
 
 def test_its_search_space_is_its_own_or_that_of_its_training() -> None:
-    assert set(methods.space_of("my_pkg.models:Denoiser")) == {"width"}
-    assert "lr" in methods.space_of("my_pkg.models:Plain")
+    assert set(methods.find("my_pkg.models:Denoiser").space()) == {"width"}
+    assert "lr" in methods.find("my_pkg.models:Plain").space()
 
 
 def test_a_denoiser_is_told_the_noise() -> None:

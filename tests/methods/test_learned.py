@@ -272,7 +272,7 @@ def test_presets_fill_in_what_is_not_given() -> None:
     assert small.head.in_channels == 4
     with pytest.raises(UserError, match="did you mean 'medrecon'"):
         methods.create("attention_residual_unet", preset="medrekon")
-    space = methods.space_of("attention_residual_unet", {"preset": "medrecon"})
+    space = methods.find("attention_residual_unet").space({"preset": "medrecon"})
     assert set(space) == {"lr", "weight_decay", "augment"}
 
 

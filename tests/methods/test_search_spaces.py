@@ -4,16 +4,16 @@ import pytest
 import search_spaces
 from bench import methods, training
 from bench.methods import losses
-from bench.plugins import defaults_of
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_every_parameter_is_one_that_the_method_or_its_recipe_knows(name: str) -> None:
-    space = methods.space_of(name)
+    space = methods.find(name).space()
     config = search_spaces.defaults(space)
-    training.check(name, {**config, "perceptual": "none"} if methods.is_learned(name) else config)
-    known = {**vars(training.Recipe()), **defaults_of(methods.find(name))}
-    if methods.is_learned(name):  # the code has the publication's, the file what suits few images
+    learned = methods.find(name).learned
+    training.check(name, {**config, "perceptual": "none"} if learned else config)
+    known = {**vars(training.Recipe()), **methods.METHODS.defaults(name)}
+    if learned:  # the code has the publication's, the file what suits few images
         assert {key: type(known[key]) for key in config} == {
             key: type(value) for key, value in config.items()
         }
@@ -23,19 +23,19 @@ def test_every_parameter_is_one_that_the_method_or_its_recipe_knows(name: str) -
 
 @pytest.mark.parametrize("name", methods.names("learned"))
 def test_every_loss_to_choose_is_a_mix(name: str) -> None:
-    for text in methods.space_of(name)["loss"]["choices"]:
+    for text in methods.find(name).space()["loss"]["choices"]:
         assert losses.parse(text)
 
 
 def test_a_network_from_elsewhere_varies_its_training() -> None:
-    space = methods.space_of("torch.nn:Identity", {"lr": 1e-3})
+    space = methods.find("torch.nn:Identity").space({"lr": 1e-3})
     assert set(space) == {"weight_decay", "loss", "augment"}
     training.check("torch.nn:Identity", search_spaces.defaults(space))
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_suggestions_lie_in_the_space(name: str) -> None:
-    space = methods.space_of(name)
+    space = methods.find(name).space()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(10):
         config = search_spaces.suggest(study.ask(), space)
@@ -50,8 +50,8 @@ def test_suggestions_lie_in_the_space(name: str) -> None:
 
 
 def test_what_is_held_fixed_is_not_searched() -> None:
-    assert "width" in methods.space_of("unet")
-    assert "width" not in methods.space_of("unet", {"width": 8})
+    assert "width" in methods.find("unet").space()
+    assert "width" not in methods.find("unet").space({"width": 8})
 
 
 @pytest.mark.parametrize(

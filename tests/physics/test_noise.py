@@ -155,8 +155,9 @@ def test_a_method_within_its_ranges_can_be_as_good_as_its_starting_point(
 
     start = psnr(operator.A_dagger(y))
     for method in methods.names("classical"):
-        space = methods.space_of(method)
-        if method in SLOW or not space or methods.lacks(method) or not methods.serves(method, name):
+        found = methods.find(method)
+        space = found.space()
+        if method in SLOW or not space or found.missing_extra or not found.supports(name):
             continue
         reached = (
             psnr(methods.create(method, operator, **one, **FEWER.get(method, {}))(y, operator))

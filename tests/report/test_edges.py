@@ -3,10 +3,14 @@ import json
 import pandas as pd
 import pytest
 
-from bench.methods import space_of
+from bench import methods
 from bench.report.edges import at_edge
 
-SPACES = {"tv": space_of("tv"), "nlm": space_of("nlm"), "held": space_of("tv", {"weight": 0.05})}
+SPACES = {
+    "tv": methods.find("tv").space(),
+    "nlm": methods.find("nlm").space(),
+    "held": methods.find("tv").space({"weight": 0.05}),
+}
 
 METHODS = {f"template-gaussian_noise-0.1-n0-{name}": name for name in ("tv", "my-tv", "held")}
 

@@ -122,9 +122,9 @@ def test_trials_of_a_changed_search_space_are_refused_with_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(study(tmp_path), 2)
-    space = methods.space_of("tv")
+    space = methods.find("tv").space()
     space["weight"]["high"] *= 2
-    monkeypatch.setattr(methods, "space_of", lambda name, fixed=None: space)
+    monkeypatch.setattr(methods.Method, "space", lambda method, fixed=None: space)
     with pytest.raises(UserError, match=r"-tv: has trials .*\(search space\.weight\)"):
         study(tmp_path)
 
@@ -266,7 +266,7 @@ SAMPLERS = get_args(Search.model_fields["sampler"].annotation)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_space_that_the_budget_covers_is_tried_as_a_whole(tmp_path: Path, sampler: str) -> None:
     search, journal = Search(sampler=sampler), tmp_path / "journal.log"
-    sizes = [entry["choices"] for entry in methods.space_of("median").values()]
+    sizes = [entry["choices"] for entry in methods.find("median").space().values()]
     first = CellStudy(cell("median"), BUDGET, Studies(journal), search)
     one, other = first.ask(), first.ask()  # two at a time
     assert one is not None
@@ -283,7 +283,7 @@ def test_a_space_that_the_budget_covers_is_tried_as_a_whole(tmp_path: Path, samp
 def test_no_configuration_is_tried_twice(tmp_path: Path, sampler: str, trials: int) -> None:
     fixed = {"patch_size": 5, "h": 0.8, "patch_distance": 6}
     for key in fixed:
-        space = methods.space_of("nlm", {k: v for k, v in fixed.items() if k != key})
+        space = methods.find("nlm").space({k: v for k, v in fixed.items() if k != key})
         task = Task("data", DegradationSpec(name="gaussian_noise", levels=[0.1]), 0.1)
         held = {k: v for k, v in fixed.items() if k != key}
         where = Cell(task, 0, MethodSpec(name="nlm", label=key, fixed=held))

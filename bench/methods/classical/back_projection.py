@@ -17,7 +17,7 @@ class BackProjection(Classical):
         steps: number of corrections.
     """
 
-    serves = SuperResolution
+    supported_physics = SuperResolution
 
     def __init__(self, steps: Annotated[int, Field(ge=0, le=100_000)] = 10):
         super().__init__()

@@ -11,7 +11,7 @@ from bench.physics import SuperResolution
 class Bicubic(Classical):
     """Enlarge by bicubic interpolation, whatever made the image small."""
 
-    serves = SuperResolution
+    supported_physics = SuperResolution
 
     def forward(
         self, y: Float[Tensor, "b 1 hs ws"], physics: SuperResolution

@@ -26,7 +26,8 @@ class CGSense(Classical):
         steps: most iterations.
     """
 
-    serves = MRI
+    supported_physics = MRI
+    needs_linear = True
 
     def __init__(
         self, weight: Annotated[float, Field(ge=0, le=1e3)] = 1e-3, steps: Iterations = 20

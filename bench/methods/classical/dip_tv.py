@@ -43,6 +43,8 @@ class DIPTV(Classical):
         lr: learning rate.
     """
 
+    needs_linear = True
+
     def __init__(
         self,
         weight: Weight = 0.3,

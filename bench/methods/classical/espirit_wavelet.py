@@ -29,7 +29,8 @@ class EspiritWavelet(Classical):
         levels: see `WaveletCS`.
     """
 
-    serves = MRICartesian
+    supported_physics = MRICartesian
+    needs_linear = True
     requires = ("sigpy", "mri")
 
     def __init__(self, weight: Weight = 1.0, wavelet: Orthogonal = "haar", levels: Levels = 3):

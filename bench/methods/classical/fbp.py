@@ -19,7 +19,7 @@ class FBP(Classical):
         cutoff: frequency above which nothing passes, as a fraction of the highest.
     """
 
-    serves = ParallelBeam
+    supported_physics = ParallelBeam
 
     def __init__(self, window: Filter = "ramp", cutoff: Annotated[float, Field(gt=0, le=1)] = 1.0):
         super().__init__()

@@ -34,6 +34,8 @@ class PnP(Classical):
         steps: number of iterations.
     """
 
+    needs_linear = True
+
     def __init__(
         self,
         denoiser: Literal["nlm", "wavelet"] = "nlm",

@@ -22,7 +22,8 @@ class RichardsonLucy(Classical):
         steps: number of iterations.
     """
 
-    serves = Convolution
+    supported_physics = Convolution
+    needs_linear = True
 
     def __init__(self, steps: Iterations = 15):
         super().__init__()

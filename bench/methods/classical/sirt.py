@@ -19,7 +19,8 @@ class SIRT(Classical):
         steps: number of iterations.
     """
 
-    serves = ParallelBeam
+    supported_physics = ParallelBeam
+    needs_linear = True
 
     def __init__(self, steps: Iterations = 50):
         super().__init__()

@@ -35,6 +35,8 @@ class TGV(Classical):
         ratio: weight of the second derivative against the first.
     """
 
+    needs_linear = True
+
     def __init__(self, weight: Weight = 0.7, ratio: Annotated[float, Field(gt=0, le=1e3)] = 2.0):
         super().__init__()
         self.weight, self.ratio = weight, ratio

@@ -21,6 +21,8 @@ class TV(Classical):
         weight: lambda, in units of the standard deviation that A^T n has at a pixel.
     """
 
+    needs_linear = True
+
     def __init__(self, weight: Weight = 0.7):
         super().__init__()
         self.weight = weight

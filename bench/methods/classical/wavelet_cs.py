@@ -22,6 +22,8 @@ class WaveletCS(Classical):
         levels: depth of the transform.
     """
 
+    needs_linear = True
+
     def __init__(self, weight: Weight = 1.0, wavelet: Orthogonal = "haar", levels: Levels = 3):
         super().__init__()
         self.weight, self.wavelet, self.levels = weight, wavelet, levels

@@ -20,7 +20,8 @@ class Wiener(Classical):
         weight: lambda, in units of the noise variance.
     """
 
-    serves = Convolution
+    supported_physics = Convolution
+    needs_linear = True
 
     def __init__(self, weight: Weight = 10.0):
         super().__init__()

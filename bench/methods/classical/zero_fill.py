@@ -10,7 +10,7 @@ from bench.physics import SuperResolution
 class ZeroFill(Classical):
     """Enlarge by padding the Fourier transform with zeros."""
 
-    serves = SuperResolution
+    supported_physics = SuperResolution
 
     def forward(
         self, y: Float[Tensor, "b 1 hs ws"], physics: SuperResolution

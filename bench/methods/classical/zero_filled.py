@@ -7,4 +7,4 @@ from bench.physics import MRI
 class ZeroFilled(PseudoInverse):
     """The magnitude of the combined coils, density-compensated where sampling is not Cartesian."""
 
-    serves = MRI
+    supported_physics = MRI

@@ -32,7 +32,7 @@ class KSpaceGAN(Reconstructor):
     """
 
     kind = "learned"
-    serves = MRICartesian
+    supported_physics = MRICartesian
     recipe: ClassVar[dict[str, Any]] = {
         "loss": "mse + 0.001 adversarial",
         "optimiser": "adam",

@@ -31,7 +31,7 @@ class SRGANCBAM(ImageNetwork):
         physics: of the task, which says how much is to be enlarged; default: four times.
     """
 
-    serves = SuperResolution
+    supported_physics = SuperResolution
     recipe: ClassVar[dict[str, Any]] = {
         "loss": "mse + 0.006 perceptual + 0.001 adversarial",
         "optimiser": "adam",

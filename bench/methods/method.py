@@ -1,0 +1,255 @@
+"""What is known of a method once it is found: its kind, its options, and how it is built."""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
+import search_spaces
+from bench import physics, plugins
+from bench.errors import UserError, unknown
+from bench.methods.base import Reconstructor
+from bench.methods.denoiser import DenoiserNetwork, maps_images
+from bench.physics import Physics
+from bench.registry import Registry, label_of
+
+Builder = Callable[..., nn.Module]
+
+
+def _is_method(thing: Any) -> bool:
+    """Return whether a thing is a network or may build one."""
+    if inspect.isclass(thing):
+        return issubclass(thing, nn.Module) and not issubclass(thing, Physics)
+    return callable(thing) and not isinstance(thing, Physics)
+
+
+METHODS: Registry[Builder | nn.Module] = Registry(
+    "method",
+    ("bench.methods.classical", "bench.methods.learned"),
+    Reconstructor,
+    "a class that extends torch.nn.Module, a function that builds a network, or a network",
+    accepts=_is_method,
+    reserved=("physics",),
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that was found.
+
+    Attributes:
+        name: what a benchmark file calls it.
+        target: its class, a function that builds it, or a network; what it says of itself are
+            the class attributes of `Reconstructor`, all of which a user's method may leave out.
+    """
+
+    name: str
+    target: Builder | nn.Module
+
+    def _says(self, attribute: str, default: Any) -> Any:
+        return getattr(self.target, attribute, default)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of ours."""
+        return self.name in METHODS.ours()
+
+    @property
+    def kind(self) -> str:
+        """ "classical" or "learned"; a network that does not say is learned if it has weights."""
+        trainable = not isinstance(self.target, nn.Module) or any(
+            weight.requires_grad for weight in self.target.parameters()
+        )
+        kind: str = self._says("kind", "learned" if trainable else "classical")
+        return kind
+
+    @property
+    def learned(self) -> bool:
+        """Whether it has weights to train."""
+        return self.kind == "learned"
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every seed gives the same images."""
+        return bool(self._says("deterministic", False))
+
+    @property
+    def uses_training_images(self) -> bool:
+        """Whether it looks at training images."""
+        return bool(self._says("uses_training_images", True))
+
+    @property
+    def supported_physics(self) -> type[Physics]:
+        """The kind of physics whose measurements it reconstructs."""
+        # `serves` is what users' classes of earlier versions say; none of ours does.
+        kind: type[Physics] = self._says("serves", self._says("supported_physics", Physics))
+        return kind
+
+    @property
+    def needs_linear(self) -> bool:
+        """Whether it reconstructs measurements of linear operators only."""
+        return bool(self._says("needs_linear", False))
+
+    @property
+    def supported(self) -> str:
+        """What it supports, in words: "any physics", "linear physics", "Denoising"."""
+        if self.supported_physics is not Physics:
+            return f"{'linear ' if self.needs_linear else ''}{self.supported_physics.__name__}"
+        return "linear physics" if self.needs_linear else "any physics"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What its publication says of its training, as fields of a `training.Recipe`."""
+        return dict(self._says("recipe", {}))
+
+    @property
+    def presets(self) -> dict[str, Mapping[str, Any]]:
+        """Configurations with a name."""
+        return dict(self._says("presets", {}))
+
+    @property
+    def controls(self) -> dict[str, Mapping[str, Any]]:
+        """Configurations to run beside it, by the names that they add to its label."""
+        return dict(self._says("controls", {}))
+
+    @property
+    def missing_extra(self) -> str | None:
+        """The extra of ours that installs what it needs and is not there; None if nothing lacks."""
+        package, extra = self._says("requires", None) or (None, "")
+        return extra if package is not None and find_spec(package) is None else None
+
+    @property
+    def code(self) -> str:
+        """A digest of the code of a method from elsewhere; empty for one of ours."""
+        return METHODS.code(self.target)
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The keywords that a configuration may give, by name."""
+        return METHODS.options(self._build)
+
+    @property
+    def _build(self) -> Builder:
+        if not isinstance(self.target, nn.Module):
+            return self.target
+        network = self.target
+
+        def copied() -> nn.Module:
+            """Copy the network: training must not change the caller's."""
+            return copy.deepcopy(network)
+
+        return copied
+
+    def sizes(self, sizes: list[int]) -> list[int]:
+        """Return the training-set sizes at which it is run.
+
+        All of them if it is learned; [0] if it is classical; the largest if it is classical and
+        looks at training images all the same.
+        """
+        if self.learned:
+            return sizes
+        return [max(sizes)] if self.uses_training_images else [0]
+
+    def supports(self, degradation: str, options: Mapping[str, Any] | None = None) -> bool:
+        """Return whether it reconstructs measurements of a degradation with these options."""
+        kind = physics.find(degradation)
+        return issubclass(kind, self.supported_physics) and (
+            not self.needs_linear or kind.is_linear(**(options or {}))
+        )
+
+    def space(self, fixed: Mapping[str, Any] | None = None) -> search_spaces.Space:
+        """Return its search space, less what the benchmark file holds fixed.
+
+        Raises:
+            UserError: the search space of a user's class is none, or an unknown preset.
+        """
+        own = self._says("search_space", None)
+        if own is not None:
+            try:
+                space = search_spaces.check(own, self.name)
+            except ValueError as error:
+                raise UserError(str(error)) from None
+        elif self.built_in:
+            space = search_spaces.load(self.name)
+        else:
+            # A class from elsewhere says nothing of its parameters: its training alone is varied.
+            varied = self.learned and not isinstance(self.target, nn.Module)
+            space = search_spaces.load("_training") if varied else {}
+        chosen = self.expand(fixed or {})
+        return {key: entry for key, entry in space.items() if key not in chosen}
+
+    def expand(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Write out the preset that a configuration names.
+
+        Raises:
+            UserError: it has no preset of that name.
+        """
+        rest = {key: value for key, value in config.items() if key != "preset"}
+        if "preset" not in config:
+            return rest
+        preset = str(config["preset"])
+        if preset not in self.presets:
+            raise unknown(f"preset of {self.name}:", preset, self.presets)
+        return {**self.presets[preset], **rest}
+
+    def checked(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Check its keywords and convert them to its constructor's types.
+
+        Raises:
+            UserError: an unknown keyword, or a value that its annotation does not allow.
+        """
+        return METHODS.checked(self._build, config, self.name)
+
+    def create(self, physics: Physics | None = None, **config: Any) -> nn.Module:
+        """Build the reconstructor.
+
+        Args:
+            physics: of the task, for a class whose constructor has a parameter of that name.
+            config: keywords of its class, or `preset` and what is to differ from it.
+
+        Raises:
+            UserError: unknown keyword or preset, or a value out of range.
+        """
+        known = self.options
+        plugins.check_options(self.name, config, [*known, "preset"])
+        chosen = {key: value for key, value in self.expand(config).items() if key in known}
+        options = self.checked(chosen)
+        if "physics" in plugins.options_of(self._build):
+            options["physics"] = physics
+        model = self._build(**options)
+        return DenoiserNetwork(model) if maps_images(model) else model
+
+    def parameters(self, physics: Physics | None = None, **config: Any) -> int:
+        """Count the parameters of a network without making it."""
+        with torch.device("meta"):
+            model = self.create(physics, **config)
+        return sum(weight.numel() for weight in model.parameters())
+
+
+Given = str | Builder | nn.Module | Method  # how a method may be given
+
+
+def find(given: Given) -> Method:
+    """Find a method.
+
+    Args:
+        given: its name, its dotted path, its class, a function that builds it, a network that is
+            used as it is (each run trains a copy), or what was found before.
+
+    Raises:
+        UserError: see `Registry.find`.
+    """
+    if isinstance(given, Method):
+        return given
+    target = METHODS.find(given)
+    method = Method if isinstance(target, nn.Module) else _method  # a cache would keep networks
+    return method(label_of(given), target)
+
+
+_method = cache(Method)

@@ -1,0 +1,173 @@
+"""Parts of a user's own package, one file each, go through the rules and a training run."""
+
+import sys
+from pathlib import Path
+
+import local_package
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench import methods, physics, rules, spec, training
+from bench.cells import cells_of
+from bench.data import ImageSet
+from bench.errors import UserError
+from bench.scoring import physics_of
+from bench.spec import Benchmark, Budget
+
+QUANTISER = "my_pkg.degradations.quantiser:Quantiser"
+LOSS = "0.5 mse + 0.5 my_pkg.losses.log_cosh:log_cosh"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    local_package.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_pkg"]:
+        monkeypatch.delitem(sys.modules, name)
+    return tmp_path
+
+
+def benchmark(folder: Path) -> Benchmark:
+    (folder / "scans").mkdir()
+    for number in range(12):
+        heights = np.random.default_rng(number).random((16, 16))
+        text = "\n".join(" ".join(f"{value:.4f}" for value in row) for row in heights)
+        (folder / "scans" / f"p{number}.asc").write_text(f"% a header\n{text}\n")
+    dataset = {"path": str(folder / "scans"), "source": "my_pkg.readers:asc", "comment": "%"}
+    return spec.parse(
+        {
+            "dataset": {**dataset, "image_size": 16, "n_val": 2, "n_test": 3},
+            "degradations": [
+                {"name": QUANTISER, "levels": [4, 8], "gamma": 0.5},
+                {"name": "gaussian_noise", "levels": [0.1]},
+            ],
+            "n_train": [4],
+            "methods": [
+                "tv",
+                "my_pkg.methods.shrunk:Shrunk",
+                {"name": "srcnn", "fixed": {"loss": LOSS, "width": 4}},
+            ],
+            "budget": {"steps": 3, "batch_size": 2, "reports": 1, "trials": 2},
+        }
+    )
+
+
+def test_they_go_through_the_rules_and_a_training_run(package: Path) -> None:
+    asked = benchmark(package)
+    assert [line.split()[3] for line in rules.foreign_code(asked)] == [
+        "my_pkg.readers", "my_pkg.degradations.quantiser", "my_pkg.methods.shrunk",
+        "my_pkg.losses.log_cosh",
+    ]  # fmt: skip
+    checked, notices = rules.check(asked)
+    assert notices == ["tv serves linear physics only: no cells for Quantiser_gamma_0.5"]
+    cells = cells_of(checked)
+    assert {(cell.task.degradation.label, cell.method.label) for cell in cells} == {
+        ("Quantiser_gamma_0.5", "Shrunk"), ("Quantiser_gamma_0.5", "srcnn"),
+        ("gaussian_noise", "tv"), ("gaussian_noise", "Shrunk"), ("gaussian_noise", "srcnn"),
+    }  # fmt: skip
+    prepared = rules.prepare(checked, rules.Shrinkable())
+    assert len(prepared.split.test) == 3
+    cell = next(cell for cell in cells if cell.method.name == "srcnn")
+    operator = physics_of(cell, checked, prepared.split.val)
+    fit = training.fit(
+        "srcnn", cell.method.fixed, prepared.split.train, prepared.split.val, operator,
+        checked.budget, 0, precision="fp32",
+    )  # fmt: skip
+    x = torch.tensor(prepared.split.test.images)
+    y = operator.measure(x, prepared.split.test.ids)
+    steps = np.round(np.sqrt(x.numpy()) * 3) / 3
+    np.testing.assert_allclose(y.numpy(), steps, atol=1e-6)
+    assert training.reconstruct(fit.reconstructor, y, operator).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"methods": ["tv"], "degradations": [{"name": QUANTISER, "levels": [4]}]}, "linear phys"),
+        ({"degradations": [{"name": QUANTISER, "levels": [1]}]}, "Quantiser: level 1 is out of"),
+        ({"degradations": [{"name": QUANTISER, "levels": [4], "gama": 1}]}, "mean 'gamma'"),
+        ({"methods": [{"name": "srcnn", "fixed": {"loss": "my_pkg:x"}}]}, "my_pkg:x: cannot be"),
+        ({"methods": ["my_pkg.models:NeedsMore"]}, "my_pkg.models:NeedsMore: cannot be built for"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_runs(package: Path, change: dict, says: str) -> None:
+    (package / "my_pkg" / "models.py").write_text(
+        "from torch import nn\n"
+        "class NeedsMore(nn.Module):\n"
+        "    def __init__(self, width): super().__init__()\n"
+    )
+    asked = benchmark(package).model_dump()
+    with pytest.raises(UserError) as caught:
+        rules.check(spec.parse({**asked, **change}))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Doubled(nn.Module):
+    """A network of one weight, which should become 2."""
+
+    def __init__(self, start: float = 1.0):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(start))
+
+    def forward(self, y: torch.Tensor, physics: physics.Physics) -> torch.Tensor:
+        return self.factor * y
+
+
+def images(count: int, seed: int) -> ImageSet:
+    values = np.random.default_rng(seed).random((count, 1, 16, 16), dtype=np.float32)
+    ids = [f"{seed}.{number}" for number in range(count)]
+    return ImageSet(values, ids, ids)
+
+
+@pytest.mark.parametrize("given", [Doubled, Doubled(0.5)], ids=["class", "network"])
+def test_a_class_or_a_network_is_a_method(given: type[nn.Module] | nn.Module) -> None:
+    class Halved(physics.find("gaussian_noise")):
+        def A(self, x: torch.Tensor) -> torch.Tensor:
+            return x / 2
+
+    method = methods.find(given)
+    assert method.learned
+    assert methods.find(method) is method
+    assert ("lr" in method.space()) == isinstance(given, type)  # a network is used as it is
+    fit = training.fit(
+        given, {"lr": 0.05}, images(4, 0), images(2, 1), Halved(1e-6, 16),
+        Budget(steps=200, batch_size=2, reports=2), 0, precision="fp32",
+    )  # fmt: skip
+    assert fit.reconstructor.factor.item() == pytest.approx(2, abs=0.05)
+    if isinstance(given, nn.Module):
+        assert given.factor.item() == 0.5
+        with pytest.raises(UserError, match="unknown option"):
+            training.check(given, {"start": 1.0})
+
+
+def test_a_network_without_weights_is_not_trained() -> None:
+    method = methods.find(nn.Identity())
+    assert not method.learned
+    assert method.space() == {}
+
+
+def test_what_a_class_supports_may_be_called_serves() -> None:
+    class Old(methods.METHODS.find("tv")):
+        serves = physics.Denoising
+
+    assert methods.find(Old).supports("gaussian_noise")
+    assert not methods.find(Old).supports("gaussian_blur")
+    assert methods.find(Old).supported == "linear Denoising"
+
+
+def test_a_chain_is_linear_if_all_its_steps_are(package: Path) -> None:
+    blur, noise = {"name": "gaussian_blur", "level": 1}, {"name": "gaussian_noise"}
+    for steps, linear in (([blur, noise], True), ([{"name": QUANTISER, "level": 4}, noise], False)):
+        operator = physics.create("chain", 0.1, 16, steps=steps)
+        assert operator.linear is linear
+        for name, supported in (("tv", linear), ("nlm", False), ("unet", True)):
+            assert methods.find(name).supports("chain", {"steps": steps}) is supported
+
+
+def test_all_operators_of_ours_are_linear() -> None:
+    for name in physics.names():
+        assert physics.create(name, physics.find(name).presets[0], 32).linear
