@@ -235,11 +235,13 @@ def test_an_unknown_optimiser() -> None:
 
 
 def test_the_recipe_of_a_publication_is_the_default() -> None:
-    recipe, options = training._divide("srgan_cbam", {"lr": 1e-4, "blocks": 3})
+    recipe, options = training._divide(methods.find("srgan_cbam"), {"lr": 1e-4, "blocks": 3})
     assert (recipe.optimiser, recipe.pretrain, recipe.lr) == ("adam", 0.5, 1e-4)
     assert "adversarial" in recipe.loss
     assert options == {"blocks": 3}
-    recipe, options = training._divide("attention_residual_unet", {"preset": "medrecon"})
+    recipe, options = training._divide(
+        methods.find("attention_residual_unet"), {"preset": "medrecon"}
+    )
     assert recipe.loss == "0.4 l1 + 0.25 perceptual + 0.2 edge + 0.15 ssim"
     assert options["width"] == 64
 
