@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
     """Write the k-space of two slices and four coils, zero-padded to the left and right."""
-    x = torch.rand(2, 1, 48, 32)
+    x = torch.rand(2, 1, 48, 32, generator=torch.Generator().manual_seed(0))
     kspace = fourier(birdcage(4, (48, 32)) * x).numpy()
     path = tmp_path / "scan.h5"
     with h5py.File(path, "w") as file:

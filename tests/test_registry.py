@@ -84,8 +84,8 @@ def test_an_entry_point_is_a_name_like_ours(kind: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("kind", "wrong", "says"),
     [
-        ("method", physics.Physics, "a method is a class that extends torch.nn.Module, or a"),
-        ("method", "pathlib:Path", "a method is a class that extends torch.nn.Module, or a"),
+        ("method", physics.Physics, "a method is a class that extends torch.nn.Module, a func"),
+        ("method", "pathlib:Path", "a method is a class that extends torch.nn.Module, a func"),
         ("degradation", "torch.nn:Identity", "a degradation is a class that extends bench.phys"),
         ("degradation", 3, "builtins:int: is no degradation"),
         ("reader", "my_pkg.losses:log_cosh", "a reader is a module with SUFFIXES and read"),
