@@ -1,8 +1,43 @@
-"""ReconBench: which reconstruction method, at my degradation level, with my number of images?"""
+"""ReconBench: which reconstruction method, at my degradation level, with my number of images?
 
+The names below are its Python interface; each is loaded when it is first asked for, and none of
+them loads Ray but `run`. `import reconbench` gives the same as `import bench`.
+"""
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench import methods, physics
+    from bench.api import Task, evaluate, fit, load, run, task
+    from bench.model import Model
+    from bench.opened import Run, open_run
+
+_ROOMS = {
+    "bench.api": ("Task", "evaluate", "fit", "load", "run", "task"),
+    "bench.model": ("Model",),
+    "bench.opened": ("Run", "open_run"),
+}
+__all__ = [
+    "Model", "Run", "Task", "evaluate", "fit", "load", "methods", "open_run", "physics", "run",
+    "task",
+]  # fmt: skip
 
 try:
     __version__ = version("reconbench")
 except PackageNotFoundError:  # run from a checkout that was never installed
     __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("methods", "physics"):
+        return import_module(f"bench.{name}")
+    for room, inside in _ROOMS.items():
+        if name in inside:
+            return getattr(import_module(room), name)
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from importlib import import_module
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import ray
 from rich.console import Console
@@ -79,6 +81,7 @@ def connect() -> None:
 def _start() -> None:
     """Start a cluster on this machine; a slow one gets a second try."""
     private.listen_on_loopback()
+    _let_workers_find_us()
     os.environ["RAY_preload_python_modules"] = "bench.warm"  # noqa: SIM112
     for last in (False, True):
         os.environ["RECONBENCH_WARM_UNTIL"] = str(time.time() + WARM_SECONDS)
@@ -89,6 +92,16 @@ def _start() -> None:
             if last or "timed out" not in str(error):
                 raise
             ray.shutdown()
+
+
+def _let_workers_find_us() -> None:
+    """Put our packages first on the workers' path if another `bench` on it would hide ours."""
+    ours = Path(__file__).parent
+    found = PathFinder.find_spec("bench")
+    if found is None or found.origin == str(ours / "__init__.py"):
+        return
+    rest = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ours.parent), rest]))
 
 
 def _join(address: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import cells, cluster, methods, provenance, rules
+from bench import cells, methods, provenance, rules
 from bench.cells import trials_of
 from bench.errors import UserError
 from bench.report import Leaderboard
@@ -73,6 +73,8 @@ def run(
     benchmark, notices = rules.check(benchmark)
     _tell(console, notices)
     _check_events(events)
+    from bench import cluster
+
     cluster.connect()
     from bench import report, sweep  # while Ray's workers start
     from bench.sweep import loggers

@@ -2,6 +2,9 @@
 
 import hashlib
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from bench import methods, metrics, physics, training
 from bench.data import ImageSet
+from bench.errors import UserError
 from bench.physics import Physics
 from bench.seeds import derive_seed
 from bench.spec import Benchmark, Cell
@@ -24,9 +28,14 @@ def physics_of(cell: Cell, spec: Benchmark, val: ImageSet) -> Physics:
     operator = physics.create(
         degradation.name, cell.task.level, spec.dataset.image_size, **degradation.options
     )
+    observe(operator, val)
+    return operator
+
+
+def observe(operator: Physics, val: ImageSet) -> None:
+    """Let a physics observe its noise on validation images, if it depends on the image."""
     few = val.first(OBSERVED)
     operator.observe(training.as_tensor(few), few.ids)
-    return operator
 
 
 def training_seed(cell: Cell, refit: int | None) -> int:
@@ -34,20 +43,40 @@ def training_seed(cell: Cell, refit: int | None) -> int:
     return derive_seed(cell.id, "search" if refit is None else f"refit {refit}")
 
 
-def score(
-    cell: Cell, seed: int, fit: training.Fit, operator: Physics, test: ImageSet
-) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Reconstruct the test images.
+@dataclass(frozen=True)
+class Scored:
+    """Test images as a model has reconstructed them.
 
-    Returns:
-        the rows, and `y` and `x_hat` on the CPU.
+    Attributes:
+        columns: their metrics by the names of the columns of rows, each of shape (n,).
+        y: their measurements, on the CPU.
+        x_hat: the reconstructions, on the CPU.
+        milliseconds: for one image.
     """
-    device = next((p.device for p in fit.reconstructor.parameters()), torch.device("cpu"))
+
+    columns: dict[str, np.ndarray]
+    y: Tensor
+    x_hat: Tensor
+    milliseconds: float
+
+
+def scored(model: nn.Module, operator: Physics, test: ImageSet) -> Scored:
+    """Measure test images, reconstruct and score them."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = training.as_tensor(test).to(device)
     y = operator.measure(x, test.ids)
-    x_hat, milliseconds = _timed(fit.reconstructor, y, operator)
-    residual = metrics.residual(operator.A(x_hat), y)
+    x_hat, milliseconds = _timed(model, y, operator)
     scores = metrics.columns(x_hat, x, test.subjects)
+    scores["data_residual"] = metrics.residual(operator.A(x_hat), y)
+    columns = {name: value.cpu().numpy() for name, value in scores.items()}
+    return Scored(columns, y.cpu(), x_hat.cpu(), milliseconds)
+
+
+def score(
+    cell: Cell, seed: int, fit: training.Fit, operator: Physics, test: ImageSet
+) -> tuple[pd.DataFrame, Scored]:
+    """Score a refit on the test images, and make its rows."""
+    found = scored(fit.reconstructor, operator, test)
     learned = methods.find(cell.method.name).learned
     rows = pd.DataFrame(
         {
@@ -62,15 +91,14 @@ def score(
             "seed": seed,
             "image": test.ids,
             "subject": test.subjects,
-            "measurement_hash": [_digest(one) for one in y],
-            **{name: value.cpu().numpy() for name, value in scores.items()},
-            "data_residual": residual.cpu().numpy(),
+            "measurement_hash": [_digest(one) for one in found.y],
+            **found.columns,
             "train_seconds": fit.seconds if learned else 0.0,
-            "infer_ms": milliseconds,
+            "infer_ms": found.milliseconds,
             "parameters": fit.parameters,
         }
     )
-    return rows, {"y": y.cpu(), "x_hat": x_hat.cpu()}
+    return rows, found
 
 
 def write_refit(
@@ -79,7 +107,7 @@ def write_refit(
     seed: int,
     spec: Benchmark,
     fit: training.Fit,
-    config: dict[str, object],
+    config: Mapping[str, Any],
     operator: Physics,
     test: ImageSet,
 ) -> None:
@@ -87,10 +115,10 @@ def write_refit(
 
     The rows come last: they mark it as complete.
     """
-    rows, images = score(cell, seed, fit, operator, test)
+    rows, found = score(cell, seed, fit, operator, test)
     recipe = {
         "method": cell.method.name,
-        "config": config,
+        "config": dict(config),
         "degradation": cell.task.degradation.model_dump(exclude={"levels"}),
         "level": cell.task.level,
         "image_size": spec.dataset.image_size,
@@ -99,17 +127,51 @@ def write_refit(
         "best_step": fit.step,
         "parts": fit.parts,
         "threads": torch.get_num_threads(),
+        "noise": operator.observed_noise(),
     }
     store.write_model(cell.id, seed, recipe, fit.reconstructor.state_dict())
     count = spec.pictures
     if seed == 0 and count:
-        y, x_hat = images["y"][:count].numpy(), images["x_hat"][:count].numpy()
+        y, x_hat = found.y[:count].numpy(), found.x_hat[:count].numpy()
         error = np.abs(x_hat - test.images[:count])
         store.write_pictures(
             cell.id, y=y, x_hat=x_hat, error=error, ids=np.array(test.ids[:count]),
-            start=operator.A_dagger(images["y"][:count]).numpy(),
+            start=operator.A_dagger(found.y[:count]).numpy(),
         )  # fmt: skip
     store.write_rows(cell.id, seed, rows)
+
+
+def rebuild(
+    recipe: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> tuple[nn.Module, Physics, bool]:
+    """Build a refit's reconstructor and physics from what its run keeps of them.
+
+    Args:
+        recipe: see `write_refit`.
+        weights: of a network, or what a classical method keeps of its training images.
+
+    Returns:
+        the reconstructor in evaluation mode, its physics, and whether the physics knows the noise
+        that was observed in the run (before version 0.2 it was not kept).
+
+    Raises:
+        UserError: the code of the method has changed so that it cannot be built.
+    """
+    options = {k: v for k, v in recipe["degradation"].items() if k not in ("name", "label")}
+    operator = physics.create(
+        recipe["degradation"]["name"], recipe["level"], recipe["image_size"], **options
+    )
+    if "noise" in recipe:
+        operator.restore_noise(recipe["noise"])
+    model = training.build(recipe["method"], recipe["config"], operator)
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{recipe['method']}: its code has changed and no longer takes these weights ({reason})"
+        ) from None
+    return model.eval(), operator, operator.white or "noise" in recipe
 
 
 def _timed(model: nn.Module, y: Tensor, operator: Physics) -> tuple[Tensor, float]:

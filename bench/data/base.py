@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32
 
+from bench.errors import UserError
+
 # Badges: made here from k-space as acquired; made by somebody else; simulated from magnitudes.
 ORIGINS = ("raw", "processed", "magnitude-sim")
 SUBJECTS_UNKNOWN = "subjects unknown"  # the badge of data whose subjects are only guessed
@@ -28,6 +30,14 @@ class ImageSet:
     subjects: list[str]
 
     def __post_init__(self) -> None:
+        shape = np.shape(self.images)
+        if len(shape) != 4 or shape[1] != 1:
+            raise UserError(f"images: of shape {shape}, not (number, 1, height, width)")
+        if self.images.dtype != np.float32:
+            raise UserError(f"images: {self.images.dtype} values, not float32 in [0, 1]")
+        for what, names in (("ids", self.ids), ("subjects", self.subjects)):
+            if len(names) != shape[0]:
+                raise UserError(f"images: {shape[0]} of them, but {len(names)} {what}")
         object.__setattr__(self, "images", np.ascontiguousarray(self.images))
 
     def __len__(self) -> int:

@@ -115,6 +115,14 @@ class Physics(nn.Module, ABC):
         if not self.white:
             self._observed = root_mean_square(self.measure(x, ids) - self.A(x))
 
+    def observed_noise(self) -> list[float | None]:
+        """Return what `observe` found out, to be kept; None where nothing was observed."""
+        return [self._observed]
+
+    def restore_noise(self, observed: Sequence[float | None]) -> None:
+        """Set what `observed_noise` returned."""
+        (self._observed,) = observed
+
     @property
     def noise_model(self) -> SimpleNamespace:
         """What DeepInverse's models ask of the noise: its standard deviation `sigma`."""

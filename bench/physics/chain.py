@@ -89,6 +89,19 @@ class Chain(Physics):
             x = step.A(x)
         self._tell_of_later_noise()
 
+    def observed_noise(self) -> list[float | None]:
+        """Return what was observed of the whole, then of each step."""
+        return [self._observed, *(one for step in self.steps for one in step.observed_noise())]
+
+    def restore_noise(self, observed: Sequence[float | None]) -> None:
+        """Set what `observed_noise` returned."""
+        self._observed, *rest = observed
+        for step in self.steps:
+            count = len(step.observed_noise())
+            step.restore_noise(rest[:count])
+            del rest[:count]
+        self._tell_of_later_noise()
+
     def _ids(self, ids: Sequence[str]) -> list[list[str]]:
         """Name the images of each step; steps of one name have noise of their own."""
         return [[f"{id_}/{number}" for id_ in ids] for number in range(len(self.steps))]

@@ -1,0 +1,5 @@
+"""`python -m reconbench` is the `reconbench` command."""
+
+from reconbench import main
+
+main()

@@ -1,0 +1,245 @@
+"""The Python interface for one task at a time: images, a degradation, a method, its scores.
+
+What a benchmark does for many cells these functions do for one, with the same parts, the same
+measurements and the same metrics; `run` is the benchmark itself. `bench` exports them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import search_spaces
+from bench import data, methods, scoring, spec, training
+from bench import physics as degradations
+from bench.data import ImageSet
+from bench.errors import UserError
+from bench.model import Model
+from bench.opened import Run
+from bench.physics import Physics
+from bench.spec import Benchmark, Budget
+from bench.training import Progress
+
+ANY = {"degradations": [{"name": "any", "levels": [1]}], "n_train": [1], "methods": ["any"]}
+HELD_OUT = 24, 60  # validation and test images; fewer where images are few
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images, and the degradation that they are to be recovered from.
+
+    Attributes:
+        physics: the degradation at its level, for images of this size.
+        train: training images.
+        val: validation images, which tune and choose.
+        test: test images, which `evaluate` alone uses.
+    """
+
+    physics: Physics
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train)} / {len(self.val)} / {len(self.test)} images"
+        return f"Task({self.physics.name} {self.physics.level:g}, {sizes})"
+
+
+def load(
+    images: str | Path | np.ndarray | None = None,
+    *,
+    image_size: int = 64,
+    subjects: Sequence[str] | None = None,
+    **options: Any,
+) -> ImageSet:
+    """Read images, or take those of an array.
+
+    Args:
+        images: a file or folder; an array of shape (n, h, w) or (n, 1, h, w) with magnitudes in
+            [0, 1]; default: synthetic slices derived from a brain template.
+        image_size: pixels along each side to which files are resized; arrays stay as they are.
+        subjects: of an array: who is in each image; default: everybody once.
+        options: keys of a benchmark file's `dataset`, such as `window` or `source`.
+
+    Returns:
+        images with ids and subjects; read from files, a `Dataset` with the `audit` of the reading.
+
+    Raises:
+        UserError: nothing usable, an unknown option, or an array of another shape or range.
+
+    >>> import numpy as np
+    >>> images = load(np.zeros((3, 32, 32)), subjects=["anna", "anna", "ben"])
+    >>> images.images.shape, images.subjects
+    ((3, 1, 32, 32), ['anna', 'anna', 'ben'])
+    """
+    if isinstance(images, np.ndarray):
+        if options:
+            raise UserError(
+                f"images: an array takes subjects, and no options: {', '.join(options)}"
+            )
+        return _of_array(images, subjects)
+    path = None if images is None else str(images)
+    given = {"path": path, "image_size": image_size, **options}
+    return data.load(spec.parse({**ANY, "dataset": given}, "load").dataset)
+
+
+def _of_array(images: np.ndarray, subjects: Sequence[str] | None) -> ImageSet:
+    if images.ndim == 3:
+        images = images[:, None]
+    if np.iscomplexobj(images) or not np.isfinite(images).all():
+        raise UserError("images: complex, NaN or infinite; give magnitudes in [0, 1]")
+    if images.size and not 0 <= images.min() <= images.max() <= 1:
+        raise UserError(
+            f"images: values from {images.min():g} to {images.max():g}; scale them to [0, 1]"
+        )
+    ids = [f"{number:06}" for number in range(len(images))]
+    return ImageSet(images.astype(np.float32), ids, list(subjects or ids))
+
+
+def task(
+    images: ImageSet,
+    degradation: str | type[Physics],
+    level: float,
+    *,
+    n_train: int | None = None,
+    n_val: int | None = None,
+    n_test: int | None = None,
+    **options: Any,
+) -> Task:
+    """Split images by subject, and degrade them.
+
+    Args:
+        images: of `load`.
+        degradation: its name, dotted path or class; `bench.physics.names()` lists ours.
+        level: its strength (noise variance, acceleration, scale factor, number of views, ...).
+        n_train: training images; default: all that are not held out.
+        n_val: validation images; default: 24, fewer where images are few.
+        n_test: test images; default: 60, fewer where images are few.
+        options: of the degradation, such as `coils=4`.
+
+    Raises:
+        UserError: an unknown degradation or option, a level out of range, or too few images.
+
+    >>> images = load(np.random.default_rng(0).random((40, 32, 32)))
+    >>> task(images, "mri_cartesian", 4, coils=2)
+    Task(mri_cartesian 4, 25 / 5 / 10 images)
+    """
+    if n_val is None and n_test is None:
+        (n_train,), n_val, n_test = data.fitting(
+            images, [n_train or len(images)], *HELD_OUT, shrink_training=n_train is None
+        )
+    n_val, n_test = n_val or HELD_OUT[0], n_test or HELD_OUT[1]
+    split = data.split(images, n_train or len(images) - n_val - n_test, n_val, n_test)
+    height, width = images.images.shape[-2:]
+    physics = degradations.create(degradation, level, (height, width), **options)
+    scoring.observe(physics, split.val)
+    return Task(physics, split.train, split.val, split.test)
+
+
+def fit(
+    method: Any,
+    task: Task,
+    *,
+    steps: int = 200,
+    batch_size: int = 8,
+    reports: int = 6,
+    seed: int = 0,
+    report: Callable[[Progress], None] | None = None,
+    device: str | None = None,
+    **config: Any,
+) -> Model:
+    """Train a network, or build a classical method, with its defaults or a configuration.
+
+    To tune it, run a benchmark (`run`).
+
+    Args:
+        method: its name (`bench.methods.names()` lists ours), dotted path, class, or a network
+            that is built already, which itself stays as it is.
+        task: what it is for.
+        steps: optimiser steps of a network.
+        batch_size: images in each.
+        reports: validations on the way; the weights of the best are kept.
+        seed: of initial weights, order and noise.
+        report: called with each validation's `step`, `psnr` and `ssim`.
+        device: default: the GPU where there is one.
+        config: keywords of the method, and of its training (`bench.training.Recipe`); what is left
+            out has the default of the method's search space.
+
+    Raises:
+        UserError: an unknown method or keyword, or a value that it does not take.
+        DivergedError: the training's numbers are no longer finite.
+
+    >>> images = load(np.random.default_rng(0).random((40, 32, 32)))
+    >>> denoising = task(images, "gaussian_noise", 0.1)
+    >>> model = fit("tv", denoising, weight=0.3)
+    >>> model(model.measure(denoising.test.images)).shape
+    (10, 1, 32, 32)
+    """
+    found = methods.find(method)
+    space = found.space(config)
+    budget = Budget(steps=steps, batch_size=batch_size, reports=reports, trials=1)
+    fitted = training.fit(
+        method, {**search_spaces.defaults(space), **config}, task.train, task.val, task.physics,
+        budget, seed, report=report, device=device,
+    )  # fmt: skip
+    return Model(fitted.reconstructor, task.physics, fitted)
+
+
+def evaluate(model: Model, task: Task) -> pd.DataFrame:
+    """Score a model on the test images of a task.
+
+    Returns:
+        one line for each image: `image`, `subject`, and its metrics under every convention, as in
+        the rows of a run (`bench.metrics`).
+
+    >>> images = load(np.random.default_rng(0).random((40, 32, 32)))
+    >>> denoising = task(images, "gaussian_noise", 0.1)
+    >>> scores = evaluate(fit("degraded", denoising), denoising)
+    >>> round(scores.psnr.mean())  # of noise of variance 0.1
+    10
+    """
+    scored = scoring.scored(model.reconstructor, model.physics, task.test)
+    names = {"image": task.test.ids, "subject": task.test.subjects}
+    return pd.DataFrame({**names, **scored.columns})
+
+
+def run(
+    benchmark: str | Path | Mapping[str, Any] | Benchmark,
+    folder: str | Path | None = None,
+    **options: Any,
+) -> Run:
+    """Run a benchmark, or resume it where it was interrupted.
+
+    The rules are those of `reconbench run`, and so is what is printed on the way.
+
+    Args:
+        benchmark: a benchmark file, or its content.
+        folder: the run folder; default: `results/<name>`.
+        options: see `bench.runner.run`.
+
+    Raises:
+        UserError: what the user can mend; also if a cell has failed, once all others have ended.
+
+    >>> noise = {"name": "gaussian_noise", "levels": [0.1]}
+    >>> run({"degradations": [noise], "n_train": [25], "methods": ["tv", "unte"]})
+    Traceback (most recent call last):
+    bench.errors.UserError: unknown method 'unte'; did you mean 'unet'? (known: ...
+    """
+    from bench import runner  # it loads Ray
+
+    if not isinstance(benchmark, Benchmark):
+        content = spec.load(benchmark) if isinstance(benchmark, str | Path) else None
+        benchmark = content or spec.parse(dict(benchmark))  # type: ignore[arg-type]
+    ended = runner.run(benchmark, folder, **options)
+    if not ended.complete:
+        raise KeyboardInterrupt
+    if ended.failed:
+        failures = "; ".join(f"{cell}: {reason}" for cell, reason in ended.failed.items())
+        raise UserError(
+            f"{len(ended.failed)} of {len(ended.chosen)} cells failed ({failures}); run it again "
+            f"to try them again, or open_run({str(ended.store.folder)!r}) for the others"
+        )
+    return Run(str(ended.store.folder))

@@ -1,0 +1,151 @@
+"""A run folder from Python: its leaderboard, rows, trials, pictures and models."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bench import badges
+from bench.errors import UserError, unknown
+from bench.spec import Benchmark
+from bench.store import Store
+
+if TYPE_CHECKING:
+    from bench.model import Model
+
+
+class Run:
+    """A run folder, finished or not.
+
+    Args:
+        folder: a path or an address (`s3://`, `gs://`).
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+
+    def __init__(self, folder: str | Path):
+        self._store = Store(folder)
+        self.spec: Benchmark = self._store.spec()
+
+    @property
+    def folder(self) -> str:
+        """Where the run is."""
+        return str(self._store.folder)
+
+    @property
+    def leaderboard(self) -> pd.DataFrame:
+        """One line for each cell with results, ranked within its task, with 95 % intervals."""
+        from bench.report.leaderboard import build
+
+        return build(
+            self.rows, self.trials, badges.of_run(self._store.manifest()), self.folder,
+            self.spec.budget.steps,
+        ).table  # fmt: skip
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One line for each test image and refit: its metrics under every convention."""
+        return self._store.rows()
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One line for each configuration that was tried."""
+        return self._store.trials()
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The cells that have results: `task, degradation, level, n_train, method`, by id."""
+        keys = ["cell", "task", "degradation", "level", "n_train", "method"]
+        return self.rows.reindex(columns=keys).drop_duplicates("cell").set_index("cell")
+
+    def pictures(self, method: str, **which: object) -> dict[str, np.ndarray]:
+        """Return the pictures that a cell keeps of a few test images.
+
+        Args:
+            method: its label, or the id of a cell.
+            which: see `model`.
+
+        Returns:
+            `x` (ground truth), `x_hat`, `error`, `start` (`A_dagger(y)`), each (n, 1, h, w) but for
+            `error` and `y`, whose shape is the measurement's; and the `ids` of the images.
+        """
+        cell = self.cell(method, **which)
+        task = str(self.cells.loc[cell, "task"])
+        return {**self._store.read_pictures(task), **self._store.read_pictures(cell)}
+
+    def cell(self, method: str, **which: object) -> str:
+        """Find the id of the one cell with results that has what is asked for.
+
+        Args:
+            method: its label, or the id of a cell.
+            which: `level`, `n_train`, `degradation`, `task`; as many as tell cells apart.
+
+        Raises:
+            UserError: no cell or several; names them.
+        """
+        cells = self.cells
+        if method in cells.index:
+            return method
+        if method not in set(cells["method"]):
+            raise unknown(f"method of {self.folder}:", method, set(cells["method"]))
+        found = cells[cells["method"] == method]
+        for key, value in which.items():
+            if key not in found.columns:
+                raise unknown("key of a cell:", key, found.columns)
+            found = found[found[key] == value]
+        if len(found) != 1:
+            asked = ", ".join([method, *(f"{key}={value}" for key, value in which.items())])
+            every = found if len(found) else cells[cells["method"] == method]
+            raise UserError(
+                f"{self.folder}: {len(found)} cells are {asked}; choose one by level, n_train or "
+                f"degradation, or by its id: {', '.join(every.index)}"
+            )
+        return str(found.index[0])
+
+    def model(self, method: str, *, seed: int = 0, **which: object) -> "Model":
+        """Load the refit of a cell, ready to reconstruct.
+
+        It imports the code that a method of another package needs.
+
+        Args:
+            method: its label, or the id of a cell.
+            seed: of the refit.
+            which: `level`, `n_train`, `degradation`, `task`; as many as tell cells apart.
+
+        Raises:
+            UserError: no cell or several; no such refit; a damaged file.
+        """
+        from bench import scoring
+        from bench.model import Model
+
+        recipe, weights = self._store.read_model(self.cell(method, **which), seed)
+        reconstructor, physics, exact = scoring.rebuild(recipe, weights)
+        if not exact:
+            warnings.warn(
+                "the run does not say how much noise its images had: methods that go by it use "
+                "that of a phantom",
+                stacklevel=2,
+            )
+        return Model(reconstructor, physics)
+
+    def _repr_html_(self) -> str:
+        return self.leaderboard.to_html(index=False, escape=True)
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder!r}: {len(self.cells)} cells with results)"
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder, finished or still going.
+
+    Raises:
+        UserError: the folder holds no run.
+
+    >>> open_run("results/nowhere").leaderboard
+    Traceback (most recent call last):
+    bench.errors.UserError: results/nowhere: holds no run (no spec.yaml)
+    """
+    return Run(folder)
