@@ -1,4 +1,4 @@
-"""The command line: run, plan, audit, degrade, gallery, degradations, methods, report, replay."""
+"""The command line: run, plan, audit, degrade, gallery, check, methods, report, replay and more."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from bench import markup, spec
-from bench.display import LOG_WIDTH, SafeConsole
+from bench import markup, part_commands, spec
+from bench.display import console
 from bench.errors import UserError, printable, unknown
 from bench.places import Place
 from bench.spec import FILTERS, Benchmark
@@ -29,7 +29,6 @@ app = typer.Typer(
 )
 READER = "dataset."  # begins the keys of --set that are for the reader
 AUDIT_SIZE = 128  # pixels a side at which images are compared
-console = SafeConsole(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 SpecPath = Annotated[
     Path | None, typer.Argument(help="benchmark file; default: the small-data benchmark")
@@ -249,43 +248,6 @@ def gallery_command(
 
 
 @app.command()
-def degradations() -> None:
-    """List the degradations: what their levels count, their range, and their options."""
-    from bench import physics
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for header in ("degradation", "level", "from", "to", "easy, medium, hard", "options"):
-        table.add_column(header)
-    for name in physics.names():
-        kind = physics.find(name)
-        low, high = kind.levels
-        options = physics.DEGRADATIONS.defaults(name)
-        table.add_row(
-            name, kind.unit, f"{low:g}", f"{high:g}", ", ".join(f"{p:g}" for p in kind.presets),
-            ", ".join(f"{key}={value}" for key, value in options.items() if key != "steps"),
-        )  # fmt: skip
-    console.print(table)
-
-
-@app.command("methods")
-def methods_command() -> None:
-    """List the methods: what they serve, their size as published, and what a sweep varies."""
-    from bench import methods
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for header in ("method", "kind", "serves", "parameters", "presets", "searched"):
-        table.add_column(header, justify="right" if header == "parameters" else "left")
-    for name in methods.names():
-        method = methods.find(name)
-        table.add_row(
-            name, method.kind, method.supported.removesuffix(" physics"),
-            f"{method.parameters():,}" if method.learned else "",
-            ", ".join(method.presets), ", ".join(method.space()),
-        )  # fmt: skip
-    console.print(table)
-
-
-@app.command()
 def report(folder: Run) -> None:
     """Write the report of a run, finished or not, and print its leaderboard."""
     from bench import report as reports
@@ -315,6 +277,10 @@ def replay(
             f"difference {now - before:+.4f} dB",
             highlight=False,
         )
+
+
+for name, command in part_commands.COMMANDS.items():
+    app.command(name)(command)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What the command line prints on: a console that obeys nothing that stands in files."""
 
+import sys
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -21,3 +22,6 @@ class SafeConsole(Console):
         for segment in super().render(renderable, options):
             text, style, control = segment
             yield segment if control else Segment(text.translate(UNSAFE), style)
+
+
+console = SafeConsole(width=None if sys.stdout.isatty() else LOG_WIDTH)

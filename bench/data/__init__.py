@@ -23,6 +23,7 @@ __all__ = [
     "fitting",
     "guess",
     "load",
+    "read",
     "refuse_mixed",
     "resolve",
     "split",
@@ -74,7 +75,7 @@ def load(spec: DatasetSpec) -> Dataset:
     """
     spec = resolve(spec)
     check(spec)
-    dataset = cached(spec, lambda: _read(spec))
+    dataset = cached(spec, lambda: read(spec))
     return dataset if spec.official_split else replace(dataset, parts=[])
 
 
@@ -95,7 +96,8 @@ def refuse_mixed(dataset: Dataset) -> None:
         )
 
 
-def _read(spec: DatasetSpec) -> Dataset:
+def read(spec: DatasetSpec) -> Dataset:
+    """Read a dataset as `load` does, whatever the cache holds; its source is resolved."""
     source = sources.find(spec.source)
     own, common = _checked(spec)
     if not sources.reads(source):

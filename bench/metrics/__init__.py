@@ -25,7 +25,7 @@ from bench.errors import UserError
 from bench.metrics.base import CONVENTIONS, Metric, ratio
 from bench.metrics.psnr import PERFECT
 from bench.metrics.ssim import WINDOW, ssim_map, ssim_terms
-from bench.registry import Registry
+from bench.registry import Registry, label_of
 from bench.score_columns import STANDARD, ScoreColumn, column_of
 
 __all__ = [
@@ -76,7 +76,7 @@ def evaluate(
     *,
     volumes: Sequence[str] | None = None,
     mask: Bool[Tensor, "b 1 h w"] | None = None,
-    metrics: Sequence[str] = STANDARD_METRICS,
+    metrics: Sequence[str | type[Metric]] = STANDARD_METRICS,
 ) -> dict[str, Float[Tensor, " b"]]:
     """Score reconstructions against the ground truth.
 
@@ -86,7 +86,7 @@ def evaluate(
         convention: one of `CONVENTIONS`.
         volumes: for `volume`: which volume each image belongs to; default: all one volume.
         mask: for `roi`: the foreground; default: `foreground(x)`.
-        metrics: names or dotted paths; those that the convention is not defined for are left out.
+        metrics: names, paths or classes; those that the convention is not defined for are left out.
 
     Returns:
         for each metric, by its column's name, scores of shape (b,): `psnr` in dB, at most
@@ -114,14 +114,16 @@ def evaluate(
     scores = {}
     for given in metrics:
         if score := getattr(METRICS.build(given), convention, None):
-            scores[column_of(given)] = _checked(given, score(x_hat, x, *further), len(x))
+            scores[column_of(label_of(given))] = _checked(given, score(x_hat, x, *further), len(x))
     return {name: values.where(finite.flatten(), torch.nan) for name, values in scores.items()}
 
 
-def _checked(given: str, values: object, count: int) -> Tensor:
+def _checked(given: object, values: object, count: int) -> Tensor:
     if not isinstance(values, Tensor) or values.shape != (count,):
         shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise UserError(f"{given}: a metric returns one number per image ({count},), not {shape}")
+        raise UserError(
+            f"{label_of(given)}: a metric returns one number per image ({count},), not {shape}"
+        )
     return values.double()
 
 

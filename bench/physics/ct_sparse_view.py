@@ -1,5 +1,7 @@
 """Sparse-view CT: y = R x + n, the Radon transform R in few directions."""
 
+import math
+
 from bench.physics._parallel_beam import Filter, ParallelBeam
 from bench.physics.base import Size
 from bench.ranges import NotNegative
@@ -30,4 +32,5 @@ class CTSparseView(ParallelBeam):
         noise_variance: NotNegative = 1e-5,
         filter: Filter = "ramp",
     ):
-        super().__init__(level, image_size, int(level), noise_variance, filter)
+        views = int(level) if math.isfinite(level) else 0  # which is refused
+        super().__init__(level, image_size, views, noise_variance, filter)

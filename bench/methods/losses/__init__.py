@@ -9,7 +9,7 @@ attribute `discriminator`, that network is trained beside the other.
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.methods.losses.perceptual import verify
 from bench.registry import Registry
 
-__all__ = ["LOSSES", "Criterion", "chosen", "parse", "verify"]
+__all__ = ["LOSSES", "Criterion", "built", "chosen", "parse", "verify"]
 
 
 def _is_loss(thing: Any) -> bool:
@@ -106,7 +106,7 @@ class Criterion(nn.Module):
         super().__init__()
         self.weights = chosen(text, perceptual)
         options = {"perceptual": perceptual, "discriminator_width": discriminator_width}
-        self.losses = {name: _built(name, options) for name in self.weights}
+        self.losses = {name: built(name, options) for name in self.weights}
         # Not by name: PyTorch takes no dots in the names of modules.
         self.with_state = nn.ModuleList(
             loss for loss in self.losses.values() if isinstance(loss, nn.Module)
@@ -129,11 +129,20 @@ class Criterion(nn.Module):
         return total
 
 
-def _built(name: str, options: dict[str, Any]) -> Callable[..., Any]:
-    """Return a loss ready to be called; one with parameters is given those that it names."""
-    loss = LOSSES.find(name)
+def built(given: Any, options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
+    """Return a loss ready to be called.
+
+    Args:
+        given: its name or dotted path, or itself.
+        options: of these a class is given those that its constructor names.
+
+    Raises:
+        UserError: there is no such loss, or what it needs is not there.
+    """
+    loss = LOSSES.find(given)
     if not inspect.isclass(loss):
         return loss
-    taken = {key: value for key, value in options.items() if key in LOSSES.options(name)}
-    built: Callable[..., Any] = LOSSES.build(name, **taken)
-    return built
+    known = LOSSES.options(given)
+    taken = {key: value for key, value in (options or {}).items() if key in known}
+    made: Callable[..., Any] = LOSSES.build(given, **taken)
+    return made

@@ -1,0 +1,106 @@
+"""Contracts of parts: what `reconbench check` tries on a user's part, and the tests on ours."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bench import methods, metrics, physics, plugins
+from bench.contracts.base import Outcome, outcomes
+from bench.contracts.degradation import Degradation
+from bench.contracts.loss import Loss
+from bench.contracts.method import Method
+from bench.contracts.metric import Metric
+from bench.contracts.reader import Reader
+from bench.data import sources
+from bench.errors import UserError, unknown
+from bench.methods import losses
+from bench.registry import Registry, label_of
+
+__all__ = ["KINDS", "Outcome", "check", "kinds_of", "ours"]
+
+KINDS: dict[str, Registry] = {
+    registry.word: registry
+    for registry in (
+        methods.METHODS,
+        physics.DEGRADATIONS,
+        sources.READERS,
+        losses.LOSSES,
+        metrics.METRICS,
+    )
+}
+
+
+def check(given: Any, kind: str | None = None, file: Path | None = None) -> Iterator[Outcome]:
+    """Try whether a part keeps the contract of its kind.
+
+    Args:
+        given: a name, a dotted path, or the part itself.
+        kind: one of `KINDS`; default: what the part looks like, and of a name all that have it.
+        file: what a reader reads.
+
+    Raises:
+        UserError: there is no such part, or it is of no kind.
+    """
+    if kind is not None and kind not in KINDS:
+        raise unknown("kind of part", kind, KINDS)
+    for one in [kind] if kind else kinds_of(given):
+        label = label_of(given)
+        yield from outcomes(f"{one} {label}", _contract(one, given, file).checks())
+
+
+def _contract(kind: str, given: Any, file: Path | None) -> Any:
+    if kind == "reader":
+        return Reader(given, file)
+    kinds = {"method": Method, "degradation": Degradation, "loss": Loss, "metric": Metric}
+    return kinds[kind](given)
+
+
+def ours() -> Iterator[tuple[str, str]]:
+    """Yield the kind and the name of each part of ours."""
+    for kind, registry in KINDS.items():
+        for name in registry.ours():
+            yield kind, name
+
+
+def kinds_of(given: Any) -> list[str]:
+    """Tell the kinds of a part: those that have its name, or the one that it looks like.
+
+    Raises:
+        UserError: no kind has the name, or the path cannot be imported.
+    """
+    if isinstance(given, str) and not sources.READERS.is_path(given):
+        found = [kind for kind, registry in KINDS.items() if given in registry.names()]
+        if not found:
+            names = {name for registry in KINDS.values() for name in registry.names()}
+            raise unknown("part", given, names)
+        return found
+    return [_looks_like(_imported(given) if isinstance(given, str) else given, label_of(given))]
+
+
+def _imported(path: str) -> Any:
+    return plugins.from_path(path if ":" in path else ":".join(path.rsplit(".", 1)))
+
+
+def _looks_like(part: Any, label: str) -> str:
+    for kind in ("degradation", "metric", "reader"):
+        try:
+            KINDS[kind].find(part)
+        except UserError:
+            continue
+        return kind
+    function = part.forward if _is_network(part) else part
+    if not callable(function):
+        raise UserError(f"{label}: is no part of any kind")
+    parameters = inspect.signature(function).parameters
+    if [*parameters][-2:] == ["x_hat", "x"]:
+        return "loss"
+    # A function builds a network, with options that have defaults, or compares two images.
+    needed = [one for one in parameters.values() if one.default is inspect.Parameter.empty]
+    return "loss" if inspect.isfunction(part) and len(needed) == 2 else "method"
+
+
+def _is_network(part: Any) -> bool:
+    return isinstance(part, nn.Module) or (inspect.isclass(part) and issubclass(part, nn.Module))
