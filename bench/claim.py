@@ -25,7 +25,7 @@ from bench.errors import UnwritableError, UserError
 from bench.places import Place
 
 NAME = re.compile(r"running\.(\d{1,9})\.json")
-SIGN_SECONDS, SILENCE_SECONDS = 10.0, 60.0
+HEARTBEAT_SECONDS, STALE_AFTER_SECONDS = 10.0, 60.0
 FRESH_SECONDS = 1.0  # for which a look at the claim is good
 TRIES = 5
 
@@ -87,7 +87,7 @@ def held(folder: Place) -> Iterator[Claim]:
     ended = threading.Event()
 
     def live() -> None:
-        while not ended.wait(SIGN_SECONDS):
+        while not ended.wait(HEARTBEAT_SECONDS):
             with contextlib.suppress(OSError, UserError):
                 claim.sign()
 
@@ -97,7 +97,7 @@ def held(folder: Place) -> Iterator[Claim]:
         yield claim
     finally:
         ended.set()
-        living.join(SIGN_SECONDS)  # a sign under way could bring the claim back
+        living.join(HEARTBEAT_SECONDS)  # a sign under way could bring the claim back
         release(claim)
 
 
@@ -174,7 +174,7 @@ def _lives(other: dict[str, Any], age: float) -> bool:
             return False
         if other["born"]:
             return _born(other["pid"]) == other["born"]
-    return age <= SILENCE_SECONDS
+    return age <= STALE_AFTER_SECONDS
 
 
 def _exists(pid: int) -> bool:

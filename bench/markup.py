@@ -28,12 +28,12 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a key that stands twice."""
+        """Refuse a duplicate key."""
         seen = set()
         for key, _ in node.value:
             if key.value in seen and isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    None, None, f"the key {key.value!r} is a duplicate", key.start_mark
                 )
             if isinstance(key, yaml.ScalarNode):
                 seen.add(key.value)
@@ -66,7 +66,7 @@ def read(text: str, origin: str) -> Any:
         origin: names it in errors.
 
     Raises:
-        UserError: no YAML, a key that stands twice, or more than a person would write.
+        UserError: no YAML, a duplicate key, or more than a person would write.
     """
     if len(text) > LONGEST:
         raise UserError(f"{origin}: longer than {LONGEST:,} characters")

@@ -205,7 +205,7 @@ def cache_folder() -> Path | None:
 
 
 @contextlib.contextmanager
-def written(target: Place) -> Iterator[Path]:
+def atomic_write(target: Place) -> Iterator[Path]:
     """Yield a temporary path; its content is at the target only once the block has succeeded.
 
     Raises:
@@ -250,7 +250,7 @@ def open_as_its_folder(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def fetched(file: Place) -> Iterator[Path]:
+def local_copy(file: Place) -> Iterator[Path]:
     """Yield a path at which a file can be read: its own, or that of a copy of the object.
 
     Raises:
@@ -325,8 +325,8 @@ def _create_object(file: Remote, content: bytes) -> bool:
 
 
 def write_sealed(target: Place, content: bytes) -> None:
-    """Write a file that begins with the digest of the rest; see `written`."""
-    with written(target) as path:
+    """Write a file that begins with the digest of the rest; see `atomic_write`."""
+    with atomic_write(target) as path:
         path.write_bytes(hashlib.sha256(content).digest() + content)
 
 

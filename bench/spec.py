@@ -264,7 +264,9 @@ class Benchmark(_Strict):
         ):
             twice = {label for label in labels if labels.count(label) > 1}
             if twice:
-                raise ValueError(f"{what}: {twice.pop()!r} stands twice; give one its own label")
+                raise ValueError(
+                    f"{what}: {twice.pop()!r} is a duplicate label; change one of them"
+                )
         return self
 
     def smoke(self) -> "Benchmark":

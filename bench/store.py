@@ -271,7 +271,7 @@ class Store:
     def count_trials(self, cell: str) -> int:
         """Count the trials in a cell's table."""
         try:
-            with places.fetched(self.folder / "trials" / f"{cell}.parquet") as file:
+            with places.local_copy(self.folder / "trials" / f"{cell}.parquet") as file:
                 return parquet.read_metadata(file).num_rows
         except FileNotFoundError:
             return 0
@@ -359,7 +359,7 @@ class Store:
 
     def _write(self, relative: str, content: bytes) -> None:
         self.check_claim()
-        with places.written(self.folder / relative) as path:
+        with places.atomic_write(self.folder / relative) as path:
             path.write_bytes(content)
 
 

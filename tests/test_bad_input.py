@@ -87,7 +87,7 @@ methods: [tv]
         (FILE.replace("0.1", ".inf") % "", "finite number"),
         (FILE.replace("0.1", "true") % "", "levels.0: Input should be a valid number"),
         (FILE % "" + "seeds: 1:30", "seeds: Input should be a valid integer (given: '1:30')"),
-        (FILE % "" + "seeds: 2\nseeds: 3", "the key 'seeds' stands twice"),
+        (FILE % "" + "seeds: 2\nseeds: 3", "the key 'seeds' is a duplicate"),
         (FILE % "" + "seeds: true", "seeds: Input should be a valid integer"),
         (FILE.replace("tv", "':X'") % "", ":X: cannot be imported; write it as"),
         (FILE.replace("tv", ".rel:x") % "", ".rel:x: cannot be imported; write it as"),

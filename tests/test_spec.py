@@ -61,7 +61,7 @@ def test_smoke_is_smaller_in_every_respect() -> None:
         ({"n_train": [0]}, "at least 1"),
         ({"dataset.image_size": "big"}, "dataset.image_size"),
         ({"methods": []}, "methods"),
-        ({"methods": ["tv", "tv"]}, "'tv' stands twice"),
+        ({"methods": ["tv", "tv"]}, "'tv' is a duplicate label"),
         ({"methods": [{"name": "tv", "fixd": {}}]}, "did you mean 'fixed'"),
         ({"name": "../elsewhere"}, "name"),
         ({"methods": [{"name": "tv", "label": "../tv"}]}, "part of a path"),

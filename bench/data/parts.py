@@ -57,18 +57,19 @@ def part_in(folder: str) -> str:
     return next((part for part, synonyms in WORDS.items() if said & synonyms), "")
 
 
-def home(present: Iterable[str]) -> str:
+def assigned_split(present: Iterable[str]) -> str:
     """Choose the one part that a subject standing in several is kept in: the most protected."""
     return min(present, key=("test", "val", "train").index)
 
 
 def left_out(subjects: Sequence[str], parts: Sequence[str]) -> int:
-    """Count the images that a split leaves out because their subject has its home elsewhere."""
+    """Count the images that a split leaves out: their subject is assigned to another part."""
     present: dict[str, set[str]] = defaultdict(set)
     for subject, part in zip(subjects, parts, strict=True):
         present[subject].add(part)
     return sum(
-        part != home(present[subject]) for subject, part in zip(subjects, parts, strict=True)
+        part != assigned_split(present[subject])
+        for subject, part in zip(subjects, parts, strict=True)
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 
 from bench.data.base import SUBJECTS_UNKNOWN, Dataset, ImageSet
-from bench.data.parts import home
+from bench.data.parts import assigned_split
 from bench.errors import UserError
 from bench.seeds import derive_seed
 
@@ -139,7 +139,7 @@ def _queues(images: ImageSet) -> dict[str, list[Group]]:
                 f"{' and '.join(sorted(present))}; mend the folders (or dataset.split_csv), or set "
                 "dataset.official_split: false to part by subject alone"
             )
-        part = home(present)
+        part = assigned_split(present)
         official[part].append([i for i in group if parts[i] == part])
     train = official["train"]
     val = official["val"] if "val" in parts else train

@@ -132,7 +132,7 @@ def _kept(shape: tuple[int, int], views: int) -> dict[str, Tensor] | None:
         with FileLock(file.with_suffix(".lock")):
             with contextlib.suppress(FileNotFoundError, SafetensorError):  # or cut short
                 return load_file(file)
-            with places.written(file) as temporary:
+            with places.atomic_write(file) as temporary:
                 save_file(_compressed(shape, views), temporary)
             return load_file(file)
     except (OSError, UserError):

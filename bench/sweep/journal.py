@@ -54,7 +54,7 @@ class _File:
     def replace(self, content: bytes) -> None:
         """Set the file aside, and begin another."""
         places.set_aside(self.path)
-        with places.written(self.path) as path:
+        with places.atomic_write(self.path) as path:
             path.write_bytes(content)
 
     def close(self) -> None:

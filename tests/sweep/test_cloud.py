@@ -262,7 +262,7 @@ def test_a_claim_from_elsewhere_holds_as_long_as_it_is_renewed(
         elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
         other = claim.take(store.folder)
     if silent:
-        monkeypatch.setattr(claim, "SILENCE_SECONDS", 1.0)
+        monkeypatch.setattr(claim, "STALE_AFTER_SECONDS", 1.0)
         deadline = time.monotonic() + 60
         while places.age(other.file) <= 1.0:
             assert time.monotonic() < deadline
@@ -289,7 +289,7 @@ def test_an_upload_that_breaks_off_leaves_what_was_there(
     content = os.urandom(size)
 
     def write() -> None:
-        with places.written(file) as path:
+        with places.atomic_write(file) as path:
             path.write_bytes(content)
 
     with pytest.raises(UnwritableError, match=r"x/weights\.pt: cannot be "):
