@@ -169,7 +169,8 @@ def fit(
             out has the default of the method's search space.
 
     Raises:
-        UserError: an unknown method or keyword, or a value that it does not take.
+        UserError: an unknown method or keyword, a value that it does not take, or a method that
+            does not serve the task's degradation.
         DivergedError: the training's numbers are no longer finite.
 
     >>> images = load(np.random.default_rng(0).random((40, 32, 32)))
@@ -179,6 +180,8 @@ def fit(
     (10, 1, 32, 32)
     """
     found = methods.find(method)
+    if not found.supports(task.physics):
+        raise UserError(f"{found.name} serves {found.supported} only, not {task.physics.name}")
     space = found.space(config)
     budget = Budget(steps=steps, batch_size=batch_size, reports=reports, trials=1)
     fitted = training.fit(

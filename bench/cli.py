@@ -223,7 +223,7 @@ def degrade(
         stem = spec.slug(result.id.removesuffix(Path(result.id).suffix))
         written[stem] += 1
         stem += f"_{written[stem]}" if written[stem] > 1 else ""
-        file = out / f"{stem}-{degradation}-{level:g}.png"
+        file = out / f"{stem}-{spec.slug(degradation)}-{level:g}.png"
         _save(gallery.montage([result.panels]), file)
         console.print(str(file), markup=False, highlight=False)
         for note in result.notes:

@@ -130,9 +130,15 @@ def imported(given: str, load: Callable[[], Any]) -> Any:
 
 @cache
 def digest_of(module_name: str) -> str:
-    """Hash the code of an imported module, or of all the package that it belongs to."""
+    """Hash the code of an imported module, or of all the package that it belongs to.
+
+    Nothing is known of what was typed into a session.
+    """
     top = sys.modules[module_name.partition(".")[0]]
-    file = Path(getattr(top, "__file__", None) or sys.modules[module_name].__file__ or "")
+    place = getattr(top, "__file__", None) or getattr(sys.modules[module_name], "__file__", None)
+    if place is None:
+        return ""
+    file = Path(place)
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     digest = hashlib.sha256()
     for one in files:

@@ -123,9 +123,8 @@ class Registry(Generic[Part]):
 
     def code(self, given: Any) -> str:
         """Return a digest of the code of a part from elsewhere; nothing for one of ours."""
-        part = self.find(given)
-        module = part.__name__ if inspect.ismodule(part) else getattr(part, "__module__", "")
-        return "" if module.partition(".")[0] == "bench" else plugins.digest_of(module)
+        module = _module_of(self.find(given))
+        return "" if _is_ours(module) else plugins.digest_of(module)
 
     def options(self, given: Any) -> dict[str, inspect.Parameter]:
         """Map the options of a part to its parameters."""
@@ -153,13 +152,31 @@ class Registry(Generic[Part]):
         """Call a part with what it is given, then with its options, checked.
 
         Raises:
-            UserError: see `find` and `checked`.
+            UserError: see `find` and `checked`; or a part from elsewhere that cannot be built.
         """
-        return self._function(given)(*reserved, **self.checked(given, options))
+        function, checked = self._function(given), self.checked(given, options)
+        try:
+            return function(*reserved, **checked)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            if _is_ours(_module_of(function)):
+                raise
+            raise UserError(
+                f"{label_of(given)}: cannot be built ({type(error).__name__}: {error})"
+            ) from None
 
     def _function(self, given: Any) -> Callable[..., Any]:
         part: Any = self.find(given)
         return part if self.function_of is None else self.function_of(part)
+
+
+def _module_of(part: Any) -> str:
+    return str(part.__name__ if inspect.ismodule(part) else getattr(part, "__module__", ""))
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "bench"
 
 
 def label_of(given: Any) -> str:

@@ -90,12 +90,26 @@ def test_they_go_through_the_rules_and_a_training_run(package: Path) -> None:
         ({"degradations": [{"name": QUANTISER, "levels": [1]}]}, "Quantiser: level 1 is out of"),
         ({"degradations": [{"name": QUANTISER, "levels": [4], "gama": 1}]}, "mean 'gamma'"),
         ({"methods": [{"name": "srcnn", "fixed": {"loss": "my_pkg:x"}}]}, "my_pkg:x: cannot be"),
+        (
+            {"degradations": [{"name": "my_pkg.models:Broken", "levels": [1]}]},
+            "abstract method A)",
+        ),
+        (
+            {"degradations": [{"name": "my_pkg.models:Lacking", "levels": [1]}]},
+            "needs a method A_a",
+        ),
         ({"methods": ["my_pkg.models:NeedsMore"]}, "my_pkg.models:NeedsMore: cannot be built for"),
     ],
 )
 def test_a_mistake_is_named_before_anything_runs(package: Path, change: dict, says: str) -> None:
     (package / "my_pkg" / "models.py").write_text(
         "from torch import nn\n"
+        "from bench.physics import Physics\n"
+        "class Broken(Physics):\n"
+        "    unit = 'x'\n"
+        "class Lacking(Physics):\n"
+        "    unit, levels = 'x', (0, 1)\n"
+        "    def A(self, x): return x\n"
         "class NeedsMore(nn.Module):\n"
         "    def __init__(self, width): super().__init__()\n"
     )
@@ -171,3 +185,13 @@ def test_a_chain_is_linear_if_all_its_steps_are(package: Path) -> None:
 def test_all_operators_of_ours_are_linear() -> None:
     for name in physics.names():
         assert physics.create(name, physics.find(name).presets[0], 32).linear
+
+
+def test_python_refuses_a_method_that_the_degradation_does_not_suit(package: Path) -> None:
+    import bench
+
+    images = bench.load(np.random.default_rng(0).random((30, 16, 16)))
+    quantised = bench.task(images, QUANTISER, 8)
+    with pytest.raises(UserError, match="tv serves linear physics only, not Quantiser"):
+        bench.fit("tv", quantised)
+    assert bench.fit("degraded", quantised).reconstructor is not None

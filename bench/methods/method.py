@@ -62,7 +62,7 @@ class Method:
 
     @property
     def kind(self) -> str:
-        """ "classical" or "learned"; a network that does not say is learned if it has weights."""
+        """Classical or learned; a network that does not say is learned if it has weights."""
         trainable = not isinstance(self.target, nn.Module) or any(
             weight.requires_grad for weight in self.target.parameters()
         )
@@ -156,12 +156,21 @@ class Method:
             return sizes
         return [max(sizes)] if self.uses_training_images else [0]
 
-    def supports(self, degradation: str, options: Mapping[str, Any] | None = None) -> bool:
-        """Return whether it reconstructs measurements of a degradation with these options."""
-        kind = physics.find(degradation)
-        return issubclass(kind, self.supported_physics) and (
-            not self.needs_linear or kind.is_linear(**(options or {}))
-        )
+    def supports(
+        self, degradation: str | Physics, options: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Return whether it reconstructs measurements of a degradation.
+
+        Args:
+            degradation: its name or dotted path, or the physics that was built.
+            options: of its constructor, where it is not built yet.
+        """
+        if isinstance(degradation, Physics):
+            kind, linear = type(degradation), degradation.linear
+        else:
+            kind = physics.find(degradation)
+            linear = kind.is_linear(**(options or {}))
+        return issubclass(kind, self.supported_physics) and (linear or not self.needs_linear)
 
     def space(self, fixed: Mapping[str, Any] | None = None) -> search_spaces.Space:
         """Return its search space, less what the benchmark file holds fixed.

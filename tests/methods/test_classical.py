@@ -49,16 +49,6 @@ def test_denoisers_denoise(name: str) -> None:
     assert psnr(x_hat) > psnr(NOISY) + 3
 
 
-@pytest.mark.parametrize("name", ["degraded", "tv", "wavelet", "nlm"])
-def test_each_image_is_treated_alone(name: str) -> None:
-    method = methods.create(name)
-    pair = torch.cat([NOISY, NOISY.flip(-1)])
-    # An iteration stops when all images of a batch have converged, not sooner.
-    torch.testing.assert_close(
-        method(pair, OPERATOR)[:1], method(NOISY, OPERATOR), atol=0.02, rtol=0
-    )
-
-
 def test_tv_is_as_good_as_scikit_images() -> None:
     weights = (0.5, 0.7, 1.0, 1.3)
     ours = max(psnr(methods.create("tv", weight=weight)(NOISY, OPERATOR)) for weight in weights)
