@@ -370,7 +370,8 @@ def conflicts(before: Benchmark, now: Benchmark) -> list[str]:
     on. The path of the images may differ: it is for their content to be the same.
     """
     found = [] if before.dataset.label == now.dataset.label else ["dataset.name"]
-    then, here = before.model_dump(), now.model_dump()
+    # As they are written: there a default that is a tuple has become a list.
+    then, here = (markup.read(one.dump(), "spec.yaml") for one in (before, now))
     for content in (then, here):
         content["dataset"] = {**content["dataset"], "path": None, "name": None}
     for key in ("dataset", "search", "precision", "compile", "deterministic"):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import spec
+from bench import markup, spec
 from bench.errors import UserError
 
 SMALL = Path(spec.__file__).parent / "specs" / "small_data.yaml"
@@ -189,3 +189,14 @@ def test_the_same_images_may_be_named_by_another_path(
     assert all(spec.conflicts(first, other) == [] for other in others)
     elsewhere = spec.load(SMALL, {"dataset.path": "images"})
     assert spec.conflicts(first, elsewhere) == ["dataset.name"]
+
+
+def test_a_default_that_is_a_tuple_is_no_change_to_a_written_file() -> None:
+    first = spec.load(SMALL).with_options({"include": ()}, [{"sizes": (1, 2)}])
+    written = spec.parse(markup.read(first.dump(), "spec.yaml"))
+    assert spec.conflicts(written, first) == []
+    changed = spec.load(SMALL).with_options({"include": ("*.png",)}, [{"sizes": (1, 3)}])
+    assert spec.conflicts(written, changed) == [
+        "dataset.include",
+        "degradations.gaussian_noise.sizes",
+    ]
