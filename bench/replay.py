@@ -41,6 +41,7 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
             cell.method.name, recipe["config"], split.train.first(cell.n_train), split.val,
             operator, spec.budget, training_seed(cell, seed), precision=spec.precision,
             compile_network=spec.compile, parts=recipe.get("parts", 1),
+            objective=spec.objective_metric,
         )  # fmt: skip
         now, _ = score(cell, seed, fit, operator, split.test)
         yield seed, float(before), float(now["psnr"].mean())

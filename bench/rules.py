@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bench import data, methods, physics, plugins, spec, training
+from bench import data, methods, metrics, physics, plugins, spec, training
 from bench.data import Dataset, Split
 from bench.errors import UserError
 from bench.physics import Physics
@@ -52,7 +52,10 @@ def shrinkable(benchmark: Benchmark) -> Shrinkable:
 def foreign_code(benchmark: Benchmark) -> list[str]:
     """Say which code of other packages a benchmark runs, before any of it is imported."""
     content = benchmark.model_dump()
-    named = [{"source": benchmark.dataset.source}, content["degradations"], content["methods"]]
+    named = [
+        {"source": benchmark.dataset.source}, content["degradations"], content["methods"],
+        [{"name": metric} for metric in benchmark.metrics],
+    ]  # fmt: skip
     modules = dict.fromkeys(_named_modules(named))
     return [
         f"runs code of {module} ({plugins.origin_of(module) or 'not found'})" for module in modules
@@ -87,6 +90,7 @@ def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
     """
     benchmark = benchmark.model_copy(update={"dataset": data.resolve(benchmark.dataset)})
     data.check(benchmark.dataset)
+    metrics.describe(benchmark.metrics)
     for degradation in benchmark.degradations:
         options = physics.DEGRADATIONS.options(degradation.name)
         plugins.check_options(

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import cells, methods, provenance, rules
+from bench import cells, methods, metrics, provenance, rules, score_columns
 from bench.cells import trials_of
 from bench.errors import UserError
 from bench.report import Leaderboard
@@ -120,6 +120,7 @@ def _record(
         "cells": len(every),
         "trials": sum(trials_of(cell, benchmark.budget) for cell in every),
         "audit": prepared.audit,
+        "metrics": score_columns.declare(metrics.describe(benchmark.metrics)),
         "spaces": {m.label: methods.find(m.name).space(m.fixed) for m in benchmark.methods},
         **here,
         "starts": [*starts, {"at": provenance.now(), **here}],

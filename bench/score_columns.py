@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from bench.spec import slug
+from bench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,28 @@ STANDARD = {
 }
 
 
-def column_of(metric: str) -> str:
-    """Name the column of a metric: the name of our file or of a user's class."""
-    return slug(metric.rpartition(":")[2])
+# What else stands in rows, and what tables add to them.
+TAKEN = {
+    "badges", "cell", "data_residual", "dataset", "degradation", "done", "filename", "files",
+    "image", "infer_ms", "kind", "label", "level", "measurement_hash", "method", "n_train",
+    "parameters", "rank", "replay", "seed", "seeds", "steps", "subject", "task", "tied_with_best",
+    "train_seconds", "trials", "unscored", "against_classical",
+}  # fmt: skip
+ENDINGS = ("_high", "_interval", "_low", "_roi", "_volume")
+
+
+def is_free(name: str) -> bool:
+    """Return whether a further metric's column may have a name."""
+    return name.lower() not in TAKEN and not name.lower().endswith(ENDINGS)
+
+
+def listed(columns: Mapping[str, ScoreColumn], objective: str) -> list[ScoreColumn]:
+    """Choose what leaderboards show: PSNR, SSIM, what the benchmark file names, the objective."""
+    return [
+        column
+        for name, column in columns.items()
+        if name not in ("nmse", "data_residual") or name == objective
+    ]
 
 
 def declare(columns: Mapping[str, ScoreColumn]) -> dict[str, dict[str, Any]]:
@@ -78,10 +97,16 @@ def declare(columns: Mapping[str, ScoreColumn]) -> dict[str, dict[str, Any]]:
 
 
 def of_run(manifest: Mapping[str, Any]) -> dict[str, ScoreColumn]:
-    """Read what a manifest declares; the standard columns where it does not, as of old runs."""
-    declared = manifest.get("metrics") or {}
-    found = {
-        name: ScoreColumn(**{**entry, "conventions": tuple(entry["conventions"])})
-        for name, entry in declared.items()
-    }
-    return found or dict(STANDARD)
+    """Read what a manifest declares; the standard columns where it does not, as of old runs.
+
+    Raises:
+        UserError: it declares something else than columns.
+    """
+    try:
+        declared = {
+            name: ScoreColumn(**{**entry, "conventions": tuple(entry["conventions"])})
+            for name, entry in (manifest.get("metrics") or {}).items()
+        }
+    except (TypeError, KeyError, AttributeError):
+        raise UserError("manifest.json: its metrics are not as a run declares them") from None
+    return {**STANDARD, **declared}

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,23 +60,37 @@ class Scored:
     milliseconds: float
 
 
-def scored(model: nn.Module, operator: Physics, test: ImageSet) -> Scored:
-    """Measure test images, reconstruct and score them."""
+def scored(
+    model: nn.Module, operator: Physics, test: ImageSet, further: Sequence[str] = ()
+) -> Scored:
+    """Measure test images, reconstruct and score them.
+
+    Args:
+        model: the reconstructor.
+        operator: the task's physics.
+        test: the images.
+        further: metrics beside the standard ones.
+    """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = training.as_tensor(test).to(device)
     y = operator.measure(x, test.ids)
     x_hat, milliseconds = _timed(model, y, operator)
-    scores = metrics.columns(x_hat, x, test.subjects)
+    scores = metrics.columns(x_hat, x, test.subjects, further)
     scores["data_residual"] = metrics.residual(operator.A(x_hat), y)
     columns = {name: value.cpu().numpy() for name, value in scores.items()}
     return Scored(columns, y.cpu(), x_hat.cpu(), milliseconds)
 
 
 def score(
-    cell: Cell, seed: int, fit: training.Fit, operator: Physics, test: ImageSet
+    cell: Cell,
+    seed: int,
+    fit: training.Fit,
+    operator: Physics,
+    test: ImageSet,
+    further: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, Scored]:
-    """Score a refit on the test images, and make its rows."""
-    found = scored(fit.reconstructor, operator, test)
+    """Score a refit on the test images, and make its rows; see `scored`."""
+    found = scored(fit.reconstructor, operator, test, further)
     learned = methods.find(cell.method.name).learned
     rows = pd.DataFrame(
         {
@@ -115,7 +129,7 @@ def write_refit(
 
     The rows come last: they mark it as complete.
     """
-    rows, found = score(cell, seed, fit, operator, test)
+    rows, found = score(cell, seed, fit, operator, test, spec.metrics)
     recipe = {
         "method": cell.method.name,
         "config": dict(config),

@@ -48,6 +48,11 @@ def _last(path: object) -> str:
     return str(path).rpartition(":")[2]
 
 
+def column_of(metric: str) -> str:
+    """Name the column of a metric: our file's name, or that of a user's class."""
+    return slug(_last(metric))
+
+
 def _check_label(label: str) -> str:
     if label and slug(label) != label:
         raise ValueError("use letters, digits, '.', '_' and '+' only: it becomes part of a path")
@@ -200,6 +205,9 @@ class Search(_Strict):
     )
 
 
+STANDARD_METRICS = ("psnr", "ssim", "nmse")
+
+
 class Benchmark(_Strict):
     """A benchmark file: methods x degradation levels x training-set sizes under one budget."""
 
@@ -211,6 +219,12 @@ class Benchmark(_Strict):
     methods: list[MethodSpec] = Field(min_length=1)
     budget: Budget = Budget()
     search: Search = Search()
+    metrics: list[str] = Field(
+        default_factory=list, description="computed beside psnr, ssim and nmse"
+    )
+    objective: str = Field(
+        "psnr", description="the metric that search, the choice of weights and ranks go by"
+    )
     seeds: int = Field(
         3, ge=1, description="refits of every cell whose method is not deterministic"
     )
@@ -245,6 +259,34 @@ class Benchmark(_Strict):
         if min(sizes) < 1 or len(set(sizes)) < len(sizes):
             raise ValueError("training-set sizes are distinct and at least 1")
         return sorted(sizes)
+
+    @field_validator("metrics")
+    @classmethod
+    def _further(cls, metrics: list[str]) -> list[str]:
+        further = [metric for metric in metrics if metric not in STANDARD_METRICS]
+        columns = [column_of(metric).lower() for metric in further]
+        for column in columns:
+            if columns.count(column) > 1 or column in STANDARD_METRICS:
+                raise ValueError(f"duplicate metric {column!r}; give its class another name")
+        return further
+
+    @model_validator(mode="after")
+    def _has_objective(self) -> "Benchmark":
+        known = [*STANDARD_METRICS, *map(column_of, self.metrics)]
+        if self.objective not in known:
+            near = get_close_matches(self.objective, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"objective: no metric {self.objective!r}{hint} (known: {', '.join(known)}; add "
+                "others to metrics)"
+            )
+        return self
+
+    @property
+    def objective_metric(self) -> str:
+        """The objective as `metrics` names it, such as a dotted path."""
+        named = {column_of(metric): metric for metric in self.metrics}
+        return named.get(self.objective, self.objective)
 
     @model_validator(mode="after")
     def _divisible(self) -> "Benchmark":
@@ -367,14 +409,19 @@ def conflicts(before: Benchmark, now: Benchmark) -> list[str]:
     """Name the keys in which a benchmark contradicts an earlier run that it is to go on with.
 
     More seeds, trials, levels, sizes, degradations and methods do not, nor what no number depends
-    on. The path of the images may differ: it is for their content to be the same.
+    on. The path of the images may differ: it is for their content to be the same. Another objective
+    does, since the trials were chosen by the earlier one; and so do other metrics, which the rows
+    that are there would lack.
     """
     found = [] if before.dataset.label == now.dataset.label else ["dataset.name"]
     # As they are written: there a default that is a tuple has become a list.
     then, here = (markup.read(one.dump(), "spec.yaml") for one in (before, now))
     for content in (then, here):
         content["dataset"] = {**content["dataset"], "path": None, "name": None}
-    for key in ("dataset", "search", "precision", "compile", "deterministic"):
+        content["metrics"] = sorted(content["metrics"])
+    for key in (
+        "dataset", "search", "precision", "compile", "deterministic", "metrics", "objective",
+    ):  # fmt: skip
         found += differing(key, then[key], here[key])
     found += differing("budget", {**then["budget"], "trials": 0}, {**here["budget"], "trials": 0})
     for key, least, given in (

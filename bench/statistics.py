@@ -34,6 +34,7 @@ class Estimate:
         cells: their ids, sorted.
         mean: over test images and seeds.
         resampled: the mean in each resample of the subjects, shared by all cells.
+        sign: 1 where greater values are better, -1 where lower ones are.
         unscored: the images on which a cell has no finite score, in some refit. Its mean is that
             of its other images, which compares with no other cell's: it has neither a rank nor a
             gain.
@@ -42,6 +43,7 @@ class Estimate:
     cells: list[str]
     mean: Float64[np.ndarray, " cells"]
     resampled: Float64[np.ndarray, "cells resamples"]
+    sign: int = 1
     unscored: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
@@ -66,16 +68,16 @@ class Estimate:
             return np.nanpercentile(self.resampled, tail, axis=1)
 
     def rank_interval(self) -> Int64[np.ndarray, "2 whole"]:
-        """Bound the rank of each of `whole`, 1 for the greatest mean, with 95 % confidence."""
+        """Bound the rank of each of `whole`, 1 for the best mean, with 95 % confidence."""
         count = len(self.whole)
         resampled = self.resampled[[self.cells.index(cell) for cell in self.whole]]
         if np.isnan(resampled).any() or not count:
             return np.array([[1] * count, [count] * count], dtype=np.int64)
-        ranks = rankdata(-resampled, axis=0, method="min")
+        ranks = rankdata(-self.sign * resampled, axis=0, method="min")
         return np.percentile(ranks, TAILS, axis=1, method="nearest").astype(np.int64)
 
     def gain(self, cell: str, over: str) -> tuple[float, float, float]:
-        """Return the mean difference of two of `whole` and its 95 % interval.
+        """Return the mean difference of two of `whole`, `cell` - `over`, and its 95 % interval.
 
         Raises:
             ValueError: one of them has no score on some image.
@@ -92,7 +94,8 @@ class Estimate:
         Raises:
             ValueError: one of them has no score on some image.
         """
-        _, low, high = self.gain(cell, over)
+        _, *bounds = self.gain(cell, over)
+        low, high = sorted(self.sign * bound for bound in bounds)
         return BEATS if low > 0 else LOSES if high < 0 else TIES
 
 
@@ -109,7 +112,7 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
         network `against_classical`: how it compares with the best classical method.
     """
     whole = by.whole
-    mean = pd.Series(by.mean, by.cells)[whole]
+    mean = by.sign * pd.Series(by.mean, by.cells)[whole]
     ranks = pd.DataFrame(index=by.cells)
     ranks["rank"] = mean.rank(ascending=False, method="min")
     for name, bounds in zip(("rank_low", "rank_high"), by.rank_interval(), strict=True):
@@ -130,7 +133,7 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
     return lines.drop(columns=ranks.columns, errors="ignore").join(ranks, on="cell")
 
 
-def estimate(rows: pd.DataFrame, metric: str) -> Estimate:
+def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
     """Average a metric for each cell of one task.
 
     A cell lacks a score on an image where its reconstruction is not finite, that is, where `psnr`
@@ -140,6 +143,7 @@ def estimate(rows: pd.DataFrame, metric: str) -> Estimate:
     Args:
         rows: the rows of one task: `cell, subject, image`, `psnr`, the metric.
         metric: the column.
+        sign: 1 where greater values are better, -1 where lower ones are.
 
     Raises:
         UserError: the cells were not all scored on the same images.
@@ -177,7 +181,7 @@ def estimate(rows: pd.DataFrame, metric: str) -> Estimate:
         weights = _resamples(sums.shape[1])
         # Not by BLAS, which may round equal cells differently: they are to tie.
         resampled = _ratio(*(np.einsum("cs,rs->cr", part, weights) for part in (sums, scored)))
-    return Estimate([str(name) for name in cells], mean, resampled, unscored)
+    return Estimate([str(name) for name in cells], mean, resampled, sign, unscored)
 
 
 def _by_subject(

@@ -30,7 +30,7 @@ from bench.physics import Physics
 from bench.places import Place
 from bench.plugins import check_options, checked_options
 from bench.seeds import derive_seed
-from bench.spec import Budget
+from bench.spec import Budget, column_of
 from bench.trainer import Recipe, Trainer, has_moments, settle
 
 CHUNK = 16
@@ -40,11 +40,19 @@ SETTLING = 4  # batches from which the moments of batch normalisation are taken
 
 @dataclass(frozen=True)
 class Progress:
-    """A validation in the middle of a run: PSNR in dB and SSIM, means of the validation images."""
+    """A validation in the middle of a run: means over the validation images.
+
+    Attributes:
+        step: optimiser steps so far.
+        psnr: in dB.
+        ssim: see `bench.metrics`.
+        score: the objective, with its sign turned where lower is better: greater is better here.
+    """
 
     step: int
     psnr: float
     ssim: float
+    score: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Fit:
         reconstructor: with the weights that were best on validation, in evaluation mode.
         psnr: mean validation PSNR of these, in dB.
         ssim: their mean validation SSIM.
+        score: see `Progress`, of these.
         step: optimiser steps until these.
         history: every validation.
         seconds: wall-clock time of the run.
@@ -65,6 +74,7 @@ class Fit:
     reconstructor: nn.Module
     psnr: float
     ssim: float
+    score: float
     step: int
     history: list[Progress]
     seconds: float
@@ -89,6 +99,7 @@ def fit(
     checkpoint_seconds: float = 0.0,
     compile_network: bool = False,
     parts: int = 1,
+    objective: str = "psnr",
 ) -> Fit:
     """Run a method to the end of its budget.
 
@@ -112,16 +123,18 @@ def fit(
         checkpoint_seconds: least time between two such writes.
         compile_network: train through `torch.compile`, which takes its time before the first step.
         parts: into which each batch is cut, one after another, to need less memory.
+        objective: the metric that chooses the weights: its name or dotted path.
 
     Raises:
-        UserError: unknown method, keyword or loss, a batch that the workers cannot share, or a
-            checkpoint of another run.
+        UserError: unknown method, keyword, metric or loss, a batch that the workers cannot share,
+            or a checkpoint of another run.
         DivergedError: the loss is no longer finite.
     """
     run = steps(
         method, config, train, val, physics, budget, seed, workers,
         device=device, precision=precision, checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds, compile_network=compile_network, parts=parts,
+        objective=objective,
     )  # fmt: skip
     while True:
         try:
@@ -149,6 +162,7 @@ def steps(
     checkpoint_at: int | None = None,
     compile_network: bool = False,
     parts: int = 1,
+    objective: str = "psnr",
 ) -> Generator[Progress, None, Fit]:
     """Run a method as a generator of its validations that returns the `Fit`; see `fit`.
 
@@ -162,7 +176,7 @@ def steps(
     recipe, _ = _divide(chosen, config)
     model = build(chosen, config, physics).to(device)
     physics = physics.to(device)
-    judge = _Judge(val, physics, device)
+    judge = _Judge(val, physics, device, objective)
     if not chosen.learned:
         if isinstance(model, methods.Classical):
             model.prepare(as_tensor(train).to(device))
@@ -170,13 +184,16 @@ def steps(
         yield only
         if math.isnan(only.psnr):
             raise DivergedError("a pixel of a reconstruction is no finite number")
+        if math.isnan(only.score):
+            raise DivergedError(f"{objective} is not defined on any validation image")
         seconds = time.perf_counter() - start
-        return Fit(model.eval(), only.psnr, only.ssim, 0, [only], seconds, 0)
+        return Fit(model.eval(), only.psnr, only.ssim, only.score, 0, [only], seconds, 0)
 
     trainer = Trainer(model, recipe, budget, workers, device, precision, compile_network, parts)
     best = _Best()
+    chosen_by = [] if objective == "psnr" else [objective]
     identity = json.dumps(
-        [chosen.name, dict(config), budget.model_dump(exclude={"trials"}), seed, parts],
+        [chosen.name, dict(config), budget.model_dump(exclude={"trials"}), seed, parts, *chosen_by],
         sort_keys=True,
         default=str,
     )
@@ -209,13 +226,14 @@ def steps(
                 _save(places.place(checkpoint), identity, step, seconds, trainer, best)
             yield best.history[-1]
     if best.weights is None:
-        raise DivergedError("no validation gave a finite PSNR")
+        raise DivergedError(f"no validation gave a finite {column_of(objective).upper()}")
     model.load_state_dict(best.weights)
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     seconds = spent + time.perf_counter() - start
     return Fit(
-        model.eval(), best.psnr, best.ssim, best.step, best.history, seconds, parameters, parts
-    )
+        model.eval(), best.psnr, best.ssim, best.score, best.step, best.history, seconds,
+        parameters, parts,
+    )  # fmt: skip
 
 
 def check(method: methods.Given, config: Mapping[str, Any]) -> None:
@@ -316,14 +334,22 @@ def _settling(
 class _Judge:
     """Scores a model on the validation images, measured once."""
 
-    def __init__(self, val: ImageSet, physics: Physics, device: torch.device):
+    def __init__(self, val: ImageSet, physics: Physics, device: torch.device, objective: str):
+        self.objective = objective
+        self.sign = metrics.find(objective).column(objective).sign
         self.x = as_tensor(val).to(device)
         self.y = physics.measure(self.x, val.ids)
         self.physics = physics
 
     def __call__(self, model: nn.Module, step: int) -> Progress:
-        scores = metrics.evaluate(reconstruct(model, self.y, self.physics), self.x)
-        return Progress(step, scores["psnr"].mean().item(), scores["ssim"].mean().item())
+        wanted = dict.fromkeys(["psnr", "ssim", self.objective])
+        x_hat = reconstruct(model, self.y, self.physics)
+        scores = metrics.evaluate(x_hat, self.x, metrics=list(wanted))
+        psnr, ssim = scores["psnr"].mean().item(), scores["ssim"].mean().item()
+        values = scores[column_of(self.objective)]
+        # Images that leave the objective undefined have no say; a spoilt image spoils the score.
+        score = math.nan if math.isnan(psnr) else self.sign * values[~values.isnan()].mean().item()
+        return Progress(step, psnr, ssim, score)
 
 
 class _Best:
@@ -337,14 +363,15 @@ class _Best:
     def __init__(self) -> None:
         self.weights: dict[str, Tensor] | None = None
         self.psnr, self.ssim, self.step, self.final = -math.inf, math.nan, 0, False
+        self.score = -math.inf
         self.history: list[Progress] = []
 
     def note(self, progress: Progress, model: nn.Module, final: bool) -> None:
         """Take in a validation."""
         self.history.append(progress)
-        if not math.isnan(progress.psnr) and (final, progress.psnr) > (self.final, self.psnr):
+        if not math.isnan(progress.score) and (final, progress.score) > (self.final, self.score):
             self.psnr, self.ssim, self.step = progress.psnr, progress.ssim, progress.step
-            self.final = final
+            self.score, self.final = progress.score, final
             self.weights = {
                 key: value.detach().clone() for key, value in model.state_dict().items()
             }
@@ -354,9 +381,12 @@ class _Best:
         return {**vars(self), "history": [astuple(one) for one in self.history]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned."""
-        vars(self).update(state)
-        self.history = [Progress(*one) for one in state["history"]]
+        """Load what `state_dict` returned; before there were objectives, the score was the PSNR."""
+        vars(self).update({"score": state["psnr"], **state})
+        self.history = [
+            Progress(step, psnr, ssim, *(score or [psnr]))
+            for step, psnr, ssim, *score in state["history"]
+        ]
 
 
 def _save(

@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from bench.score_columns import ScoreColumn
 from dashboard import theme
 
 CONFIG = {
@@ -31,9 +32,11 @@ class Picture:
     error: np.ndarray | None = None
 
 
-def ranking(cells: pd.DataFrame, metric: str, column: str, colours: dict[str, str]) -> go.Figure:
+def ranking(
+    cells: pd.DataFrame, metric: ScoreColumn, column: str, colours: dict[str, str]
+) -> go.Figure:
     """Draw each cell's metric with its 95 % interval, the best on top."""
-    cells = cells.sort_values(column)
+    cells = cells.sort_values(column, ascending=metric.direction == "higher")
     names = cells.label.map(theme.plotly)
     figure = go.Figure(
         go.Scatter(
@@ -46,7 +49,7 @@ def ranking(cells: pd.DataFrame, metric: str, column: str, colours: dict[str, st
         )
     )
     figure.update_yaxes(type="category", gridcolor=GRID, automargin=True)
-    figure.update_xaxes(title=_title(metric), gridcolor=GRID, zeroline=False)
+    figure.update_xaxes(title=theme.plotly(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=90 + 30 * len(cells))
 
 
@@ -102,19 +105,19 @@ def staircase(
 
 
 def against_level(
-    cells: pd.DataFrame, metric: str, column: str, colours: dict[str, str]
+    cells: pd.DataFrame, metric: ScoreColumn, column: str, colours: dict[str, str]
 ) -> go.Figure:
     """Draw a metric against the degradation's level, one line a method."""
     figure = go.Figure()
     for method, own in _by_method(cells.sort_values("level"), colours):
         _line(figure, own, "level", column, method, colours[method])
     _numbered(figure, cells.level, "Level")
-    figure.update_yaxes(title=_title(metric), gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(title=theme.plotly(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
 
 
 def against_size(
-    cells: pd.DataFrame, metric: str, column: str, colours: dict[str, str]
+    cells: pd.DataFrame, metric: ScoreColumn, column: str, colours: dict[str, str]
 ) -> go.Figure:
     """Draw a metric against the training-set size; a method that uses none is a level line."""
     figure = go.Figure()
@@ -125,26 +128,28 @@ def against_size(
         else:
             _reference(figure, sizes, own[column].iloc[0], method, colours[method])
     _numbered(figure, pd.Series(sizes), "Training images")
-    figure.update_yaxes(title=_title(metric), gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(title=theme.plotly(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
 
 
-def search(trials: pd.DataFrame, colours: dict[str, str]) -> go.Figure:
-    """Draw every trial's validation PSNR, cell by cell."""
+def search(trials: pd.DataFrame, metric: ScoreColumn, colours: dict[str, str]) -> go.Figure:
+    """Draw every trial's metric on validation images, cell by cell."""
     figure = go.Figure()
     symbols = {"complete": "circle", "pruned": "x-thin", "failed": "cross"}
     for state, own in trials.groupby("state", sort=False):
         colour = own.method.map(colours).fillna(theme.FAINT)
         figure.add_scatter(
-            x=own.psnr,
+            x=own[metric.name],
             y=own.cell.map(theme.plotly),
             mode="markers",
             name=theme.plotly(state),
             marker={"symbol": symbols.get(str(state), "diamond"), "size": 9, "color": colour,
                     "opacity": 0.75, "line": {"color": colour, "width": 1.5}},
-            hovertemplate="%{x:.2f} dB<extra></extra>",
+            hovertemplate=f"%{{x:.{metric.decimals}f}} {theme.plotly(metric.unit)}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="Validation PSNR (dB)", gridcolor=GRID, zeroline=False)
+    figure.update_xaxes(
+        title=theme.plotly(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False
+    )
     figure.update_yaxes(type="category", gridcolor=GRID, automargin=True, autorange="reversed")
     return _finish(figure, height=140 + 26 * trials.cell.nunique())
 
@@ -264,10 +269,6 @@ def _padded(values: pd.Series) -> list[float]:
         return [0.0, 1.0]
     margin = 0.12 * (finite.max() - finite.min()) or 0.05 * abs(finite.max()) or 1.0
     return [finite.min() - margin, finite.max() + margin]
-
-
-def _title(metric: str) -> str:
-    return f"{theme.LABELS[metric]}{' (dB)' if metric == 'psnr' else ''}"
 
 
 def _finish(figure: go.Figure, height: int) -> go.Figure:

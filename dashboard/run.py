@@ -14,20 +14,11 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from bench import badges, markup, statistics, tables
+from bench import badges, markup, score_columns, statistics, tables
 from bench.errors import UserError
+from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
 
-METRICS = (
-    "psnr",
-    "ssim",
-    "nmse",
-    "psnr_volume",
-    "ssim_volume",
-    "psnr_roi",
-    "ssim_roi",
-    "data_residual",
-)
 KEYS = ("degradation", "level", "n_train", "method")
 COSTS = ("train_seconds", "infer_ms", "parameters")
 TRIALS = ("cell", "trial", "state", "psnr", "step", "seconds", "error", "config")
@@ -49,7 +40,9 @@ class Run:
         folder: where it is.
         cells: one line per cell that has rows: what it is, `label` (its name within its task),
             costs, the command that reproduces it, and the files of its rows.
-        metrics: the columns of the rows that hold any score.
+        columns: what the run declares of its metrics, by name.
+        objective: the one that cells are ranked by.
+        scored: the columns of the rows that hold any score.
         trials: one line per finished trial.
         manifest: manifest.json.
         spec: spec.yaml.
@@ -58,7 +51,9 @@ class Run:
 
     folder: Path
     cells: pd.DataFrame
-    metrics: list[str]
+    columns: dict[str, ScoreColumn]
+    objective: ScoreColumn
+    scored: list[str]
     trials: pd.DataFrame
     manifest: dict[str, Any]
     spec: dict[str, Any]
@@ -123,8 +118,14 @@ def read(folder: Path) -> Run:
         found.append(content or {})
     spec, manifest = found
     trials = _trials(folder)
-    cells, metrics = _cells(folder, spec, trials)
-    return Run(folder, cells, metrics, trials, manifest, spec, sorted(damaged))
+    try:
+        columns = score_columns.of_run(manifest)
+    except UserError:
+        columns = score_columns.of_run({})
+        damaged.append("manifest.json")
+    objective = columns.get(str(spec.get("objective")), columns["psnr"])
+    cells, scored = _cells(folder, spec, trials, columns.values())
+    return Run(folder, cells, columns, objective, scored, trials, manifest, spec, sorted(damaged))
 
 
 def rows(run: Run, task: str) -> pd.DataFrame:
@@ -173,15 +174,17 @@ def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame
 
 
 def _cells(
-    folder: Path, spec: dict[str, Any], trials: pd.DataFrame
+    folder: Path, spec: dict[str, Any], trials: pd.DataFrame, columns: Iterable[ScoreColumn]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Read what the rows say of each cell, and which metrics they have."""
+    """Read what the rows say of each cell, and which columns of scores hold any."""
     files = _sound(folder, ROW_FILES)
     if not files:
         return pd.DataFrame(columns=list(CELLS)), []
     known = {line[0] for line in _query(f"DESCRIBE SELECT * FROM {ROWS}", files).fetchall()}
-    cells = tables.with_task(_query(_summary(known), files).df())
-    metrics = [name for name in METRICS if name in known and cells[name].any()]
+    scores = [column.column(one) for column in columns for one in column.conventions]
+    scores = [name for name in scores if name in known]
+    cells = tables.with_task(_query(_summary(known, scores), files).df())
+    scored = [name for name in scores if cells[name].any()]
     cells["label"] = [
         f"{method} · {n_train}" if n_train else method
         for method, n_train in zip(cells.method, cells.n_train, strict=True)
@@ -191,13 +194,13 @@ def _cells(
     cells["done"] = cells.seeds >= needed
     cells["trials"] = cells.cell.map(trials.groupby("cell").size()).fillna(0).astype(int)
     cells["replay"] = [badges.replay(folder, cell) for cell in cells.cell]
-    return cells.reindex(columns=list(CELLS)), metrics
+    return cells.reindex(columns=list(CELLS)), scored
 
 
-def _summary(known: set[str]) -> str:
-    """Write the query for what the rows say of every cell; of each metric, whether it has any."""
+def _summary(known: set[str], scores: Iterable[str]) -> str:
+    """Write the query for what the rows say of every cell; of scores, whether there are any."""
     facts = [name for name in ("task", "dataset", *KEYS) if name in known]
-    metrics = [name for name in METRICS if name in known]
+    quoted = ['"' + name.replace('"', '""') + '"' for name in scores]
     costs = [name for name in COSTS if name in known]
     learned = "max(parameters) > 0" if "parameters" in known else "false"
     kind = "any_value(kind)" if "kind" in known else f"if({learned}, 'learned', 'classical')"
@@ -206,7 +209,7 @@ def _summary(known: set[str]) -> str:
         f"{kind} AS kind",
         "count(DISTINCT seed) AS seeds",
         "list_sort(list(DISTINCT filename)) AS files",
-        *(f"coalesce(bool_or(isfinite({name})), false) AS {name}" for name in metrics),
+        *(f"coalesce(bool_or(isfinite({name})), false) AS {name}" for name in quoted),
         *(f"avg({name}) AS {name}" for name in costs),
     ]
     return f"SELECT cell, {', '.join(columns)} FROM {ROWS} GROUP BY cell ORDER BY cell"

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench import statistics
+from bench import score_columns, statistics
+from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
 from dashboard import run as runs
 from dashboard import theme
@@ -30,25 +31,43 @@ class Choice:
         """The chosen task's cells."""
         return self.run.cells[self.run.cells.task == self.task]
 
-    def scores(self, *metrics: str, task: str | None = None) -> pd.DataFrame:
+    @property
+    def objective(self) -> ScoreColumn:
+        """The metric that cells are ranked by."""
+        return self.run.objective
+
+    @property
+    def metrics(self) -> list[ScoreColumn]:
+        """The metrics that have scores under the chosen convention."""
+        columns = self.run.columns.values()
+        return [one for one in columns if self.column(one) in self.run.scored]
+
+    @property
+    def listed(self) -> list[ScoreColumn]:
+        """The metrics that leaderboards show."""
+        listed = score_columns.listed(self.run.columns, self.objective.name)
+        return [one for one in listed if one in self.metrics or one == self.objective]
+
+    def scores(self, *metrics: ScoreColumn, task: str | None = None) -> pd.DataFrame:
         """Return the chosen, or another, task's cells with their scores under the chosen
         convention, ranked by the first metric; see `dashboard.run.scores`.
         """
-        columns = tuple(map(self.column, metrics))
+        columns = tuple((self.column(metric), metric.sign) for metric in metrics)
         return scores(str(self.run.folder), self.stamp, task or self.task, columns)
 
-    def within_reach(self, *metrics: str) -> pd.DataFrame:
+    def within_reach(self, *metrics: ScoreColumn) -> pd.DataFrame:
         """Keep of `scores` what is ranked and needs no more training images than there are."""
         cells = self.scores(*metrics)
         return cells[cells["rank"].notna() & (cells.n_train <= self.n_train)]
 
-    def estimate(self, metric: str) -> Estimate:
+    def estimate(self, metric: ScoreColumn) -> Estimate:
         """Estimate a metric of the chosen task's cells under the chosen convention."""
-        return estimate(str(self.run.folder), self.stamp, self.task, self.column(metric))
+        where = str(self.run.folder), self.stamp, self.task
+        return estimate(*where, self.column(metric), metric.sign)
 
-    def column(self, metric: str) -> str:
+    def column(self, metric: ScoreColumn) -> str:
         """Name the column of a metric under the chosen convention."""
-        return theme.column(metric, self.convention)
+        return metric.column(self.convention)
 
 
 def current() -> Choice:
@@ -69,15 +88,17 @@ def rows(folder: str, stamp: Stamp, task: str) -> pd.DataFrame:
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def estimate(folder: str, stamp: Stamp, task: str, metric: str) -> Estimate:
+def estimate(folder: str, stamp: Stamp, task: str, metric: str, sign: int) -> Estimate:
     """Estimate a metric of a task's cells once per change of the run, as the report does."""
-    return statistics.estimate(rows(folder, stamp, task), metric)
+    return statistics.estimate(rows(folder, stamp, task), metric, sign)
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
-def scores(folder: str, stamp: Stamp, task: str, metrics: tuple[str, ...]) -> pd.DataFrame:
+def scores(
+    folder: str, stamp: Stamp, task: str, metrics: tuple[tuple[str, int], ...]
+) -> pd.DataFrame:
     """Score and rank a task's cells once per change of the run."""
-    estimates = {metric: estimate(folder, stamp, task, metric) for metric in metrics}
+    estimates = {name: estimate(folder, stamp, task, name, sign) for name, sign in metrics}
     return runs.scores(load(folder, stamp), task, estimates)
 
 

@@ -5,6 +5,7 @@ import math
 import re
 from typing import Any
 
+from bench.score_columns import ScoreColumn
 from dashboard.run import Run
 
 # Muted first, since a benchmark file names its reference methods before its networks.
@@ -21,8 +22,6 @@ PALETTE = (
     "#1d3557",
 )
 INK, FAINT, FRONT = "#1d2b33", "#8b98a0", "#0f6e84"
-LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE", "data_residual": "Data residual"}
-UNITS = {"psnr": " dB"}
 CONVENTIONS = {
     "image": "Image: data range 1",
     "volume": "Volume: its maximum (fastMRI)",
@@ -53,22 +52,13 @@ def plotly(text: object) -> str:
     return html.escape(str(text))
 
 
-def column(metric: str, convention: str) -> str:
-    """Name the column of a metric under a convention; some metrics have only one."""
-    plain = convention == "image" or metric not in ("psnr", "ssim")
-    return metric if plain else f"{metric}_{convention}"
-
-
-def number(value: float, metric: str) -> str:
+def number(value: float, metric: ScoreColumn) -> str:
     """Write a metric's value with its unit."""
-    if value is None or math.isnan(value):
-        return "n/a"
-    return f"{value:.{2 if metric == 'psnr' else 3}f}{UNITS.get(metric, '')}"
+    return "n/a" if value is None or math.isnan(value) else metric.text(value)
 
 
-def interval(low: float, high: float, metric: str) -> str:
+def interval(low: float, high: float, metric: ScoreColumn) -> str:
     """Write a 95 % interval."""
     if any(value is None or math.isnan(value) for value in (low, high)):
         return ""
-    digits = 2 if metric == "psnr" else 3
-    return f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{metric.number(low)} to {metric.number(high)}"

@@ -26,7 +26,8 @@ from bench.metrics.base import CONVENTIONS, Metric, ratio
 from bench.metrics.psnr import PERFECT
 from bench.metrics.ssim import WINDOW, ssim_map, ssim_terms
 from bench.registry import Registry, label_of
-from bench.score_columns import STANDARD, ScoreColumn, column_of
+from bench.score_columns import STANDARD, ScoreColumn, is_free
+from bench.spec import STANDARD_METRICS, column_of
 
 __all__ = [
     "CONVENTIONS", "METRICS", "PERFECT", "STANDARD_METRICS", "WINDOW", "Metric", "columns",
@@ -34,7 +35,6 @@ __all__ = [
 ]  # fmt: skip
 
 FOREGROUND = 0.05
-STANDARD_METRICS = ("psnr", "ssim", "nmse")
 
 METRICS: Registry[type[Metric]] = Registry(
     "metric", ("bench.metrics",), Metric, "a class that extends bench.metrics.Metric"
@@ -62,6 +62,9 @@ def describe(further: Sequence[str] = ()) -> dict[str, ScoreColumn]:
     Raises:
         UserError: a metric is unknown or cannot be imported.
     """
+    for given in further:
+        if not is_free(column_of(given)):
+            raise UserError(f"{given}: {column_of(given)!r} names another column; rename the class")
     found = {column_of(one): find(one) for one in (*STANDARD_METRICS, *further)}
     return {
         **{name: metric.column(name) for name, metric in found.items()},

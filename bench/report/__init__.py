@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,23 +14,20 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from bench import badges, markdown
+from bench import badges, markdown, score_columns
 from bench.audit import page as audit_page
 from bench.metrics import PERFECT
 from bench.report.edges import at_edge
 from bench.report.leaderboard import Leaderboard, build
+from bench.score_columns import ScoreColumn
 from bench.spec import Benchmark
 from bench.store import Store
 
 __all__ = ["Leaderboard", "audit_page", "show", "write"]
 
 HTML = markdown.TEMPLATES.overlay(autoescape=True, finalize=None)
-SHOWN = {
-    "rank": "rank",
-    "method": "method",
-    "n_train": "images",
-    "psnr": "PSNR (dB)",
-    "ssim": "SSIM",
+BEFORE = {"rank": "rank", "method": "method", "n_train": "images"}
+BEHIND = {
     "parameters": "parameters",
     "train_seconds": "training (s)",
     "infer_ms": "ms/image",
@@ -39,7 +36,7 @@ SHOWN = {
     "tied_with_best": "",
 }
 # What a narrow terminal does without, first to last.
-DISPENSABLE = ["trials", "train_seconds", "steps", "parameters", "infer_ms", "ssim"]
+DISPENSABLE = ["trials", "train_seconds", "steps", "parameters", "infer_ms"]
 PICTURE_SIDE = 160
 
 
@@ -52,8 +49,13 @@ def write(store: Store) -> Leaderboard:
     spec, rows = store.spec(), store.rows()
     manifest, trials = store.manifest(), store.trials()
     audit, cells = manifest.get("audit", {}), manifest.get("cells", 0)
-    board = build(rows, trials, badges.of_run(manifest), str(store.folder), spec.budget.steps)
-    strips = _strips(store, rows)
+    columns = score_columns.of_run(manifest)
+    objective = columns.get(spec.objective, columns["psnr"])
+    board = build(
+        rows, trials, badges.of_run(manifest), str(store.folder), spec.budget.steps,
+        score_columns.listed(columns, objective.name), objective,
+    )  # fmt: skip
+    strips = _strips(store, rows, objective)
     findings = [
         f"{line} and left out; the command that made the run computes it again"
         for line in store.damaged
@@ -64,15 +66,15 @@ def write(store: Store) -> Leaderboard:
     store.write_report("leaderboard.csv", board.table.to_csv(index=False))
     page = {
         "spec": spec,
-        "headers": list(SHOWN.values()),
-        "tasks": _tasks(board.table),
+        "headers": list(shown(board).values()),
+        "tasks": _tasks(board),
         "findings": board.findings,
         "audit": audit,
         "notes": [
-            *_notes(spec, audit, _same_measurements(rows)),
+            *_notes(spec, audit, _same_measurements(rows), objective),
             *(
                 f"At the edge of its search space, which may be too small: {where}."
-                for where in at_edge(trials, _methods(rows), manifest.get("spaces", {}))
+                for where in at_edge(trials, _methods(rows), manifest.get("spaces", {}), objective)
             ),
         ],
     }
@@ -86,10 +88,12 @@ def write(store: Store) -> Leaderboard:
 
 def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
     """Print a leaderboard, without the columns for which the console is too narrow."""
-    tasks = _tasks(board.table)
+    tasks = _tasks(board)
     endless = console.options.update(width=10_000)
-    for dropped in range(len(DISPENSABLE) + 1):
-        tables = [_table(spec, task, DISPENSABLE[:dropped]) for task in tasks]
+    metrics = [one.name for one in reversed(board.metrics) if one.name != spec.objective]
+    dispensable = [*DISPENSABLE, *metrics]
+    for dropped in range(len(dispensable) + 1):
+        tables = [_table(spec, shown(board), task, dispensable[:dropped]) for task in tasks]
         widths = [console.measure(table, options=endless).maximum for table in tables]
         if max(widths, default=0) <= console.width:
             break
@@ -101,10 +105,17 @@ def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
         console.print(finding, markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(spec: Benchmark, task: dict[str, Any], without: Collection[str]) -> Table:
+def shown(board: Leaderboard) -> dict[str, str]:
+    """Map the columns that pages show to their headings."""
+    return {**BEFORE, **{one.name: one.title for one in board.metrics}, **BEHIND}
+
+
+def _table(
+    spec: Benchmark, headings: dict[str, str], task: dict[str, Any], without: Collection[str]
+) -> Table:
     title = f"{spec.dataset.label}: {task['title']}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for key, header in SHOWN.items():
+    for key, header in headings.items():
         if key not in without:
             words = key in ("method", "tied_with_best")
             justify: JustifyMethod = "left" if words else "right"
@@ -112,12 +123,14 @@ def _table(spec: Benchmark, task: dict[str, Any], without: Collection[str]) -> T
             wrap = key == "tied_with_best"
             table.add_column(header, justify=justify, no_wrap=not wrap, overflow="fold")
     for line in task["lines"]:
-        cells = zip(SHOWN, line, strict=True)
+        cells = zip(headings, line, strict=True)
         table.add_row(*(text for key, text in cells if key not in without))
     return table
 
 
-def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> list[str]:
+def _notes(
+    spec: Benchmark, audit: dict[str, Any], same_measurements: bool, objective: ScoreColumn
+) -> list[str]:
     """State under which conditions the numbers were made, and what the images are."""
     data, budget = spec.dataset, spec.budget
     return [
@@ -125,6 +138,14 @@ def _notes(spec: Benchmark, audit: dict[str, Any], same_measurements: bool) -> l
         f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that has "
         f"any. PSNR and SSIM with data range 1, SSIM with a 7x7 uniform window. PSNR ends at "
         f"{PERFECT:g} dB, a perfect reconstruction's.",
+        *(
+            [
+                f"Search, the choice of weights and ranks go by {objective.label} "
+                f"({objective.direction} is better)."
+            ]
+            if objective.name != "psnr"
+            else []
+        ),
         "[low, high] is the 95 % interval over subjects (bootstrap with shared resamples, so that "
         "ranks and differences are paired). A rank's interval stands in brackets behind it. "
         '"Tied with best": the interval of the difference to the best includes 0.',
@@ -149,24 +170,23 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _tasks(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _tasks(board: Leaderboard) -> list[dict[str, Any]]:
     """Group the leaderboard by task, its numbers as text."""
     return [
         {
             "title": f"{degradation}, level {level:g}",
-            "lines": [_texts(line) for _, line in part.iterrows()],
+            "lines": [_texts(line, board.metrics) for _, line in part.iterrows()],
         }
-        for (degradation, level), part in table.groupby(["degradation", "level"], sort=False)
+        for (degradation, level), part in board.table.groupby(["degradation", "level"], sort=False)
     ]
 
 
-def _texts(line: pd.Series) -> list[str]:
+def _texts(line: pd.Series, metrics: Sequence[ScoreColumn]) -> list[str]:
     return [
         _rank(line),
         str(line["method"]),
         str(line["n_train"] or "-"),
-        f"{line['psnr']:.2f} [{line['psnr_low']:.2f}, {line['psnr_high']:.2f}]",
-        f"{line['ssim']:.3f} [{line['ssim_low']:.3f}, {line['ssim_high']:.3f}]",
+        *(_with_interval(line, one) for one in metrics),
         f"{line['parameters']:,}" if line["parameters"] else "-",
         f"{line['train_seconds']:.1f}" if line["train_seconds"] else "-",
         f"{line['infer_ms']:.2f}",
@@ -174,6 +194,11 @@ def _texts(line: pd.Series) -> list[str]:
         f"{line['steps']:,}" if line["steps"] else "-",
         ", ".join(filter(None, [_place(line), line["against_classical"]])),
     ]
+
+
+def _with_interval(line: pd.Series, metric: ScoreColumn) -> str:
+    mean, low, high = (metric.number(line[f"{metric.name}{end}"]) for end in ("", "_low", "_high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def _rank(line: pd.Series) -> str:
@@ -197,13 +222,14 @@ def _same_measurements(rows: pd.DataFrame) -> bool:
     return bool((per_image == 1).all())
 
 
-def _strips(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
+def _strips(store: Store, rows: pd.DataFrame, objective: ScoreColumn) -> list[dict[str, Any]]:
     """For each task: the first kept test image as truth, as measured and from every method."""
     strips = []
     for (degradation, level, task), part in rows.groupby(["degradation", "level", "task"]):
-        scores = part.groupby(["cell", "method", "n_train"], sort=False)["psnr"].mean()
+        scores = part.groupby(["cell", "method", "n_train"], sort=False)[objective.name].mean()
         pictures = []
-        for cell, method, n_train in scores.sort_values(ascending=False).index:
+        ascending = objective.direction == "lower"
+        for cell, method, n_train in scores.sort_values(ascending=ascending).index:
             if kept := store.read_pictures(cell):
                 name = f"{method}, {n_train} images" if n_train else method
                 pictures.append({"name": name, "png": _png(kept["x_hat"])})

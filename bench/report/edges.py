@@ -11,13 +11,17 @@ from typing import Any
 
 import pandas as pd
 
+from bench.score_columns import STANDARD, ScoreColumn
 from search_spaces import Space
 
 MARGIN = 0.03  # fraction of a range, at either end
 
 
 def at_edge(
-    trials: pd.DataFrame, methods: Mapping[str, str], spaces: Mapping[str, Space]
+    trials: pd.DataFrame,
+    methods: Mapping[str, str],
+    spaces: Mapping[str, Space],
+    objective: ScoreColumn = STANDARD["psnr"],
 ) -> list[str]:
     """Name the cells whose best trial has a parameter at the edge of its range.
 
@@ -25,11 +29,15 @@ def at_edge(
         trials: all trials of a run.
         methods: the label of each cell's method; a cell without is passed over.
         spaces: what was searched, by the label of the method; a method without has no edges.
+        objective: by which the best trial is the best.
     """
     if trials.empty:
         return []
-    complete = trials[trials["state"] == "complete"].dropna(subset=["psnr"])
-    best = complete.sort_values(["psnr", "trial"], ascending=[False, True]).groupby("cell").head(1)
+    complete = trials[trials["state"] == "complete"].dropna(subset=[objective.name])
+    ordered = complete.sort_values(
+        [objective.name, "trial"], ascending=[objective.direction == "lower", True]
+    )
+    best = ordered.groupby("cell").head(1)
     found = []
     for line in best.sort_values("cell").itertuples():
         space = spaces.get(methods.get(str(line.cell), ""), {})

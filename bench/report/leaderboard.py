@@ -1,10 +1,12 @@
 """The leaderboard: one line per cell, ranked within its task."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from bench import badges as marks
+from bench.score_columns import STANDARD, ScoreColumn
 from bench.statistics import Estimate, compare, estimate
 
 COLUMNS = [
@@ -19,16 +21,30 @@ NAMED = 5  # images, in a sentence
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The table, and what it says in a sentence per task."""
+    """The table, and what it says in a sentence per task.
+
+    Attributes:
+        table: a line per cell: `COLUMNS`, then `<metric>, <metric>_low, <metric>_high` of each
+            metric beside PSNR and SSIM.
+        findings: the sentences.
+        metrics: what it shows.
+    """
 
     table: pd.DataFrame
     findings: list[str]
+    metrics: Sequence[ScoreColumn] = (STANDARD["psnr"], STANDARD["ssim"])
 
 
 def build(
-    rows: pd.DataFrame, trials: pd.DataFrame, badges: list[str], run: str, refit_steps: int = 0
+    rows: pd.DataFrame,
+    trials: pd.DataFrame,
+    badges: list[str],
+    run: str,
+    refit_steps: int = 0,
+    metrics: Sequence[ScoreColumn] = (STANDARD["psnr"], STANDARD["ssim"]),
+    objective: ScoreColumn = STANDARD["psnr"],
 ) -> Leaderboard:
-    """Rank the cells of every task by mean test PSNR.
+    """Rank the cells of every task by the mean of a metric over the test images.
 
     Args:
         rows: all rows of a run.
@@ -37,18 +53,28 @@ def build(
         run: the run folder, as the replay commands name it.
         refit_steps: optimiser steps of a network's refit, which with those of its trials are what
             its line has spent.
+        metrics: to show: PSNR, SSIM and others.
+        objective: by which cells are ranked.
     """
     tables: list[pd.DataFrame] = []
     findings: list[str] = []
     for (degradation, level), part in rows.groupby(TASK):
-        psnr = estimate(part, "psnr")
-        lines = _lines(part, psnr, estimate(part, "ssim"))
-        tables.append(lines.sort_values(["rank", "psnr"], ascending=[True, False], kind="stable"))
+        estimates = {one.name: estimate(part, one.name, one.sign) for one in metrics}
+        by = estimates[objective.name]
+        lines = compare(_lines(part, estimates), by)
+        ascending = [True, objective.direction == "lower"]
+        tables.append(
+            lines.sort_values(["rank", objective.name], ascending=ascending, kind="stable")
+        )
         task = f"{degradation} {level:g}"
         whole = lines[lines["rank"].notna()]
-        findings += [*(_findings(task, whole, psnr) if len(whole) else []), *_lacking(task, lines)]
+        if len(whole):
+            findings += _findings(task, whole, by, objective)
+        findings += _lacking(task, lines)
+    further = [one.name for one in metrics if one.name not in COLUMNS]
+    columns = [*COLUMNS, *(f"{name}{end}" for name in further for end in ("", "_low", "_high"))]
     if not tables:
-        return Leaderboard(pd.DataFrame(columns=COLUMNS), [])
+        return Leaderboard(pd.DataFrame(columns=columns), [], metrics)
     table = pd.concat(tables, ignore_index=True)
     counts = trials.groupby("cell").size()
     table["trials"] = table["cell"].map(counts).fillna(0).astype(int)
@@ -57,23 +83,24 @@ def build(
     table["steps"] = table["cell"].map(searched).fillna(0).astype(int) + refits
     table["badges"] = [marks.of_line(badges, not lacking) for lacking in table["unscored"]]
     table["replay"] = [marks.replay(run, cell) for cell in table["cell"]]
-    return Leaderboard(table[COLUMNS], findings)
+    return Leaderboard(table[columns], findings, metrics)
 
 
-def _lines(rows: pd.DataFrame, psnr: Estimate, ssim: Estimate) -> pd.DataFrame:
+def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFrame:
     """Build the lines of one task, less what only the whole run knows."""
     by_cell = rows.groupby("cell")
     lines = by_cell[["method", "kind", *TASK, "n_train", "parameters"]].first()
     lines[["train_seconds", "infer_ms"]] = by_cell[["train_seconds", "infer_ms"]].mean()
     lines["seeds"] = by_cell["seed"].nunique()
+    psnr = estimates["psnr"]
     lines = lines.loc[psnr.cells].reset_index()
-    for name, values in (("psnr", psnr), ("ssim", ssim)):
+    for name, values in estimates.items():
         lines[name], lines[f"{name}_low"], lines[f"{name}_high"] = (
             values.mean, values.low, values.high,
         )  # fmt: skip
     lines["images"] = rows["image"].nunique()
     lines["unscored"] = [psnr.unscored.get(cell, []) for cell in psnr.cells]
-    return compare(lines, psnr)
+    return lines
 
 
 def _lacking(task: str, lines: pd.DataFrame) -> list[str]:
@@ -94,25 +121,27 @@ def _of_size(n_train: int) -> str:
     return f" ({n_train} training images)" if n_train else ""
 
 
-def _findings(task: str, lines: pd.DataFrame, psnr: Estimate) -> list[str]:
+def _findings(task: str, lines: pd.DataFrame, by: Estimate, objective: ScoreColumn) -> list[str]:
     """State for each training-set size which network is best and how it compares with the best
     classical method.
     """
-    ranked = lines.sort_values("psnr", ascending=False)
+    ranked = lines.sort_values(objective.name, ascending=objective.direction == "lower")
+    ranked["words"] = [objective.text(value) for value in ranked[objective.name]]
     classical = ranked[ranked["kind"] == "classical"]
     learned = ranked[ranked["kind"] == "learned"]
     if classical.empty or learned.empty:
         winner = ranked.iloc[0]
-        return [f"{task}: best is {winner['method']} with {winner['psnr']:.2f} dB."]
+        return [f"{task}: best is {winner['method']} with {winner['words']}."]
     reference = classical.iloc[0]
     sentences = []
     for n_train, group in learned.groupby("n_train"):
         network = group.iloc[0]
-        gain, low, high = psnr.gain(network["cell"], reference["cell"])
-        verdict = psnr.verdict(network["cell"], reference["cell"])
+        gain, *bounds = by.gain(network["cell"], reference["cell"])
+        low, high = (objective.number(bound, "+") for bound in bounds)
+        verdict = by.verdict(network["cell"], reference["cell"])
         sentences.append(
-            f"{task}, {n_train} training images: {network['method']} ({network['psnr']:.2f} dB) "
-            f"{verdict} {reference['method']} ({reference['psnr']:.2f} dB), the best classical "
-            f"method: {gain:+.2f} dB [{low:+.2f}, {high:+.2f}]."
+            f"{task}, {n_train} training images: {network['method']} ({network['words']}) "
+            f"{verdict} {reference['method']} ({reference['words']}), the best classical "
+            f"method: {objective.text(gain, '+')} [{low}, {high}]."
         )
     return sentences

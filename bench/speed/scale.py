@@ -134,7 +134,7 @@ def _row() -> float:
     (cell, *_) = cells_of(benchmark)
     images = _images(1, 32, TEST_IMAGES)
     operator, test = physics_of(cell, benchmark, images.val), images.test
-    fit = training.Fit(training.build(METHOD, {}, operator).eval(), 20.0, 0.5, 1, [], 1.0, 10)
+    fit = training.Fit(training.build(METHOD, {}, operator).eval(), 20.0, 0.5, 20.0, 1, [], 1.0, 10)
     rows, _ = score(cell, 0, fit, operator, test)
     return len(rows.to_parquet(index=False)) / TEST_IMAGES
 

@@ -59,6 +59,7 @@ class Order:
     checkpoint_seconds: float
     checkpoint_at: int | None
     parts: int
+    objective: str
     threads: int
     up: Queue
     down: Queue
@@ -97,6 +98,7 @@ def steps(
     checkpoint_seconds: float,
     checkpoint_at: int | None,
     parts: int,
+    objective: str,
 ) -> Generator[Progress, None, Fit]:
     """Be `training.steps` on several workers; closing the generator stops them.
 
@@ -108,7 +110,7 @@ def steps(
     up, down = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
     order = Order(
         method, config, images, size, physics, budget, seed, workers, precision, checkpoint,
-        checkpoint_seconds, checkpoint_at, parts, int(share["CPU"]), up, down,
+        checkpoint_seconds, checkpoint_at, parts, objective, int(share["CPU"]), up, down,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="reconbench-") as scratch, ThreadPoolExecutor(1) as own:
         trainer = TorchTrainer(
@@ -171,7 +173,7 @@ def _work(config: dict[str, Any]) -> None:
         order.method, order.config, train.first(order.size), val, order.physics,
         order.budget, order.seed, order.workers, device=device, precision=order.precision,
         checkpoint=order.checkpoint, checkpoint_seconds=order.checkpoint_seconds,
-        checkpoint_at=order.checkpoint_at, parts=order.parts,
+        checkpoint_at=order.checkpoint_at, parts=order.parts, objective=order.objective,
     )  # fmt: skip
     while True:
         try:

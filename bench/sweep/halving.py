@@ -44,7 +44,7 @@ def promotable(
     while fewer than a third have; the best of a rung of three or more always does.
 
     Args:
-        reached: trial -> step -> PSNR, of the trials of one bracket.
+        reached: trial -> step -> score (greater is better), of the trials of one bracket.
         sent: trial -> the step to which it has been sent.
         looks: of `rungs`.
 
@@ -62,9 +62,9 @@ def promotable(
 
 
 def ranking(reached: Mapping[int, Mapping[int, float]], look: int) -> list[int]:
-    """Order the trials that reached a step by the best PSNR on the way, best first."""
+    """Order the trials that reached a step by the best score on the way, best first."""
     scores = {
-        trial: max(psnr for step, psnr in values.items() if step <= look)
+        trial: max(score for step, score in values.items() if step <= look)
         for trial, values in reached.items()
         if look in values
     }

@@ -56,8 +56,9 @@ class SweepProgress:
             return
         cell = self.searcher.studies[job.cell].cell
         self._seconds[cell.method.name, job.is_refit].append(result.get("seconds", 0.0))
-        if result.get("best", -math.inf) > self._best.get(cell.task.id, (-math.inf, ""))[0]:
-            self._best[cell.task.id] = (result["best"], cell.method.label)
+        score = self.searcher.objective.sign * result.get("best", math.nan)
+        if score > self._best.get(cell.task.id, (-math.inf, ""))[0]:
+            self._best[cell.task.id] = (score, cell.method.label)
         if "failed" in result:
             what = f"refit {job.seed}" if job.is_refit else f"trial {job.trial}"
             self.console.print(f"failed: {job.cell} {what}: {result['failed']}", markup=False)
@@ -81,7 +82,11 @@ class SweepProgress:
         if self.console.is_terminal:
             self._bar.update(self._task, completed=trials + refits, description=text)
         else:
-            best = [f"{task} {psnr:.2f} dB ({who})" for task, (psnr, who) in self._best.items()]
+            objective = self.searcher.objective
+            best = [
+                f"{task} {objective.text(objective.sign * score)} ({who})"
+                for task, (score, who) in self._best.items()
+            ]
             line = f"{text}  best on validation: {', '.join(best)}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

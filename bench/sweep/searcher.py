@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from bench import methods, places
+from bench import methods, metrics, places
 from bench.cells import seeds_of, workers_of
 from bench.errors import UnwritableError, UserError
 from bench.spec import Benchmark, Cell
@@ -52,8 +52,11 @@ class SweepSearcher(Searcher):
         super().__init__(metric="psnr", mode="max")
         self.spec = spec
         self.store = store
+        self.objective = metrics.describe(spec.metrics)[spec.objective]
         self.studies = {
-            cell.id: CellStudy(cell, spec.budget, studies, spec.search, spec.deterministic)
+            cell.id: CellStudy(
+                cell, spec.budget, studies, spec.search, spec.deterministic, self.objective
+            )
             for cell in cells
         }
         self._near = _neighbours(cells) if spec.search.warm_start else {}
@@ -118,9 +121,9 @@ class SweepSearcher(Searcher):
         """Record a validation."""
         job = self._jobs[trial_id]
         self._waiting.discard(trial_id)
-        if job.trial is not None and "psnr" in result and not result.get("done"):
+        if job.trial is not None and "score" in result and not result.get("done"):
             with self._writing():
-                self.studies[job.cell].report(job.trial, result["step"], result["psnr"])
+                self.studies[job.cell].report(job.trial, result["step"], result["score"])
         self._tell("validated", job, result)
 
     def _tell(self, what: str, job: Job, result: dict[str, Any]) -> None:
@@ -182,7 +185,8 @@ class SweepSearcher(Searcher):
         step = int(result.get("step", 0))
         study.tell(
             job.trial,
-            result.get("best", math.nan),
+            self.objective.sign * result.get("best", math.nan),
+            psnr=result.get("psnr", math.nan),
             ssim=result.get("ssim", math.nan),
             parameters=int(result.get("parameters", 0)),
             pruned=step < self.spec.budget.steps and methods.find(study.cell.method.name).learned,

@@ -18,6 +18,7 @@ from bench import methods, physics
 from bench.cells import trials_of
 from bench.errors import UserError
 from bench.places import Place
+from bench.score_columns import STANDARD, ScoreColumn
 from bench.seeds import derive_seed
 from bench.spec import Budget, Cell, Search, differing
 from bench.sweep import halving
@@ -26,7 +27,7 @@ from bench.sweep.journal import Journal
 STARTUP_TRIALS = 4
 DIED = "the worker process died, more often than is retried"
 POPULATION = 8  # of NSGA-II: generations have to fit into few trials
-# What a study aims at: PSNR alone, or PSNR, SSIM and the number of parameters.
+# What a study aims at: the objective alone, or it, SSIM and the number of parameters.
 AIMS = {"nsga2": ("maximize", "maximize", "minimize")}
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -133,6 +134,7 @@ class CellStudy:
         studies: those of the run.
         search: how configurations are chosen.
         in_order: try one after another, so that what is tried depends on no timing.
+        objective: what the trials are compared by.
 
     Raises:
         UserError: its trials are of another search space, or of other code of a plug-in.
@@ -145,9 +147,13 @@ class CellStudy:
         studies: Studies,
         search: Search | None = None,
         in_order: bool = False,
+        objective: ScoreColumn = STANDARD["psnr"],
     ):
         self.cell = cell
         self.in_order = in_order
+        self.objective = objective
+        # Attribute of a trial; that of PSNR is older than other objectives.
+        self._score = "psnr" if objective.name == "psnr" else "score"
         self.search = search or Search()
         self.budget = budget
         self._aims = AIMS.get(self.search.sampler, ("maximize",))
@@ -334,19 +340,20 @@ class CellStudy:
                 return chosen
         return None
 
-    def report(self, index: int, step: int, psnr: float) -> None:
+    def report(self, index: int, step: int, score: float) -> None:
         """Record a validation in the middle of a trial."""
-        if not math.isfinite(psnr) or step in self._reports.get(index, {}):
+        if not math.isfinite(score) or step in self._reports.get(index, {}):
             return  # a trial that goes on from its checkpoint says again what it said before
-        self._reports.setdefault(index, {})[step] = psnr
+        self._reports.setdefault(index, {})[step] = score
         if len(self._aims) == 1:  # Optuna takes no values in between for several aims
-            self._running[index].report(psnr, step)
+            self._running[index].report(score, step)
 
     def tell(
         self,
         index: int,
-        psnr: float | None,
+        score: float | None,
         *,
+        psnr: float = math.nan,
         ssim: float = math.nan,
         parameters: int = 0,
         pruned: bool = False,
@@ -355,7 +362,20 @@ class CellStudy:
         seconds: float = 0.0,
         node: str = "",
     ) -> None:
-        """Record the end of a trial: its best validation PSNR, or why it has none."""
+        """Record the end of a trial: its best score on validation, or why it has none.
+
+        Args:
+            index: the trial's.
+            score: see `bench.training.Progress`; the best of its validations.
+            psnr: in dB, where that is not the objective.
+            ssim: of its last validation, or of the weights that were kept.
+            parameters: trainable numbers.
+            pruned: whether it was left before its last step.
+            error: why it failed.
+            step: optimiser steps done.
+            seconds: spent.
+            node: where it ran.
+        """
         trial = self._running.pop(index)
         if index in self._finished:  # what it took until it was sent on
             seconds += self._finished[index].user_attrs["seconds"]
@@ -370,15 +390,17 @@ class CellStudy:
             notes |= {"pruned": pruned and not error, "reports": reports}
         for name, value in notes.items():
             trial.set_user_attr(name, value)
-        if error or psnr is None or not math.isfinite(psnr):
+        if self.objective.name != "psnr" and math.isfinite(psnr):
+            trial.set_user_attr("psnr", psnr)
+        if error or score is None or not math.isfinite(score):
             self._study.tell(trial, state=TrialState.FAIL)
         else:
-            trial.set_user_attr("psnr", psnr)
+            trial.set_user_attr(self._score, score)
             if pruned:
                 state = TrialState.PRUNED if len(self._aims) == 1 else TrialState.FAIL
                 self._study.tell(trial, state=state)
             else:
-                values = [psnr, ssim if math.isfinite(ssim) else 0.0, float(parameters)]
+                values = [score, ssim if math.isfinite(ssim) else 0.0, float(parameters)]
                 self._study.tell(trial, values[: len(self._aims)])
         # tell() itself returns the trial as it was before its last attributes in some releases
         self._finished[index] = self._study.get_trials(deepcopy=False)[trial.number]
@@ -409,19 +431,22 @@ class CellStudy:
         complete = [t for t in self._finished.values() if t.state == TrialState.COMPLETE]
         if not complete:
             return None
-        best = max(complete, key=lambda t: (t.user_attrs["psnr"], -t.user_attrs["index"]))
+        best = max(complete, key=lambda t: (t.user_attrs[self._score], -t.user_attrs["index"]))
         return dict(best.user_attrs["config"])
 
     def validations(self) -> dict[int, Mapping[int, float]]:
-        """Return each finished trial's PSNR by step."""
+        """Return each finished trial's score by step."""
         return {
             index: trial.intermediate_values
-            or {int(step): psnr for step, psnr in trial.user_attrs.get("reports", {}).items()}
+            or {int(step): score for step, score in trial.user_attrs.get("reports", {}).items()}
             for index, trial in self._finished.items()
         }
 
     def table(self) -> pd.DataFrame:
-        """List the finished trials: one line each, the configuration as JSON."""
+        """List the finished trials: one line each, the configuration as JSON.
+
+        The column of the objective holds the best value on validation.
+        """
         lines = [
             {
                 "cell": self.cell.id,
@@ -429,6 +454,8 @@ class CellStudy:
                 "state": "pruned" if trial.user_attrs.get("pruned") else STATES[trial.state],
                 "psnr": trial.user_attrs.get("psnr", math.nan),
                 "ssim": trial.user_attrs.get("ssim", math.nan),
+                self.objective.name: self.objective.sign
+                * trial.user_attrs.get(self._score, math.nan),
                 "parameters": trial.user_attrs.get("parameters", 0),
                 "step": trial.user_attrs.get("step", 0),
                 "seconds": trial.user_attrs.get("seconds", 0.0),

@@ -17,7 +17,7 @@ import torch
 from ray import tune
 from ray.exceptions import RayError
 
-from bench import places, private, scoring, training
+from bench import metrics, places, private, scoring, training
 from bench.cells import resources_of, workers_of
 from bench.claim import Claim
 from bench.data import ImageSet
@@ -187,7 +187,7 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
             f"it ran, or hung, for longer than the time limit of {spec.time_limit:g} s"
         )
     operator = scoring.physics_of(cell, spec, ray.get(shared.images)[1])
-    best = -math.inf
+    best, sign = -math.inf, metrics.find(spec.objective_metric).column(spec.objective).sign
     with contextlib.closing(_frugal(shared, job, operator)) as run:
         while True:
             try:
@@ -196,12 +196,13 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
                 fit: training.Fit = end.value
                 break
             store.check_claim()
-            best = max(best, progress.psnr)
+            best = max(best, progress.score)
             result = {
                 "step": progress.step,
                 "psnr": progress.psnr,
                 "ssim": progress.ssim,
-                "best": best,
+                "score": progress.score,
+                "best": sign * best,
                 "seconds": time.perf_counter() - start,
             }
             yield result
@@ -214,8 +215,9 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
     yield {
         "step": fit.history[-1].step,
         "psnr": fit.psnr,
-        "best": fit.psnr,
+        "best": sign * fit.score,
         "ssim": fit.ssim,
+        "score": fit.score,
         "parameters": fit.parameters,
         "seconds": time.perf_counter() - start,
         "done": True,
@@ -272,14 +274,14 @@ def _training(
         return distributed.steps(
             cell.method.name, job.config, shared.images, cell.n_train, operator, spec.budget, seed,
             workers_of(cell), spec.precision, share_of(cell),
-            checkpoint, spec.checkpoint_seconds, job.until, parts,
+            checkpoint, spec.checkpoint_seconds, job.until, parts, spec.objective_metric,
         )  # fmt: skip
     train, val = ray.get(shared.images)
     return training.steps(
         cell.method.name, job.config, train.first(cell.n_train), val, operator, spec.budget,
         seed, precision=spec.precision, checkpoint=checkpoint,
         checkpoint_seconds=spec.checkpoint_seconds, checkpoint_at=job.until,
-        compile_network=spec.compile, parts=parts,
+        compile_network=spec.compile, parts=parts, objective=spec.objective_metric,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
+from bench.score_columns import ScoreColumn
 from bench.statistics import BEATS
 from dashboard import charts, state, theme
 from dashboard.state import Choice
@@ -17,53 +18,68 @@ BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"
 def show(choice: Choice) -> None:
     """Answer in a sentence, then with the table, then with a picture of it."""
     st.title("Which method should I use?")
-    cells = choice.scores("psnr", "ssim").sort_values(["rank", "method"])
-    reach = choice.within_reach("psnr", "ssim")
+    metrics = _objective_first(choice)
+    cells = choice.scores(*metrics).sort_values(["rank", "method"])
+    reach = choice.within_reach(*metrics)
     if reach.empty:
         st.info("No method of this task is scored yet that needs so few training images.")
     else:
-        headline(choice, best_of(reach, choice.column("psnr")), reach)
+        headline(choice, best_of(reach), reach)
     table(choice, cells)
     st.subheader("How far apart are they?")
-    psnr = choice.column("psnr")
-    chart = charts.ranking(cells, "psnr", psnr, theme.colours(choice.run))
+    objective = choice.objective
+    chart = charts.ranking(cells, objective, choice.column(objective), theme.colours(choice.run))
     st.plotly_chart(chart, config=charts.CONFIG, key="ranking")
     st.caption("Bars: 95 % interval over subjects. Circles learn from images, diamonds do not.")
 
 
-def best_of(cells: pd.DataFrame, column: str) -> pd.Series:
-    """Return the cell with the highest metric."""
-    return cells.sort_values(column, ascending=False).iloc[0]
+def _objective_first(choice: Choice) -> list[ScoreColumn]:
+    return [choice.objective, *(one for one in choice.listed if one != choice.objective)]
+
+
+def best_of(cells: pd.DataFrame) -> pd.Series:
+    """Return the cell of the best rank."""
+    return cells.sort_values("rank").iloc[0]
 
 
 def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
     """Name the best method and its gain over the best of the other kind."""
-    psnr = choice.column("psnr")
+    objective, *others = _objective_first(choice)
     rivals = reach[reach.kind != best.kind]
-    rival = best_of(rivals, psnr) if len(rivals) else None
-    estimate = choice.estimate("psnr")
-    gain = (nan,) * 3 if rival is None else estimate.gain(best.cell, rival.cell)
+    rival = best_of(rivals) if len(rivals) else None
+    estimate = choice.estimate(objective)
+    # Turned where lower is better: a gain is positive.
+    gain, *bounds = (
+        (nan,) * 3
+        if rival is None
+        else (objective.sign * one for one in estimate.gain(best.cell, rival.cell))
+    )
     verdict = "" if rival is None else estimate.verdict(best.cell, rival.cell)
-    st.markdown(f"#### {sentence(choice, best, rival, verdict, gain[0])}")
-    best_card, gain_card, ssim_card, cost_card = st.columns(4)
+    st.markdown(f"#### {sentence(choice, best, rival, verdict, theme.number(gain, objective))}")
+    best_card, gain_card, other_card, cost_card = st.columns(4)
     with best_card.container(border=True, height="stretch"):
-        st.metric("PSNR", theme.number(best[psnr], "psnr"))
-        st.caption(_between(theme.interval(best[f"{psnr}_low"], best[f"{psnr}_high"], "psnr")))
+        _card(choice, best, objective)
     with gain_card.container(border=True, height="stretch"):
         label = "Gain" if rival is None else f"Gain over {theme.markdown(rival.method)}"
-        st.metric(label, theme.number(gain[0], "psnr"))
-        st.caption(_between(theme.interval(gain[1], gain[2], "psnr")))
-    ssim = choice.column("ssim")
-    with ssim_card.container(border=True, height="stretch"):
-        st.metric("SSIM", theme.number(best[ssim], "ssim"))
-        st.caption(_between(theme.interval(best[f"{ssim}_low"], best[f"{ssim}_high"], "ssim")))
+        st.metric(label, theme.number(gain, objective))
+        st.caption(_between(theme.interval(min(bounds), max(bounds), objective)))
+    with other_card.container(border=True, height="stretch"):
+        if others:
+            _card(choice, best, others[0])
     with cost_card.container(border=True, height="stretch"):
         st.metric("Time per image", f"{best.infer_ms:.1f} ms")
         st.caption(f"after {best.train_seconds:.0f} s of training" if best.train_seconds else " ")
 
 
+def _card(choice: Choice, cell: pd.Series, metric: ScoreColumn) -> None:
+    column = choice.column(metric)
+    st.metric(theme.markdown(metric.label), theme.number(cell[column], metric))
+    low, high = cell[f"{column}_low"], cell[f"{column}_high"]
+    st.caption(_between(theme.interval(low, high, metric)))
+
+
 def sentence(
-    choice: Choice, best: pd.Series, rival: pd.Series | None, verdict: str, gain: float
+    choice: Choice, best: pd.Series, rival: pd.Series | None, verdict: str, gain: str
 ) -> str:
     """Put the answer in words."""
     at_hand = f"With {choice.n_train} training images" if choice.n_train else "Here"
@@ -75,15 +91,15 @@ def sentence(
     other = f"the best {rival.kind} method, {theme.markdown(rival.method)}"
     if verdict != BEATS:
         return f"{at_hand}, {name} comes first, but {verdict} {other}."
-    return f"{at_hand}, use {name}: it {verdict} {other} by {gain:.2f} dB."
+    return f"{at_hand}, use {name}: it {verdict} {other} by {theme.markdown(gain)}."
 
 
 def table(choice: Choice, cells: pd.DataFrame) -> None:
     """Show every cell of the task and offer the table as a file."""
     lines = listed(choice, cells)
     st.dataframe(
-        styled(lines, choice.n_train), column_order=_shown(lines), hide_index=True,
-        column_config=_columns(), height=2 + 35 * (len(lines) + 1), row_height=35,
+        styled(lines, choice), column_order=_shown(lines), hide_index=True,
+        column_config=_columns(choice), height=2 + 35 * (len(lines) + 1), row_height=35,
     )  # fmt: skip
     explain, download = st.columns([5, 1], vertical_alignment="top")
     explain.caption(_legend(cells))
@@ -97,17 +113,18 @@ def table(choice: Choice, cells: pd.DataFrame) -> None:
 
 def listed(choice: Choice, cells: pd.DataFrame) -> pd.DataFrame:
     """Make the table that is shown."""
-    psnr, ssim = choice.column("psnr"), choice.column("ssim")
+    scores: dict[str, pd.Series | list[str]] = {}
+    for metric in choice.listed:
+        column = choice.column(metric)
+        scores[metric.name] = cells[column]
+        scores[f"{metric.name}_interval"] = _intervals(cells, column, metric)
     return pd.DataFrame(
         {
             "rank": [_rank(cell) for cell in cells.itertuples()],
             "method": cells.method,
             "kind": cells.kind,
             "n_train": cells.n_train.astype(int),
-            "psnr": cells[psnr],
-            "psnr_interval": _intervals(cells, psnr, "psnr"),
-            "ssim": cells[ssim],
-            "ssim_interval": _intervals(cells, ssim, "ssim"),
+            **scores,
             "tied": cells.tied_with_best,
             "against_classical": cells.against_classical,
             "train_seconds": cells.train_seconds,
@@ -118,10 +135,11 @@ def listed(choice: Choice, cells: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def styled(lines: pd.DataFrame, n_train: int) -> Styler:
+def styled(lines: pd.DataFrame, choice: Choice) -> Styler:
     """Tint the best line within reach; fade those that need more training images."""
+    n_train, objective = choice.n_train, choice.objective
     reach = lines[(lines.n_train <= n_train) & (lines["rank"] != "")]
-    best = reach.psnr.idxmax() if reach.psnr.notna().any() else None
+    best = (objective.sign * reach[objective.name]).idxmax() if len(reach) else None
 
     def style(line: pd.Series) -> list[str]:
         look = OUT_OF_REACH if line.n_train > n_train else BEST if line.name == best else ""
@@ -135,17 +153,19 @@ def _shown(lines: pd.DataFrame) -> list[str]:
     return [str(name) for name in lines if name != "badges" or lines.badges.nunique() > 1]
 
 
-def _columns() -> dict[str, Any]:
+def _columns(choice: Choice) -> dict[str, Any]:
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
+    scores: dict[str, Any] = {}
+    for metric in choice.listed:
+        title = theme.markdown(f"{metric.label} {metric.unit}".rstrip())
+        scores[metric.name] = number(title, format=f"%.{metric.decimals}f", width=68)
+        scores[f"{metric.name}_interval"] = text("95 % interval", width=116)
     return {
         "rank": text("Rank", width=68, help="Within the task; the range that the intervals admit."),
         "method": text("Method", width=168),
         "kind": text("Kind", width=72),
         "n_train": number("n train", width=58, help="Training images; 0: needs none."),
-        "psnr": number("PSNR dB", format="%.2f", width=68),
-        "psnr_interval": text("95 % interval", width=112),
-        "ssim": number("SSIM", format="%.3f", width=56),
-        "ssim_interval": text("95 % interval", width=116),
+        **scores,
         "tied": st.column_config.CheckboxColumn(
             "Tied", width=44, help="Not told apart from the best at 95 %."
         ),
@@ -166,7 +186,7 @@ def _rank(cell: object) -> str:
     return f"{rank}" if low == high else f"{rank} ({low}-{high})"
 
 
-def _intervals(cells: pd.DataFrame, column: str, metric: str) -> list[str]:
+def _intervals(cells: pd.DataFrame, column: str, metric: ScoreColumn) -> list[str]:
     bounds = zip(cells[f"{column}_low"], cells[f"{column}_high"], strict=True)
     return [theme.interval(low, high, metric) for low, high in bounds]
 

@@ -16,8 +16,12 @@ def show(choice: Choice) -> None:
     methods = list(theme.colours(choice.run))
     metric_column, methods_column = st.columns([1, 3])
     with metric_column:
-        metrics = [m for m in theme.LABELS if choice.column(m) in choice.run.metrics]
-        metric = state.select("Metric", "metric", metrics, show=lambda name: theme.LABELS[name])
+        labels = {one.name: theme.markdown(one.label) for one in choice.metrics}
+        default = choice.objective.name if choice.objective.name in labels else None
+        name = state.select(
+            "Metric", "metric", list(labels), default=default, show=labels.__getitem__
+        )
+        metric = choice.run.columns[name]
     with methods_column:
         above = [method for method in methods if method not in FLOOR]
         chosen = state.several("Methods", "curves", methods, default=above or methods)

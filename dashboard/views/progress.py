@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from bench.score_columns import ScoreColumn
 from dashboard import charts, state, theme
 from dashboard.run import Run
 from dashboard.state import Choice
@@ -19,13 +20,17 @@ def show(choice: Choice) -> None:
     numbers(run)
     audit(run.manifest.get("audit") or {})
     st.subheader("Cells")
-    st.dataframe(cells(run), hide_index=True, column_config=_columns(), key="cells")
+    st.dataframe(
+        cells(run), hide_index=True, column_config=_columns(objective_of(run)), key="cells"
+    )
     failures(run.trials)
     if not run.trials.empty:
         st.subheader("What the search tried")
         named = run.trials.merge(run.cells[["cell", "method"]], on="cell", how="left")
         st.plotly_chart(
-            charts.search(named, theme.colours(run)), config=charts.CONFIG, key="search"
+            charts.search(named, objective_of(run), theme.colours(run)),
+            config=charts.CONFIG,
+            key="search",
         )
     left, right = st.columns(2)
     with left.expander("Benchmark file"):
@@ -65,11 +70,20 @@ def cells(run: Run) -> pd.DataFrame:
     """Count the trials and refits of every cell, those without rows too."""
     by_state = pd.crosstab(run.trials.cell, run.trials.state)
     counts = by_state.reindex(columns=["complete", "pruned", "failed"], fill_value=0)
-    best = run.trials.groupby("cell").agg(best=("psnr", "max"), seconds=("seconds", "sum"))
+    objective = objective_of(run)
+    best = run.trials.groupby("cell").agg(
+        best=(objective.name, "max" if objective.direction == "higher" else "min"),
+        seconds=("seconds", "sum"),
+    )
     known = run.cells.set_index("cell")[["seeds", "done"]]
     table = counts.join(best).join(known, how="outer")
     table["done"] = table.done.eq(True)
     return table.rename_axis("cell").reset_index()
+
+
+def objective_of(run: Run) -> ScoreColumn:
+    """Return the metric that trials are compared by, PSNR where they have no other."""
+    return run.objective if run.objective.name in run.trials else run.columns["psnr"]
 
 
 def failures(trials: pd.DataFrame) -> None:
@@ -80,14 +94,17 @@ def failures(trials: pd.DataFrame) -> None:
             st.dataframe(failed[["cell", "trial", "error", "config"]], hide_index=True)
 
 
-def _columns() -> dict[str, Any]:
+def _columns(objective: ScoreColumn) -> dict[str, Any]:
     number = st.column_config.NumberColumn
     return {
         "cell": st.column_config.TextColumn("Cell", width="large"),
         "complete": number("Complete"),
         "pruned": number("Stopped early"),
         "failed": number("Failed"),
-        "best": number("Best validation PSNR", format="%.2f dB"),
+        "best": number(
+            f"Best validation {theme.markdown(objective.label)}",
+            format=f"%.{objective.decimals}f {objective.unit.replace('%', '%%')}".rstrip(),
+        ),
         "seconds": number("Search s", format="%.1f"),
         "seeds": number("Refits"),
         "done": st.column_config.CheckboxColumn("Done"),

@@ -10,10 +10,11 @@ from dashboard.state import Choice
 def show(choice: Choice) -> None:
     """Draw PSNR against SSIM and name the Pareto front."""
     st.title("What does PSNR cost in SSIM?")
-    psnr, ssim = choice.column("psnr"), choice.column("ssim")
+    both = choice.run.columns["psnr"], choice.run.columns["ssim"]
+    psnr, ssim = map(choice.column, both)
     methods = list(theme.colours(choice.run))
     chosen = state.several("Methods", "methods", methods, default=methods)
-    cells = choice.within_reach("psnr", "ssim")
+    cells = choice.within_reach(*both)
     cells = cells[cells.method.isin(chosen)].dropna(subset=[psnr, ssim])
     if cells.empty:
         st.info("None of these methods is scored yet with so few training images.")

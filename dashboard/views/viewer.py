@@ -29,8 +29,7 @@ def show(choice: Choice) -> None:
 
 def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
     """Let the user choose image and methods, and draw them."""
-    psnr = choice.column("psnr")
-    cells = choice.scores("psnr").sort_values(psnr, ascending=False)
+    cells = choice.scores(choice.objective).sort_values("rank")
     labels = dict(zip(cells.label, cells.cell, strict=True))
     image_column, methods_column = st.columns([1, 3])
     with image_column:
@@ -74,8 +73,7 @@ def kept_of(choice: Choice, cell: str, image: str) -> Kept | None:
 
 def usual(choice: Choice) -> list[str]:
     """Choose the best classical and the best learned method within reach."""
-    psnr = choice.column("psnr")
-    reach = choice.within_reach("psnr").sort_values(psnr, ascending=False)
+    reach = choice.within_reach(choice.objective).sort_values("rank")
     return reach.drop_duplicates("kind").sort_values("kind").label.tolist()
 
 
@@ -102,10 +100,12 @@ def score(scores: pd.DataFrame, cell: str, choice: Choice) -> tuple[str, ...]:
     """Put a picture's metrics in words, under the chosen convention."""
     if cell not in scores.index:
         return ()
-    psnr, ssim = (
-        theme.number(scores[choice.column(metric)][cell], metric) for metric in ("psnr", "ssim")
-    )
-    return (f"{psnr}, SSIM {ssim}",)
+    values = {
+        metric: theme.number(scores[choice.column(metric)][cell], metric)
+        for metric in choice.listed
+    }
+    words = (f"{'' if one.unit else f'{one.label} '}{text}" for one, text in values.items())
+    return (", ".join(words),)
 
 
 show(state.current())

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from synthetic_run import METHODS, make_run
 
 from bench.report.leaderboard import build
+from bench.score_columns import STANDARD
 from bench.spec import parse
 from bench.statistics import estimate
 from bench.store import Store
@@ -79,7 +80,7 @@ def test_leaderboard_shows_the_means_of_the_rows(run_folder: Path, convention: s
     app = open_page(task=TASK, convention=convention)
     table = app.dataframe[0].value
     for metric in ("psnr", "ssim"):
-        expected = means(run_folder, theme.column(metric, convention))
+        expected = means(run_folder, STANDARD[metric].column(convention))
         shown = table.set_index(["method", "n_train"])[metric]
         pd.testing.assert_series_equal(shown.sort_index(), expected.sort_index(), check_names=False)
     assert table.psnr.is_monotonic_decreasing
