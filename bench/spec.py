@@ -274,8 +274,7 @@ class Benchmark(_Strict):
     def _has_objective(self) -> "Benchmark":
         known = [*STANDARD_METRICS, *map(column_of, self.metrics)]
         if self.objective not in known:
-            near = get_close_matches(self.objective, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = spelling(self.objective, known)
             raise ValueError(
                 f"objective: no metric {self.objective!r}{hint} (known: {', '.join(known)}; add "
                 "others to metrics)"

@@ -59,6 +59,20 @@ FILES = {
             def A_dagger(self, y):
                 return y ** (1 / self.gamma)
         ''',
+    "metrics/median_error.py": '''
+        """Median absolute error."""
+
+        from bench.metrics import Metric
+
+
+        class MedianError(Metric):
+            """The absolute difference that half of the pixels exceed, in per cent."""
+
+            label, unit, direction, decimals = "Median error", "%", "lower", 1
+
+            def image(self, x_hat, x):
+                return 100 * (x_hat - x).abs().flatten(1).quantile(0.5, dim=1)
+        ''',
     "methods/shrunk.py": '''
         """A method of a user's own."""
 

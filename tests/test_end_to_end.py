@@ -26,12 +26,15 @@ degradations:
   - {name: gaussian_noise, levels: [0.1, 0.5]}
 n_train: [4, 12]
 methods: [degraded, constant, tv, wavelet, nlm, unet, attention_residual_unet, "mine:Half"]
+metrics: [mae, "mine:Worst"]
+objective: mae
 budget: {trials: 3, steps: 30, batch_size: 4, reports: 3}
 seeds: 2
 pictures: 2
 """
-OWN_METHOD = """
+OWN_PARTS = """
 from bench.methods.base import Classical
+from bench.metrics import Metric
 
 class Half(Classical):
     search_space = {"factor": {"low": 0.1, "high": 1.0, "default": 0.5}}
@@ -42,6 +45,12 @@ class Half(Classical):
 
     def forward(self, y, physics):
         return self.factor * physics.A_dagger(y)
+
+class Worst(Metric):
+    label, unit, direction = "Worst pixel", "%", "lower"
+
+    def image(self, x_hat, x):
+        return 100 * (x_hat - x).abs().amax((1, 2, 3))
 """
 
 
@@ -61,7 +70,7 @@ def run(folder: Path) -> subprocess.CompletedProcess:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark")
     (folder / "spec.yaml").write_text(SPEC)
-    (folder / "mine.py").write_text(OWN_METHOD)
+    (folder / "mine.py").write_text(OWN_PARTS)
     return folder
 
 
@@ -145,7 +154,7 @@ def test_no_search_saw_a_test_image(finished: tuple[Store, str]) -> None:
     trials = store.trials()
     for cell in trials["cell"].unique():
         done = trials[(trials["cell"] == cell) & (trials["state"] == "complete")]
-        best = done.sort_values(["psnr", "trial"], ascending=[False, True]).iloc[0]
+        best = done.sort_values(["mae", "trial"]).iloc[0]
         recipe, _ = store.read_model(cell, 0)
         assert recipe["config"] == json.loads(best["config"])
 
@@ -174,13 +183,19 @@ def test_the_leaderboard_agrees_with_the_rows(finished: tuple[Store, str]) -> No
     rows = store.rows()
     assert len(board) == 20
     keys = ["method", "level", "n_train"]
-    means = rows.groupby(keys)["psnr"].mean()
+    means = rows.groupby(keys)[["psnr", "mae", "Worst"]].mean()
     for _, line in board.iterrows():
-        assert line["psnr"] == pytest.approx(means[tuple(line[key] for key in keys)])
+        for metric, mean in means.loc[tuple(line[key] for key in keys)].items():
+            assert line[metric] == pytest.approx(mean)
+            assert line[f"{metric}_low"] <= mean <= line[f"{metric}_high"]
         assert line["rank_low"] <= line["rank"] <= line["rank_high"]
     assert set(board["badges"]) == {"template-derived"}
     text = (store.folder / "report/leaderboard.md").read_text()
     assert "no scans of patients" in text
+    assert "| PSNR (dB) | SSIM | MAE | Worst pixel (%) |" in text
+    assert "ranks go by MAE (lower is better)" in text
+    for _, part in board.groupby("level"):
+        assert part.sort_values("rank")["mae"].is_monotonic_increasing
 
 
 def test_replay_gives_the_line_again(finished: tuple[Store, str], folder: Path) -> None:

@@ -1,22 +1,30 @@
 """Parts of a user's own package, one file each, go through the rules and a training run."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import local_package
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from bench import methods, physics, rules, spec, training
+from bench import methods, metrics, physics, report, rules, score_columns, spec, training
 from bench.cells import cells_of
 from bench.data import ImageSet
 from bench.errors import UserError
-from bench.scoring import physics_of
+from bench.scoring import physics_of, score
 from bench.spec import Benchmark, Budget
+from bench.store import Store
 
+ROOT = Path(__file__).parents[1]
+NOISE = [{"name": "gaussian_noise", "levels": [0.1]}]
+PSNR = {"objective": "psnr"}
 QUANTISER = "my_pkg.degradations.quantiser:Quantiser"
+METRIC = "my_pkg.metrics.median_error:MedianError"
 LOSS = "0.5 mse + 0.5 my_pkg.losses.log_cosh:log_cosh"
 
 
@@ -45,6 +53,8 @@ def benchmark(folder: Path) -> Benchmark:
                 {"name": "gaussian_noise", "levels": [0.1]},
             ],
             "n_train": [4],
+            "metrics": [METRIC],
+            "objective": "MedianError",
             "methods": [
                 "tv",
                 "my_pkg.methods.shrunk:Shrunk",
@@ -59,7 +69,7 @@ def test_they_go_through_the_rules_and_a_training_run(package: Path) -> None:
     asked = benchmark(package)
     assert [line.split()[3] for line in rules.foreign_code(asked)] == [
         "my_pkg.readers", "my_pkg.degradations.quantiser", "my_pkg.methods.shrunk",
-        "my_pkg.losses.log_cosh",
+        "my_pkg.losses.log_cosh", "my_pkg.metrics.median_error",
     ]  # fmt: skip
     checked, notices = rules.check(asked)
     assert notices == ["tv serves linear physics only: no cells for Quantiser_gamma_0.5"]
@@ -74,8 +84,13 @@ def test_they_go_through_the_rules_and_a_training_run(package: Path) -> None:
     operator = physics_of(cell, checked, prepared.split.val)
     fit = training.fit(
         "srcnn", cell.method.fixed, prepared.split.train, prepared.split.val, operator,
-        checked.budget, 0, precision="fp32",
+        checked.budget, 0, precision="fp32", objective=checked.objective_metric,
     )  # fmt: skip
+    error = _median_error(fit.reconstructor, operator, prepared.split.val)
+    assert -fit.score == pytest.approx(error.mean(), rel=1e-4)
+    rows, _ = score(cell, 0, fit, operator, prepared.split.test, checked.metrics)
+    expected = _median_error(fit.reconstructor, operator, prepared.split.test)
+    np.testing.assert_allclose(rows["MedianError"], expected, rtol=1e-4)
     x = torch.tensor(prepared.split.test.images)
     y = operator.measure(x, prepared.split.test.ids)
     steps = np.round(np.sqrt(x.numpy()) * 3) / 3
@@ -83,9 +98,73 @@ def test_they_go_through_the_rules_and_a_training_run(package: Path) -> None:
     assert training.reconstruct(fit.reconstructor, y, operator).shape == x.shape
 
 
+def _median_error(model: nn.Module, operator: physics.Physics, images: ImageSet) -> np.ndarray:
+    x = torch.tensor(images.images)
+    x_hat = training.reconstruct(model, operator.measure(x, images.ids), operator)
+    return 100 * np.median(np.abs(x_hat.numpy() - x.numpy()), axis=(1, 2, 3))
+
+
+def test_report_and_dashboard_show_a_metric_by_what_the_run_declares(package: Path) -> None:
+    """Without its code: here it is gone by then."""
+    asked = spec.parse({**benchmark(package).model_dump(), "degradations": NOISE})
+    store = Store(package / "run")
+    store.begin(asked, {"val": "digest"})
+    store.write_manifest(metrics=score_columns.declare(metrics.describe(asked.metrics)))
+    shutil.rmtree(package / "my_pkg")
+    errors = {"tv": 4.0, "Shrunk": 2.0, "srcnn": 3.0}
+    difficulty = np.random.default_rng(0).normal(0, 0.1, 8)
+    for method, error in errors.items():
+        cell = f"scans-gaussian_noise-0.1-n{4 * (method == 'srcnn')}-{method}"
+        rows = pd.DataFrame({"image": [f"i{k}" for k in range(8)], "MedianError": error})
+        rows["MedianError"] += difficulty
+        facts = {
+            "cell": cell, "task": "scans-gaussian_noise-0.1", "dataset": "scans", "level": 0.1,
+            "degradation": "gaussian_noise", "n_train": 4 * (method == "srcnn"), "method": method,
+            "kind": "learned" if method == "srcnn" else "classical", "seed": 0,
+            "measurement_hash": "h", "psnr": 20.0 + error, "ssim": 0.5, "nmse": 0.1,
+            "train_seconds": 1.0, "infer_ms": 1.0, "parameters": 1,
+        }  # fmt: skip
+        store.write_rows(cell, 0, rows.assign(subject=rows.image, **facts))
+        trial = {"cell": cell, "trial": 0, "state": "complete", "psnr": 20.0, "step": 3}
+        trial |= {"MedianError": error, "config": "{}", "seconds": 1.0, "error": ""}
+        store.write_trials(cell, pd.DataFrame([trial]))
+    sys.modules.pop("my_pkg", None)
+    board = report.write(store)
+    assert board.table["method"].tolist() == ["Shrunk", "srcnn", "tv"]
+    assert board.table["rank"].tolist() == [1, 2, 3]
+    assert board.table["against_classical"].tolist() == ["", "loses to Shrunk", ""]
+    assert board.table["MedianError"].tolist() == pytest.approx(
+        [error + difficulty.mean() for error in (2, 3, 4)]
+    )
+    assert "srcnn (3.0 %) loses to Shrunk (2.0 %)" in board.findings[0]
+    assert "+1.0 %" in board.findings[0]
+    assert "| Median error (%) |" in (package / "run/report/leaderboard.md").read_text()
+    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(ROOT / "dashboard" / "app.py"), str(package / "run")])
+        app.run()
+        assert not app.exception
+        table = app.dataframe[0].value
+        assert table["method"].tolist() == ["Shrunk", "srcnn", "tv"]
+        assert table["MedianError_interval"].tolist() == [
+            f"{low:.1f} to {high:.1f}"
+            for low, high in zip(
+                board.table["MedianError_low"], board.table["MedianError_high"], strict=True
+            )
+        ]
+        assert {card.label: card.value for card in app.metric}["Gain over srcnn"] == "1.0 %"
+        for page in ("levels", "viewer", "progress", "tradeoff"):
+            app.switch_page(f"views/{page}.py").run()
+            assert not app.exception
+    assert "my_pkg" not in sys.modules
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({**PSNR, "metrics": ["my_pkg.metrics.median_error:Median"]}, "Median: cannot be imported"),
+        ({**PSNR, "metrics": ["pnsr"]}, "did you mean 'psnr'"),
+        ({"objective": "MedianErorr"}, "did you mean 'MedianError'"),
         ({"methods": ["tv"], "degradations": [{"name": QUANTISER, "levels": [4]}]}, "linear phys"),
         ({"degradations": [{"name": QUANTISER, "levels": [1]}]}, "Quantiser: level 1 is out of"),
         ({"degradations": [{"name": QUANTISER, "levels": [4], "gama": 1}]}, "mean 'gamma'"),

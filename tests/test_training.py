@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import os
@@ -133,6 +134,28 @@ def test_mistakes(method: str, config: dict, says: str) -> None:
     assert says in str(caught.value)
 
 
+def _age(checkpoint: Path) -> None:
+    """Turn a checkpoint into one of before there were objectives."""
+    content = torch.load(io.BytesIO(places.read_sealed(checkpoint)), weights_only=True)
+    best = content["best"]
+    del best["score"]
+    best["history"] = [entry[:3] for entry in best["history"]]
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    places.write_sealed(checkpoint, buffer.getvalue())
+
+
+def test_the_objective_chooses_the_weights() -> None:
+    by_psnr, by_error = (fit({"lr": 0.05}, objective=name) for name in ("psnr", "mae"))
+    assert [one.score for one in by_psnr.history] == [one.psnr for one in by_psnr.history]
+    for chosen in (by_psnr, by_error):
+        assert chosen.score == max(one.score for one in chosen.history)
+        assert [one.psnr for one in chosen.history] == [one.psnr for one in by_psnr.history]
+    x = torch.tensor(VAL.images)
+    x_hat = training.reconstruct(by_error.reconstructor, OPERATOR.measure(x, VAL.ids), OPERATOR)
+    assert by_error.score == pytest.approx(-np.abs(x_hat.numpy() - x.numpy()).mean(), rel=1e-5)
+
+
 def test_resumed_after_a_stop_every_number_is_the_same(tmp_path: Path) -> None:
     """With all that carries state: Adam's moments, the average, a discriminator, dropout."""
     config = {
@@ -149,6 +172,7 @@ def test_resumed_after_a_stop_every_number_is_the_same(tmp_path: Path) -> None:
             next(run)
         run.close()
         torch.rand(7)  # another program's draws change nothing
+    _age(place)
     resumed = training.fit(*common, precision="fp32", checkpoint=place)
     assert resumed.history == whole.history
     assert (resumed.psnr, resumed.step) == (whole.psnr, whole.step)

@@ -68,7 +68,7 @@ class FakeTune:
         psnr = float(result.pop("best", 20.0))
         last = job["until"] or STEPS
         for step in range(3, last + 1, 3) if job["seed"] is None else ():
-            self.searcher.on_trial_result(name, {"step": step, "psnr": psnr, "best": psnr})
+            self.searcher.on_trial_result(name, {"step": step, "psnr": psnr, "score": psnr})
         self.searcher.on_trial_complete(name, {"best": psnr, "step": last, **result})
 
     def run(self, at_once: int = 2) -> None:

@@ -11,6 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 import search_spaces
 from bench import methods, plugins
 from bench.errors import UserError
+from bench.score_columns import ScoreColumn
 from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
 from bench.sweep.journal import Journal
 from bench.sweep.studies import CellStudy, Studies
@@ -23,8 +24,8 @@ def cell(method: str = "tv") -> Cell:
     return Cell(task, 0, MethodSpec.model_validate(method))
 
 
-def study(folder: Path, method: str = "tv") -> CellStudy:
-    return CellStudy(cell(method), BUDGET, Studies(folder / "journal.log"))
+def study(folder: Path, method: str = "tv", **more: object) -> CellStudy:
+    return CellStudy(cell(method), BUDGET, Studies(folder / "journal.log"), **more)
 
 
 def quality(config: dict) -> float:
@@ -49,6 +50,22 @@ def test_the_first_trial_is_the_defaults_and_the_best_is_found(tmp_path: Path) -
     assert one.done
     assert one.ask() is None
     assert one.best == max((config for _, config in tried), key=quality)
+
+
+def test_where_lower_is_better_the_lowest_is_the_best(tmp_path: Path) -> None:
+    one = study(tmp_path, objective=ScoreColumn("mae", "MAE", direction="lower"))
+    tried = []
+    for _ in range(6):
+        candidate = one.ask()
+        assert candidate is not None
+        error = abs(candidate.config["weight"] - 1.4)
+        one.tell(candidate.index, -error, psnr=20.0, step=10)
+        tried.append((error, candidate.config))
+    assert one.best == min(tried, key=lambda line: line[0])[1]
+    assert one.table()["mae"].tolist() == [error for error, _ in tried]
+    assert set(one.table()["psnr"]) == {20.0}
+    resumed = study(tmp_path, objective=one.objective)
+    assert resumed.best == one.best
 
 
 def test_a_method_without_parameters_has_one_trial(tmp_path: Path) -> None:
