@@ -17,6 +17,7 @@ from bench import data, methods, scoring, spec, training
 from bench import physics as degradations
 from bench.data import ImageSet
 from bench.errors import UserError
+from bench.metrics import Metric
 from bench.model import Model
 from bench.opened import Run
 from bench.physics import Physics
@@ -149,6 +150,7 @@ def fit(
     seed: int = 0,
     report: Callable[[Progress], None] | None = None,
     device: str | None = None,
+    objective: str | type[Metric] = "psnr",
     **config: Any,
 ) -> Model:
     """Train a network, or build a classical method, with its defaults or a configuration.
@@ -165,6 +167,7 @@ def fit(
         seed: of initial weights, order and noise.
         report: called with each validation's `step`, `psnr` and `ssim`.
         device: default: the GPU where there is one.
+        objective: the metric by which the best validation is the best.
         config: keywords of the method, and of its training (`bench.training.Recipe`); what is left
             out has the default of the method's search space.
 
@@ -186,13 +189,18 @@ def fit(
     budget = Budget(steps=steps, batch_size=batch_size, reports=reports, trials=1)
     fitted = training.fit(
         method, {**search_spaces.defaults(space), **config}, task.train, task.val, task.physics,
-        budget, seed, report=report, device=device,
+        budget, seed, report=report, device=device, objective=objective,
     )  # fmt: skip
     return Model(fitted.reconstructor, task.physics, fitted)
 
 
-def evaluate(model: Model, task: Task) -> pd.DataFrame:
+def evaluate(model: Model, task: Task, metrics: Sequence[str | type[Metric]] = ()) -> pd.DataFrame:
     """Score a model on the test images of a task.
+
+    Args:
+        model: of `fit`.
+        task: what it is for.
+        metrics: names, dotted paths or classes, beside PSNR, SSIM and NMSE.
 
     Returns:
         one line for each image: `image`, `subject`, and its metrics under every convention, as in
@@ -204,7 +212,7 @@ def evaluate(model: Model, task: Task) -> pd.DataFrame:
     >>> round(scores.psnr.mean())  # of noise of variance 0.1
     10
     """
-    scored = scoring.scored(model.reconstructor, model.physics, task.test)
+    scored = scoring.scored(model.reconstructor, model.physics, task.test, metrics)
     names = {"image": task.test.ids, "subject": task.test.subjects}
     return pd.DataFrame({**names, **scored.columns})
 

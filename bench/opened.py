@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bench import badges
 from bench.errors import UserError, unknown
 from bench.spec import Benchmark
 from bench.store import Store
@@ -38,12 +37,9 @@ class Run:
     @property
     def leaderboard(self) -> pd.DataFrame:
         """One line for each cell with results, ranked within its task, with 95 % intervals."""
-        from bench.report.leaderboard import build
+        from bench.report.leaderboard import of_store
 
-        return build(
-            self.rows, self.trials, badges.of_run(self._store.manifest()), self.folder,
-            self.spec.budget.steps,
-        ).table  # fmt: skip
+        return of_store(self._store, self.rows, self.trials).table
 
     @property
     def rows(self) -> pd.DataFrame:

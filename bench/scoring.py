@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench import methods, metrics, physics, training
 from bench.data import ImageSet
 from bench.errors import UserError
+from bench.metrics import Metric
 from bench.physics import Physics
 from bench.seeds import derive_seed
 from bench.spec import Benchmark, Cell
@@ -61,7 +62,10 @@ class Scored:
 
 
 def scored(
-    model: nn.Module, operator: Physics, test: ImageSet, further: Sequence[str] = ()
+    model: nn.Module,
+    operator: Physics,
+    test: ImageSet,
+    further: Sequence[str | type[Metric]] = (),
 ) -> Scored:
     """Measure test images, reconstruct and score them.
 

@@ -26,11 +26,13 @@ from bench.data import ImageSet
 from bench.data.augment import augment
 from bench.errors import DamagedError, DivergedError, UserError
 from bench.methods import losses
+from bench.metrics import Metric
 from bench.physics import Physics
 from bench.places import Place
 from bench.plugins import check_options, checked_options
+from bench.registry import label_of
 from bench.seeds import derive_seed
-from bench.spec import Budget, column_of
+from bench.spec import Budget
 from bench.trainer import Recipe, Trainer, has_moments, settle
 
 CHUNK = 16
@@ -99,7 +101,7 @@ def fit(
     checkpoint_seconds: float = 0.0,
     compile_network: bool = False,
     parts: int = 1,
-    objective: str = "psnr",
+    objective: str | type[Metric] = "psnr",
 ) -> Fit:
     """Run a method to the end of its budget.
 
@@ -123,7 +125,7 @@ def fit(
         checkpoint_seconds: least time between two such writes.
         compile_network: train through `torch.compile`, which takes its time before the first step.
         parts: into which each batch is cut, one after another, to need less memory.
-        objective: the metric that chooses the weights: its name or dotted path.
+        objective: the metric that chooses the weights: its name, dotted path or class.
 
     Raises:
         UserError: unknown method, keyword, metric or loss, a batch that the workers cannot share,
@@ -162,7 +164,7 @@ def steps(
     checkpoint_at: int | None = None,
     compile_network: bool = False,
     parts: int = 1,
-    objective: str = "psnr",
+    objective: str | type[Metric] = "psnr",
 ) -> Generator[Progress, None, Fit]:
     """Run a method as a generator of its validations that returns the `Fit`; see `fit`.
 
@@ -185,13 +187,15 @@ def steps(
         if math.isnan(only.psnr):
             raise DivergedError("a pixel of a reconstruction is no finite number")
         if math.isnan(only.score):
-            raise DivergedError(f"{objective} is not defined on any validation image")
+            raise DivergedError(
+                f"{metrics.name_of(objective)} is not defined on any validation image"
+            )
         seconds = time.perf_counter() - start
         return Fit(model.eval(), only.psnr, only.ssim, only.score, 0, [only], seconds, 0)
 
     trainer = Trainer(model, recipe, budget, workers, device, precision, compile_network, parts)
     best = _Best()
-    chosen_by = [] if objective == "psnr" else [objective]
+    chosen_by = [] if objective == "psnr" else [label_of(objective)]
     identity = json.dumps(
         [chosen.name, dict(config), budget.model_dump(exclude={"trials"}), seed, parts, *chosen_by],
         sort_keys=True,
@@ -226,7 +230,7 @@ def steps(
                 _save(places.place(checkpoint), identity, step, seconds, trainer, best)
             yield best.history[-1]
     if best.weights is None:
-        raise DivergedError(f"no validation gave a finite {column_of(objective).upper()}")
+        raise DivergedError(f"no validation gave a finite {metrics.name_of(objective).upper()}")
     model.load_state_dict(best.weights)
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     seconds = spent + time.perf_counter() - start
@@ -334,9 +338,11 @@ def _settling(
 class _Judge:
     """Scores a model on the validation images, measured once."""
 
-    def __init__(self, val: ImageSet, physics: Physics, device: torch.device, objective: str):
+    def __init__(
+        self, val: ImageSet, physics: Physics, device: torch.device, objective: str | type[Metric]
+    ):
         self.objective = objective
-        self.sign = metrics.find(objective).column(objective).sign
+        self.sign = metrics.find(objective).column(metrics.name_of(objective)).sign
         self.x = as_tensor(val).to(device)
         self.y = physics.measure(self.x, val.ids)
         self.physics = physics
@@ -346,7 +352,7 @@ class _Judge:
         x_hat = reconstruct(model, self.y, self.physics)
         scores = metrics.evaluate(x_hat, self.x, metrics=list(wanted))
         psnr, ssim = scores["psnr"].mean().item(), scores["ssim"].mean().item()
-        values = scores[column_of(self.objective)]
+        values = scores[metrics.name_of(self.objective)]
         # Images that leave the objective undefined have no say; a spoilt image spoils the score.
         score = math.nan if math.isnan(psnr) else self.sign * values[~values.isnan()].mean().item()
         return Progress(step, psnr, ssim, score)

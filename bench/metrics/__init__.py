@@ -31,7 +31,7 @@ from bench.spec import STANDARD_METRICS, column_of
 
 __all__ = [
     "CONVENTIONS", "METRICS", "PERFECT", "STANDARD_METRICS", "WINDOW", "Metric", "columns",
-    "describe", "evaluate", "find", "foreground", "residual", "ssim_map", "ssim_terms",
+    "describe", "evaluate", "find", "foreground", "name_of", "residual", "ssim_map", "ssim_terms",
 ]  # fmt: skip
 
 FOREGROUND = 0.05
@@ -41,8 +41,8 @@ METRICS: Registry[type[Metric]] = Registry(
 )
 
 
-def find(given: str) -> type[Metric]:
-    """Find a metric by the name of our file, a dotted path or an entry point.
+def find(given: str | type[Metric]) -> type[Metric]:
+    """Find a metric by the name of our file, a dotted path, an entry point or as it is.
 
     Raises:
         UserError: there is none, it cannot be imported, or it lacks what a metric has.
@@ -51,6 +51,11 @@ def find(given: str) -> type[Metric]:
     if inspect.isabstract(metric):
         raise UserError(f"{given}: is abstract; a metric defines image(self, x_hat, x)")
     return metric
+
+
+def name_of(given: str | type[Metric]) -> str:
+    """Return the name of a metric's column."""
+    return column_of(label_of(given))
 
 
 def describe(further: Sequence[str] = ()) -> dict[str, ScoreColumn]:
@@ -63,9 +68,9 @@ def describe(further: Sequence[str] = ()) -> dict[str, ScoreColumn]:
         UserError: a metric is unknown or cannot be imported.
     """
     for given in further:
-        if not is_free(column_of(given)):
-            raise UserError(f"{given}: {column_of(given)!r} names another column; rename the class")
-    found = {column_of(one): find(one) for one in (*STANDARD_METRICS, *further)}
+        if not is_free(name_of(given)):
+            raise UserError(f"{given}: {name_of(given)!r} names another column; rename the class")
+    found = {name_of(one): find(one) for one in (*STANDARD_METRICS, *further)}
     return {
         **{name: metric.column(name) for name, metric in found.items()},
         "data_residual": STANDARD["data_residual"],
@@ -117,7 +122,7 @@ def evaluate(
     scores = {}
     for given in metrics:
         if score := getattr(METRICS.build(given), convention, None):
-            scores[column_of(label_of(given))] = _checked(given, score(x_hat, x, *further), len(x))
+            scores[name_of(given)] = _checked(given, score(x_hat, x, *further), len(x))
     return {name: values.where(finite.flatten(), torch.nan) for name, values in scores.items()}
 
 
@@ -134,7 +139,7 @@ def columns(
     x_hat: Float[Tensor, "b 1 h w"],
     x: Float[Tensor, "b 1 h w"],
     volumes: Sequence[str],
-    further: Sequence[str] = (),
+    further: Sequence[str | type[Metric]] = (),
 ) -> dict[str, Float[Tensor, " b"]]:
     """Score under every convention: `psnr`, `ssim`, `nmse`, `psnr_volume`, ..., `ssim_roi`, then
     the further metrics.

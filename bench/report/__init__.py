@@ -14,11 +14,11 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from bench import badges, markdown, score_columns
+from bench import badges, markdown
 from bench.audit import page as audit_page
 from bench.metrics import PERFECT
 from bench.report.edges import at_edge
-from bench.report.leaderboard import Leaderboard, build
+from bench.report.leaderboard import Leaderboard, of_store
 from bench.score_columns import ScoreColumn
 from bench.spec import Benchmark
 from bench.store import Store
@@ -49,12 +49,8 @@ def write(store: Store) -> Leaderboard:
     spec, rows = store.spec(), store.rows()
     manifest, trials = store.manifest(), store.trials()
     audit, cells = manifest.get("audit", {}), manifest.get("cells", 0)
-    columns = score_columns.of_run(manifest)
-    objective = columns.get(spec.objective, columns["psnr"])
-    board = build(
-        rows, trials, badges.of_run(manifest), str(store.folder), spec.budget.steps,
-        score_columns.listed(columns, objective.name), objective,
-    )  # fmt: skip
+    board = of_store(store, rows, trials)
+    objective = board.objective
     strips = _strips(store, rows, objective)
     findings = [
         f"{line} and left out; the command that made the run computes it again"
@@ -90,7 +86,7 @@ def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
     """Print a leaderboard, without the columns for which the console is too narrow."""
     tasks = _tasks(board)
     endless = console.options.update(width=10_000)
-    metrics = [one.name for one in reversed(board.metrics) if one.name != spec.objective]
+    metrics = [one.name for one in reversed(board.metrics) if one != board.objective]
     dispensable = [*DISPENSABLE, *metrics]
     for dropped in range(len(dispensable) + 1):
         tables = [_table(spec, shown(board), task, dispensable[:dropped]) for task in tasks]

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench import badges as marks
+from bench import score_columns
 from bench.score_columns import STANDARD, ScoreColumn
 from bench.statistics import Estimate, compare, estimate
+from bench.store import Store
 
 COLUMNS = [
     "rank", "rank_low", "rank_high", "method", "degradation", "level", "n_train",
@@ -28,11 +30,31 @@ class Leaderboard:
             metric beside PSNR and SSIM.
         findings: the sentences.
         metrics: what it shows.
+        objective: by which it ranks.
     """
 
     table: pd.DataFrame
     findings: list[str]
     metrics: Sequence[ScoreColumn] = (STANDARD["psnr"], STANDARD["ssim"])
+    objective: ScoreColumn = STANDARD["psnr"]
+
+
+def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderboard:
+    """Build the leaderboard of what a run folder holds, by the metrics that it declares.
+
+    Args:
+        store: the run folder.
+        rows: all its rows.
+        trials: all its trials.
+    """
+    manifest, spec = store.manifest(), store.spec()
+    columns = score_columns.of_run(manifest)
+    objective = columns.get(spec.objective, columns["psnr"])
+    metrics = score_columns.listed(columns, objective.name)
+    return build(
+        rows, trials, marks.of_run(manifest), str(store.folder), spec.budget.steps, metrics,
+        objective,
+    )  # fmt: skip
 
 
 def build(
@@ -74,7 +96,7 @@ def build(
     further = [one.name for one in metrics if one.name not in COLUMNS]
     columns = [*COLUMNS, *(f"{name}{end}" for name in further for end in ("", "_low", "_high"))]
     if not tables:
-        return Leaderboard(pd.DataFrame(columns=columns), [], metrics)
+        return Leaderboard(pd.DataFrame(columns=columns), [], metrics, objective)
     table = pd.concat(tables, ignore_index=True)
     counts = trials.groupby("cell").size()
     table["trials"] = table["cell"].map(counts).fillna(0).astype(int)
@@ -83,7 +105,7 @@ def build(
     table["steps"] = table["cell"].map(searched).fillna(0).astype(int) + refits
     table["badges"] = [marks.of_line(badges, not lacking) for lacking in table["unscored"]]
     table["replay"] = [marks.replay(run, cell) for cell in table["cell"]]
-    return Leaderboard(table[columns], findings, metrics)
+    return Leaderboard(table[columns], findings, metrics, objective)
 
 
 def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFrame:
