@@ -22,7 +22,7 @@ from bench.model import Model
 from bench.opened import Run
 from bench.physics import Physics
 from bench.spec import Benchmark, Budget
-from bench.training import Progress
+from bench.training import Validation
 
 ANY = {"degradations": [{"name": "any", "levels": [1]}], "n_train": [1], "methods": ["any"]}
 HELD_OUT = 24, 60  # validation and test images; fewer where images are few
@@ -148,7 +148,7 @@ def fit(
     batch_size: int = 8,
     reports: int = 6,
     seed: int = 0,
-    report: Callable[[Progress], None] | None = None,
+    report: Callable[[Validation], None] | None = None,
     device: str | None = None,
     objective: str | type[Metric] = "psnr",
     **config: Any,

@@ -122,7 +122,9 @@ def seconds_of(cell: Cell, cost: Cost, benchmark: Benchmark, trials: int, refits
     budget = benchmark.budget
     steps = budget.steps if cost.step else 0
     validations = budget.reports if cost.step else 1
-    judged = benchmark.dataset.n_val + (training.SETTLING * budget.batch_size if steps else 0)
+    judged = benchmark.dataset.n_val + (
+        training.RECALIBRATION_BATCHES * budget.batch_size if steps else 0
+    )
     run = steps * cost.step + validations * judged * cost.image
     return (trials + refits) * run + refits * benchmark.dataset.n_test * cost.image
 

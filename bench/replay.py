@@ -40,7 +40,7 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
         fit = training.fit(
             cell.method.name, recipe["config"], split.train.first(cell.n_train), split.val,
             operator, spec.budget, training_seed(cell, seed), precision=spec.precision,
-            compile_network=spec.compile, parts=recipe.get("parts", 1),
+            compile_network=spec.compile, microbatches=recipe.get("parts", 1),
             objective=spec.objective_metric,
         )  # fmt: skip
         now, _ = score(cell, seed, fit, operator, split.test)

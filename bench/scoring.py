@@ -143,7 +143,7 @@ def write_refit(
         "n_train": cell.n_train,
         "validation_psnr": fit.psnr,
         "best_step": fit.step,
-        "parts": fit.parts,
+        "parts": fit.microbatches,
         "threads": torch.get_num_threads(),
         "noise": operator.observed_noise(),
     }

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from bench import markup, methods, physics, plugins, rules, spec
 from bench.data import reading, sources
 from bench.errors import UserError
-from bench.trainer import Recipe
+from bench.training import Recipe
 
 METHODS = [name for name in methods.names() if name != "srgan_cbam"]  # whose weights are not here
 SOURCES = sorted(sources.READERS.names())

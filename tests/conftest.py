@@ -16,9 +16,7 @@ os.environ["RECONBENCH_CACHE"] = CACHE.name
 # Every array shape that an annotation names is checked by the tests themselves, in the modules that
 # have any: the checks make up a third of the time of many tests.
 CHECKED = ["data", "gallery", "methods", "metrics", "physics", "speed", "statistics"]
-install_import_hook(
-    [f"bench.{name}" for name in (*CHECKED, "trainer", "training")], "beartype.beartype"
-)
+install_import_hook([f"bench.{name}" for name in CHECKED], "beartype.beartype")
 
 
 @pytest.fixture

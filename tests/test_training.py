@@ -14,12 +14,16 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from bench import methods, metrics, physics, places, trainer, training
+from bench import methods, metrics, physics, places, training
 from bench.data import ImageSet
 from bench.errors import DamagedError, DivergedError, UserError
 from bench.methods.batch_norm import BatchNorm
 from bench.methods.losses.adversarial import Discriminator, discriminator_loss, generator_loss
 from bench.spec import Budget
+from bench.training import TrainingJob, optimisation
+from bench.training.batches import _order
+from bench.training.job import split_config
+from bench.training.running_statistics import recalibrate_batch_norm
 
 OPERATOR = physics.create("gaussian_noise", 0.05, 16)
 BUDGET = Budget(steps=12, batch_size=4, reports=3)
@@ -51,7 +55,7 @@ def test_the_same_seed_gives_the_same_network_and_another_another() -> None:
 
 
 def test_the_best_validation_keeps_its_weights() -> None:
-    seen: list[training.Progress] = []
+    seen: list[training.Validation] = []
     done = fit({"lr": 1e-2}, report=seen.append)
     assert seen == done.history
     assert [progress.step for progress in seen] == [4, 8, 12]
@@ -103,7 +107,7 @@ def test_a_classical_method_is_validated_once() -> None:
 
 
 def test_batches_are_passes_over_all_images() -> None:
-    stream = training._order(5, 3, seed=0)
+    stream = _order(5, 3, seed=0)
     drawn = [position for _, batch in zip(range(5), stream, strict=False) for position in batch]
     for start in (0, 5, 10):
         assert sorted(drawn[start : start + 5]) == [0, 1, 2, 3, 4]
@@ -167,7 +171,10 @@ def test_resumed_after_a_stop_every_number_is_the_same(tmp_path: Path) -> None:
     whole = training.fit(*common, precision="fp32")
     place = tmp_path / "state.pt"
     for stop in (1, 3):  # stopped in the pre-training, then in the adversarial part
-        run = training.steps(*common, precision="fp32", checkpoint=place)
+        run = training.steps(
+            TrainingJob("recon_resnet", config, budget, 0, precision="fp32", checkpoint=place),
+            TRAIN, VAL, OPERATOR,
+        )  # fmt: skip
         for _ in range(stop):
             next(run)
         run.close()
@@ -208,9 +215,9 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_begins_again(tmp_path: Pa
 
 def test_the_average_of_the_weights_is_what_is_kept() -> None:
     budget = Budget(steps=3, batch_size=4, reports=3)
-    common = (TRAIN, VAL, OPERATOR, budget, 0)
-    runs = [training.steps("unet", {**SMALL, "norm": "none", "ema": e}, *common,
-            precision="fp32") for e in (0.0, 0.2)]  # fmt: skip
+    configs = [{**SMALL, "norm": "none", "ema": ema} for ema in (0.0, 0.2)]
+    jobs = [TrainingJob("unet", config, budget, 0, precision="fp32") for config in configs]
+    runs = [training.steps(job, TRAIN, VAL, OPERATOR) for job in jobs]
     plain, averaged = [], []
     for run, kept in zip(runs, (plain, averaged), strict=True):
         while True:
@@ -218,7 +225,7 @@ def test_the_average_of_the_weights_is_what_is_kept() -> None:
                 next(run)
             except StopIteration:
                 break
-            network = run.gi_frame.f_locals["trainer"].network
+            network = run.gi_yieldfrom.gi_frame.f_locals["trainer"].network
             kept.append({k: v.detach().clone() for k, v in network.state_dict().items()})
     mean = plain[0]
     for count, now in enumerate(plain[1:], 1):
@@ -259,13 +266,11 @@ def test_an_unknown_optimiser() -> None:
 
 
 def test_the_recipe_of_a_publication_is_the_default() -> None:
-    recipe, options = training._divide(methods.find("srgan_cbam"), {"lr": 1e-4, "blocks": 3})
+    recipe, options = split_config(methods.find("srgan_cbam"), {"lr": 1e-4, "blocks": 3})
     assert (recipe.optimiser, recipe.pretrain, recipe.lr) == ("adam", 0.5, 1e-4)
     assert "adversarial" in recipe.loss
     assert options == {"blocks": 3}
-    recipe, options = training._divide(
-        methods.find("attention_residual_unet"), {"preset": "medrecon"}
-    )
+    recipe, options = split_config(methods.find("attention_residual_unet"), {"preset": "medrecon"})
     assert recipe.loss == "0.4 l1 + 0.25 perceptual + 0.2 edge + 0.15 ssim"
     assert options["width"] == 64
 
@@ -278,7 +283,7 @@ def test_batches_in_parts_train_alike(loss: str) -> None:
     whole, parts = (
         training.fit(
             "unet", {**SMALL, **config, "lr": 1e-5}, TRAIN, VAL, OPERATOR, budget, 0,
-            precision="fp32", parts=parts,
+            precision="fp32", microbatches=parts,
         )
         for parts in (1, 3)
     )  # fmt: skip
@@ -294,7 +299,7 @@ def test_batches_in_parts_train_alike(loss: str) -> None:
 def test_a_network_trains_whose_bottom_is_one_pixel(norm: str, batch_size: int, parts: int) -> None:
     budget = Budget(steps=4, batch_size=batch_size, reports=2)
     config = {**SMALL, "depth": 4, "norm": norm}
-    done = training.fit("unet", config, TRAIN, VAL, OPERATOR, budget, 0, parts=parts)
+    done = training.fit("unet", config, TRAIN, VAL, OPERATOR, budget, 0, microbatches=parts)
     assert math.isfinite(done.psnr)
 
 
@@ -325,8 +330,8 @@ def test_bf16_is_not_chosen_where_nobody_can_say_whether_it_is_fast(
             return fails
 
     monkeypatch.setattr(torch.ops, "mkldnn", Absent())
-    assert not trainer.use_bf16("auto", torch.device("cpu"))
-    assert trainer.use_bf16("bf16", torch.device("cpu"))
+    assert not optimisation.use_bf16("auto", torch.device("cpu"))
+    assert optimisation.use_bf16("bf16", torch.device("cpu"))
     assert math.isfinite(fit({}).psnr)
 
 
@@ -350,9 +355,14 @@ class Cliff(nn.Module):
 COMPILED = """
 import json, sys
 import numpy as np
-from bench import physics, trainer, training
+from bench import physics, training
+from bench.training import optimisation
 from bench.data import ImageSet
 from bench.spec import Budget
+from bench.training import TrainingJob, optimisation
+from bench.training.batches import _order
+from bench.training.job import split_config
+from bench.training.running_statistics import recalibrate_batch_norm
 images = np.random.default_rng(0).random((4, 1, 16, 16), dtype=np.float32)
 few = ImageSet(images, list("abcd"), list("abcd"))
 for on in (False, True):
@@ -364,7 +374,7 @@ for on in (False, True):
 """
 
 
-def test_settled_moments_are_those_of_the_given_measurements() -> None:
+def test_recalibrated_statistics_are_those_of_the_given_measurements() -> None:
     network = methods.create("unet", OPERATOR, norm="batch", **SMALL)
     first = next(part for part in network.modules() if isinstance(part, nn.BatchNorm2d))
     seen: list[np.ndarray] = []
@@ -372,7 +382,7 @@ def test_settled_moments_are_those_of_the_given_measurements() -> None:
     x = torch.tensor(TRAIN.images)
     measurements = [OPERATOR.measure(x, [f"{k}{name}" for name in TRAIN.ids]) for k in range(3)]
     first.running_mean.fill_(1e6)  # what was there before counts for nothing
-    trainer.settle(network, measurements, OPERATOR)
+    recalibrate_batch_norm(network, measurements, OPERATOR)
     assert len(seen) == 3
     mean = np.mean([batch.mean((0, 2, 3)) for batch in seen], axis=0)
     variance = np.mean([batch.var((0, 2, 3), ddof=0) for batch in seen], axis=0)
@@ -431,7 +441,7 @@ def _judge(rank: int, workers: int) -> list[torch.Tensor]:
     assert x_hat.grad is not None
     judgement = discriminator_loss(discriminator, x_hat, x)
     judgement.backward()
-    trainer.average_gradients(discriminator)
+    optimisation.average_gradients(discriminator)
     learnt = torch.cat([weight.grad.flatten() for weight in discriminator.parameters()])
     return [deceit.detach(), judgement.detach(), x_hat.grad, learnt]
 

@@ -14,7 +14,8 @@ from bench import methods, physics, plugins, training
 from bench.errors import UserError
 from bench.methods import losses
 from bench.physics import Physics
-from bench.trainer import Recipe
+from bench.training import Recipe
+from bench.training.job import split_config
 
 LEARNED = methods.names("learned")
 SIZE = 16  # the least that a benchmark file may ask for
@@ -115,7 +116,7 @@ def test_a_network_that_no_memory_holds_is_refused_without_being_made() -> None:
 
 
 def test_numbers_as_text_become_numbers() -> None:
-    recipe, own = training._divide(
+    recipe, own = split_config(
         methods.find("unet"), {"lr": "1e-3", "width": "12", "residual": True}
     )
     assert (recipe.lr, own) == (1e-3, {"width": 12, "residual": True})

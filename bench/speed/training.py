@@ -19,7 +19,8 @@ from bench import data, methods, physics, training
 from bench.data import ImageSet, Split
 from bench.physics import Physics
 from bench.spec import Budget, DatasetSpec
-from bench.trainer import Recipe, Trainer
+from bench.training import Recipe
+from bench.training.optimisation import Trainer
 
 SIZE, BATCH, VARIANCE = 128, 8, 0.1
 TIMED_STEPS, REPEATS = 12, 3

@@ -16,7 +16,7 @@ from bench.errors import UnwritableError, UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep.studies import DIED, CellStudy, Studies
-from bench.sweep.trial import PARTS, Job, checkpoint_of, hung_mark
+from bench.sweep.trial import MICROBATCHES, Job, checkpoint_of, timeout_marker
 
 TABLE_SECONDS = 1.0  # between writings of the tables of trials, for who looks on
 
@@ -158,10 +158,10 @@ class SweepSearcher(Searcher):
             self._tell("waits" if stays else "ended", job, result)
 
     def _drop_files(self, job: Job) -> None:
-        for parts in (1, PARTS):
-            checkpoint_of(self.store.folder, job, parts).unlink(missing_ok=True)
+        for microbatches in (1, MICROBATCHES):
+            checkpoint_of(self.store.folder, job, microbatches).unlink(missing_ok=True)
         if self.spec.time_limit is not None:
-            hung_mark(self.store.folder, job).unlink(missing_ok=True)
+            timeout_marker(self.store.folder, job).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

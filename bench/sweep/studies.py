@@ -366,7 +366,7 @@ class CellStudy:
 
         Args:
             index: the trial's.
-            score: see `bench.training.Progress`; the best of its validations.
+            score: see `bench.training.Validation`; the best of its validations.
             psnr: in dB, where that is not the objective.
             ssim: of its last validation, or of the weights that were kept.
             parameters: trainable numbers.

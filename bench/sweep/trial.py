@@ -27,10 +27,11 @@ from bench.places import Place
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 from bench.sweep import distributed
+from bench.training import Fit, TrainingJob, Validation
 
-HUNG = 75  # exit status of a worker that outlasted the time limit
+TIMEOUT_EXIT_CODE = 75  # exit status of a worker that outlasted the time limit
 MARK_SECONDS = 10.0  # that such a worker has to say so
-PARTS = 2  # into which batches are cut that memory is not enough for
+MICROBATCHES = 2  # into how many batches are cut that memory is not enough for
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class CellTrial(tune.Trainable):
         return {**self._result(), "node": self.node}
 
     def _result(self) -> dict[str, Any]:
-        with _deadline(self.ends, hung_mark(self.shared.folder, self.job)):
+        with _deadline(self.ends, timeout_marker(self.shared.folder, self.job)):
             try:
                 result = next(self.run)
                 return {**result, "timesteps_total": result["step"]}  # the axis of loggers
@@ -161,7 +162,7 @@ def _deadline(ends: float | None, mark: Place) -> Iterator[None]:
         )  # it may be the folder that hangs
         marking.start()
         marking.join(MARK_SECONDS)
-        os._exit(HUNG)
+        os._exit(TIMEOUT_EXIT_CODE)
 
     timer = threading.Timer(max(ends - time.monotonic(), 0), give_up)
     timer.daemon = True
@@ -182,31 +183,31 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
     store = Store(shared.folder, shared.claim)
     store.check_claim()
     cell, spec = shared.cells[job.cell], shared.spec
-    if spec.time_limit is not None and hung_mark(shared.folder, job).exists():
+    if spec.time_limit is not None and timeout_marker(shared.folder, job).exists():
         raise TimeoutError(  # what hung once would again
             f"it ran, or hung, for longer than the time limit of {spec.time_limit:g} s"
         )
     operator = scoring.physics_of(cell, spec, ray.get(shared.images)[1])
     best, sign = -math.inf, metrics.find(spec.objective_metric).column(spec.objective).sign
-    with contextlib.closing(_frugal(shared, job, operator)) as run:
+    with contextlib.closing(_train_with_oom_retry(shared, job, operator)) as run:
         while True:
             try:
-                progress = next(run)
+                validation = next(run)
             except StopIteration as end:
-                fit: training.Fit = end.value
+                fit: Fit = end.value
                 break
             store.check_claim()
-            best = max(best, progress.score)
+            best = max(best, validation.score)
             result = {
-                "step": progress.step,
-                "psnr": progress.psnr,
-                "ssim": progress.ssim,
-                "score": progress.score,
+                "step": validation.step,
+                "psnr": validation.psnr,
+                "ssim": validation.ssim,
+                "score": validation.score,
                 "best": sign * best,
                 "seconds": time.perf_counter() - start,
             }
             yield result
-            if progress.step == job.until:
+            if validation.step == job.until:
                 yield {**result, "done": True}
                 return
     if job.seed is not None:
@@ -233,26 +234,26 @@ def _refuse_unshared(folder: str) -> None:
         )
 
 
-def hung_mark(folder: str | Place, job: Job) -> Place:
+def timeout_marker(folder: str | Place, job: Job) -> Place:
     """Name the file that says of a job that it outlasted the time limit."""
     return places.place(folder) / "checkpoints" / job.cell / f"{job.label}.hung"
 
 
-def checkpoint_of(folder: str | Place, job: Job, parts: int = 1) -> Place:
+def checkpoint_of(folder: str | Place, job: Job, microbatches: int = 1) -> Place:
     """Name a job's checkpoint, which stays there until the driver knows that the job has ended.
 
-    One with batches cut in parts has another, and goes on with these.
+    One with micro-batches has another, and goes on with these.
     """
     config = hashlib.sha256(json.dumps(job.config, sort_keys=True).encode()).hexdigest()[:12]
-    name = f"{job.label}-{config}{f'-{parts}' if parts > 1 else ''}.pt"
+    name = f"{job.label}-{config}{f'-{microbatches}' if microbatches > 1 else ''}.pt"
     return places.place(folder) / "checkpoints" / job.cell / name
 
 
-def _frugal(
+def _train_with_oom_retry(
     shared: Shared, job: Job, operator: Physics
-) -> Generator[training.Progress, None, training.Fit]:
+) -> Generator[Validation, None, Fit]:
     """Train; out of memory, begin again with batches cut in two, once."""
-    if not checkpoint_of(shared.folder, job, parts=PARTS).exists():
+    if not checkpoint_of(shared.folder, job, microbatches=MICROBATCHES).exists():
         try:
             return (yield from _training(shared, job, operator))
         except (MemoryError, RuntimeError) as error:  # PyTorch's is one of the latter
@@ -260,29 +261,33 @@ def _frugal(
                 raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return (yield from _training(shared, job, operator, parts=PARTS))
+    return (yield from _training(shared, job, operator, microbatches=MICROBATCHES))
 
 
 def _training(
-    shared: Shared, job: Job, operator: Physics, parts: int = 1
-) -> Generator[training.Progress, None, training.Fit]:
+    shared: Shared, job: Job, operator: Physics, microbatches: int = 1
+) -> Generator[Validation, None, Fit]:
     """Begin a job's training, here or on as many workers as its method asks for."""
     cell, spec = shared.cells[job.cell], shared.spec
-    seed = scoring.training_seed(cell, job.seed)
-    checkpoint = checkpoint_of(shared.folder, job, parts)
-    if workers_of(cell) > 1:
-        return distributed.steps(
-            cell.method.name, job.config, shared.images, cell.n_train, operator, spec.budget, seed,
-            workers_of(cell), spec.precision, share_of(cell),
-            checkpoint, spec.checkpoint_seconds, job.until, parts, spec.objective_metric,
-        )  # fmt: skip
+    workers = workers_of(cell)
+    wanted = TrainingJob(
+        cell.method.name,
+        job.config,
+        spec.budget,
+        scoring.training_seed(cell, job.seed),
+        workers,
+        precision=spec.precision,
+        compile_network=spec.compile and workers == 1,
+        microbatches=microbatches,
+        objective=spec.objective_metric,
+        checkpoint=checkpoint_of(shared.folder, job, microbatches),
+        checkpoint_seconds=spec.checkpoint_seconds,
+        checkpoint_at=job.until,
+    )
+    if workers > 1:
+        return distributed.steps(wanted, shared.images, cell.n_train, operator, share_of(cell))
     train, val = ray.get(shared.images)
-    return training.steps(
-        cell.method.name, job.config, train.first(cell.n_train), val, operator, spec.budget,
-        seed, precision=spec.precision, checkpoint=checkpoint,
-        checkpoint_seconds=spec.checkpoint_seconds, checkpoint_at=job.until,
-        compile_network=spec.compile, parts=parts, objective=spec.objective_metric,
-    )  # fmt: skip
+    return training.steps(wanted, train.first(cell.n_train), val, operator)
 
 
 def share_of(cell: Cell) -> dict[str, float]:

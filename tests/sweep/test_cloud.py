@@ -394,7 +394,8 @@ def test_training_goes_on_from_a_checkpoint(bucket: str) -> None:
     common = ("srcnn", {}, *sets, operator, budget)
     whole = training.fit(*common, 0, precision="fp32")
     place = f"s3://{bucket}/run/trial0.pt"
-    run = training.steps(*common, 0, precision="fp32", checkpoint=place)
+    job = training.TrainingJob("srcnn", {}, budget, 0, precision="fp32", checkpoint=place)
+    run = training.steps(job, *sets, operator)
     for _ in range(2):
         next(run)
     run.close()

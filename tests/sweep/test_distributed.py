@@ -19,7 +19,7 @@ from bench.errors import DivergedError
 from bench.spec import Budget
 from bench.store import Store
 from bench.sweep import distributed
-from bench.training import Progress
+from bench.training import Validation
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -79,11 +79,12 @@ def smooth(n: int) -> ImageSet:
 
 
 def begin(images: tuple[ImageSet, ImageSet], place: Path):
-    return distributed.steps(
-        "unet", {"width": 4, "depth": 2}, ray.put(images), 4,
-        physics.create("gaussian_noise", 0.05, 16), Budget(steps=8, batch_size=4, reports=4), 0, 2,
-        "fp32", {"CPU": 1.0}, place / "state.pt", 0.0, None, 1,
+    job = training.TrainingJob(
+        "unet", {"width": 4, "depth": 2}, Budget(steps=8, batch_size=4, reports=4), 0, workers=2,
+        precision="fp32", checkpoint=place / "state.pt",
     )  # fmt: skip
+    operator = physics.create("gaussian_noise", 0.05, 16)
+    return distributed.steps(job, ray.put(images), 4, operator, {"CPU": 1.0})
 
 
 def free_again() -> bool:
@@ -114,7 +115,7 @@ def test_stopped_workers_let_go_and_killed_ones_begin_again_where_they_were(tmp_
         assert first.step == 2
         assert free_again()
         resumed = begin((train, val), tmp_path)
-        history: dict[int, Progress] = {}
+        history: dict[int, Validation] = {}
         said = 0
         while True:
             try:

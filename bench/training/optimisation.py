@@ -1,61 +1,22 @@
-"""A network in training: the recipe, and one optimiser step at a time by it."""
+"""One optimiser step of a network at a time, by its recipe."""
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Shaped
-from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import AveragedModel
 
-from bench.data.augment import Preset
 from bench.errors import DivergedError, UserError
 from bench.methods import losses
-from bench.methods.learned.base import Width
 from bench.methods.losses.adversarial import discriminator_loss
 from bench.physics import Physics
-from bench.ranges import Share
 from bench.spec import Budget
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained; any of it may stand in a search space or be held fixed.
-
-    Attributes:
-        optimiser: "adamw" (Loshchilov and Hutter, arXiv 1711.05101) or "adam" (arXiv 1412.6980).
-        lr: peak learning rate.
-        weight_decay: decoupled in AdamW, a penalty in Adam.
-        warmup: fraction of the steps over which the rate rises; it then falls along a cosine.
-        clip_norm: greatest norm of the gradient.
-        ema: decay of a running average of the weights, which is then what is validated and kept;
-            0 for none. It grows to this value as (1 + t) / (10 + t).
-        loss: a mix of `bench.methods.losses`, as in "0.84 ms_ssim + 0.16 l1".
-        pretrain: fraction of the steps that train with the squared error alone before; weights of
-            that time are kept only if none come later.
-        perceptual: whose features a perceptual loss compares: "vgg19", "vgg16", the path of their
-            weights, or "none" to leave that part out.
-        discriminator_width: channels of an adversarial loss's discriminator.
-        augment: a name of `bench.data.augment.PRESETS`.
-    """
-
-    optimiser: Literal["adamw", "adam"] = "adamw"
-    lr: Annotated[float, Field(gt=0, le=1)] = 4e-3
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
-    warmup: Share = 0.1
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    loss: str = "mse"
-    pretrain: Share = 0.0
-    perceptual: str = "vgg19"
-    discriminator_width: Width = 64
-    augment: Preset = "flips"
+from bench.training.recipe import Recipe
 
 
 class Trainer:
@@ -71,7 +32,7 @@ class Trainer:
         device: of the network and the batches.
         precision: see `use_bf16`.
         compile_network: train through `torch.compile`.
-        parts: into which each batch is cut, one after another, to need less memory.
+        microbatches: into how many each batch is cut, one after another, to need less memory.
 
     Attributes:
         rank: this worker's place among those that share each batch.
@@ -87,9 +48,9 @@ class Trainer:
         device: torch.device,
         precision: str,
         compile_network: bool = False,
-        parts: int = 1,
+        microbatches: int = 1,
     ):
-        self.parts = parts
+        self.microbatches = microbatches
         self.steps = budget.steps
         self.pretrained = int(recipe.pretrain * budget.steps)
         self.recipe, self.device = recipe, device
@@ -138,26 +99,26 @@ class Trainer:
             made.append(x_hat.detach())
             return criterion(x_hat, x[place])
 
-        size = -(-len(x) // self.parts)
+        size = -(-len(x) // self.microbatches)
         places = [slice(begin, begin + size) for begin in range(0, len(x), size)]
-        self._descend(0, self.model, loss, places, len(x), step)
+        self._optimizer_step(0, self.model, loss, places, len(x), step)
         if self.average is not None:
             self.average.update_parameters(self.model)
         discriminator = criterion.discriminator
         if discriminator is not None:
             x_hat = torch.cat(made)
-            self._descend(
+            self._optimizer_step(
                 1, discriminator,
                 lambda place: discriminator_loss(discriminator, x_hat[place], x[place]),
                 places, len(x), step,
             )  # fmt: skip
 
-    def _descend(
+    def _optimizer_step(
         self,
         which: int,
         model: nn.Module,
         loss: Callable[[slice], Tensor],
-        places: list[slice],
+        slices: list[slice],
         count: int,
         step: int,
     ) -> None:
@@ -167,7 +128,7 @@ class Trainer:
             group["lr"] = self.recipe.lr * _rate(step - 1, self.steps, self.recipe.warmup)
         optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for place in places:
+        for place in slices:
             value = loss(place) * (len(range(count)[place]) / count)
             value.backward()
             total += value.detach()
@@ -181,52 +142,21 @@ class Trainer:
             )
         optimiser.step()
 
-    def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {"model": self.model, "average": self.average}
+    def _stateful(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"model": self.model, "average": self.average}
         if self.criterion.discriminator is not None:
-            parts["discriminator"] = self.criterion.discriminator
-        parts |= {f"optimiser{number}": one for number, one in enumerate(self.optimisers)}
-        return {name: part for name, part in parts.items() if part is not None}
+            found["discriminator"] = self.criterion.discriminator
+        found |= {f"optimiser{number}": one for number, one in enumerate(self.optimisers)}
+        return {name: part for name, part in found.items() if part is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the steps so far have changed."""
-        return {name: part.state_dict() for name, part in self._parts().items()}
+        return {name: part.state_dict() for name, part in self._stateful().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned."""
-        for name, part in self._parts().items():
+        for name, part in self._stateful().items():
             part.load_state_dict(state[name])
-
-
-class _Bound(nn.Module):
-    """A network with its physics: a function of the measurement alone."""
-
-    def __init__(self, network: nn.Module, physics: Physics):
-        super().__init__()
-        self.network, self.physics = network, physics
-
-    def forward(self, y: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b 1 h w"]:
-        """Reconstruct."""
-        return self.network(y, self.physics)
-
-
-def has_moments(network: nn.Module) -> bool:
-    """Return whether a network keeps moments of its batches for later use."""
-    return any(isinstance(part, _BatchNorm) for part in network.modules())
-
-
-def settle(network: nn.Module, measurements: list[Tensor], physics: Physics) -> None:
-    """Set the moments that batch normalisation uses later to what the present weights give.
-
-    The running averages of training lag behind weights that change fast: after tens of steps a
-    network would be judged ten decibels too low (Wu and Johnson, arXiv 2105.07576, section 3).
-
-    Args:
-        network: whose moments are replaced by their averages over the measurements.
-        measurements: batches, of training images.
-        physics: the task's.
-    """
-    update_bn(measurements, _Bound(network, physics))
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -1,0 +1,70 @@
+"""Checkpoints of training runs."""
+
+import io
+import json
+import warnings
+
+import torch
+
+from bench import places
+from bench.errors import DamagedError, UserError
+from bench.training.job import TrainingJob
+from bench.training.optimisation import Trainer
+from bench.training.validation import BestWeights
+
+
+def save(job: TrainingJob, step: int, seconds: float, trainer: Trainer, best: BestWeights) -> None:
+    """Write a job's checkpoint; the earlier one stays until it is whole.
+
+    Args:
+        job: which has one.
+        step: optimiser steps so far.
+        seconds: spent so far.
+        trainer: the network in training.
+        best: the best weights so far.
+    """
+    assert job.checkpoint is not None
+    content = {
+        "identity": _identity(job),
+        "step": step,
+        "seconds": seconds,
+        "trainer": trainer.state_dict(),
+        "best": best.state_dict(),
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    places.write_sealed(places.place(job.checkpoint), buffer.getvalue())
+
+
+def resume(
+    job: TrainingJob, trainer: Trainer, best: BestWeights, device: torch.device
+) -> tuple[int, float]:
+    """Load a job's checkpoint, if there is one.
+
+    Returns:
+        the optimiser steps done, and the seconds spent.
+
+    Raises:
+        UserError: the checkpoint is another run's.
+    """
+    if job.checkpoint is None:
+        return 0, 0.0
+    path = places.place(job.checkpoint)
+    try:
+        saved = places.read_sealed(path)
+    except FileNotFoundError:
+        return 0, 0.0
+    except DamagedError as error:
+        warnings.warn(f"{error}; it is set aside, and the run begins again", stacklevel=2)
+        places.set_aside(path)
+        return 0, 0.0
+    content = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
+    if content.get("identity") != _identity(job):
+        raise UserError(f"{path}: the checkpoint of another run; delete it or name another file")
+    trainer.load_state_dict(content["trainer"])
+    best.load_state_dict(content["best"])
+    return content["step"], content["seconds"]
+
+
+def _identity(job: TrainingJob) -> str:
+    return json.dumps(job.identity, sort_keys=True, default=str)

@@ -1,0 +1,191 @@
+"""One training run."""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import methods, metrics
+from bench.data import ImageSet
+from bench.errors import DivergedError
+from bench.physics import Physics
+from bench.seeds import derive_seed
+from bench.spec import Budget
+from bench.training import checkpoint
+from bench.training.batches import as_tensor, batches
+from bench.training.job import TrainingJob, build, split_config
+from bench.training.optimisation import Trainer
+from bench.training.running_statistics import recalibrate_batch_norm, recalibration_batches
+from bench.training.validation import BestWeights, Validation, Validator
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished run.
+
+    Attributes:
+        reconstructor: with the weights that were best on validation, in evaluation mode.
+        psnr: mean validation PSNR of these, in dB.
+        ssim: their mean validation SSIM.
+        score: see `Validation`, of these.
+        step: optimiser steps until these.
+        history: every validation.
+        seconds: wall-clock time of the run.
+        parameters: trainable numbers.
+        microbatches: into how many each batch was cut.
+    """
+
+    reconstructor: nn.Module
+    psnr: float
+    ssim: float
+    score: float
+    step: int
+    history: list[Validation]
+    seconds: float
+    parameters: int
+    microbatches: int = 1
+
+
+def fit(
+    method: methods.Given,
+    config: Mapping[str, Any],
+    train: ImageSet,
+    val: ImageSet,
+    physics: Physics,
+    budget: Budget,
+    seed: int,
+    workers: int = 1,
+    report: Callable[[Validation], None] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    **options: Any,
+) -> Fit:
+    """Run a method to the end of its budget.
+
+    Args:
+        method: see `TrainingJob`, as of `config`, `budget` and `seed`.
+        config: keywords of the method and of `Recipe`.
+        train: training images; of these only measurements and images of this set are used.
+        val: validation images, which choose the weights.
+        physics: the task's physics.
+        budget: steps, batch size and number of validations.
+        seed: of initial weights, order and training noise.
+        workers: processes that train together with one global batch; each calls this function
+            after `torch.distributed` was set up.
+        report: called at each validation.
+        device: default: the GPU where there is one.
+        options: further fields of `TrainingJob`, such as `precision` and `checkpoint`.
+
+    Raises:
+        UserError: unknown method, keyword, metric or loss, a batch that the workers cannot share,
+            or a checkpoint of another run.
+        DivergedError: the loss is no longer finite.
+    """
+    job = TrainingJob(method, config, budget, seed, workers, **options)
+    run = steps(job, train, val, physics, device)
+    while True:
+        try:
+            validation = next(run)
+        except StopIteration as end:
+            return end.value
+        if report is not None:
+            report(validation)
+
+
+def steps(
+    job: TrainingJob,
+    train: ImageSet,
+    val: ImageSet,
+    physics: Physics,
+    device: str | torch.device | None = None,
+) -> Generator[Validation, None, Fit]:
+    """Run a job as a generator of its validations that returns the `Fit`; see `fit`."""
+    start = time.perf_counter()
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.manual_seed(job.seed)
+    method = methods.find(job.method)
+    model = build(method, job.config, physics).to(device)
+    physics = physics.to(device)
+    validate = Validator(val, physics, device, job.objective)
+    if method.learned:
+        return (yield from _train(job, model, train, validate, start))
+    if isinstance(model, methods.Classical):
+        model.prepare(as_tensor(train).to(device))
+    only = validate(model, 0)
+    yield only
+    if math.isnan(only.psnr):
+        raise DivergedError("a pixel of a reconstruction is no finite number")
+    if math.isnan(only.score):
+        name = metrics.name_of(job.objective)
+        raise DivergedError(f"{name} is not defined on any validation image")
+    seconds = time.perf_counter() - start
+    return Fit(model.eval(), only.psnr, only.ssim, only.score, 0, [only], seconds, 0)
+
+
+def _train(
+    job: TrainingJob, model: nn.Module, train: ImageSet, validate: Validator, start: float
+) -> Generator[Validation, None, Fit]:
+    """Train a network; `start` is when its run began."""
+    physics, device, budget = validate.physics, validate.device, job.budget
+    recipe, _ = split_config(methods.find(job.method), job.config)
+    trainer = Trainer(
+        model, recipe, budget, job.workers, device, job.precision, job.compile_network,
+        job.microbatches,
+    )  # fmt: skip
+    best = BestWeights()
+    done, spent = checkpoint.resume(job, trainer, best, device)
+    yield from best.history  # whoever decides on the run may have been stopped with it
+
+    def draw(seed: int, after: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        return batches(
+            train, physics, recipe, budget.batch_size, seed, device,
+            after=after, rank=trainer.rank, workers=job.workers,
+        )  # fmt: skip
+
+    recalibration = recalibration_batches(trainer.network, draw(derive_seed("moments", job.seed)))
+    validated_at = set(report_steps(budget))
+    saved = start
+    numbers = range(done + 1, budget.steps + 1)
+    for step, (x, y) in zip(numbers, draw(job.seed, after=done), strict=False):
+        # What is random inside a network comes from the step's number: a resumed run repeats it.
+        torch.manual_seed(derive_seed("step", job.seed, step, trainer.rank))
+        trainer.step(step, x, y, physics)
+        if step not in validated_at:
+            continue
+        network = trainer.network
+        recalibrate_batch_norm(network, recalibration, physics)
+        best.note(validate(network, step), network, final=step > trainer.pretrained)
+        now = time.perf_counter()
+        due = now - saved >= job.checkpoint_seconds or step == job.checkpoint_at
+        if job.checkpoint is not None and trainer.rank == 0 and due:
+            saved = now
+            checkpoint.save(job, step, spent + now - start, trainer, best)
+        yield best.history[-1]
+    if best.weights is None:
+        name = metrics.name_of(job.objective)
+        raise DivergedError(f"no validation gave a finite {name.upper()}")
+    model.load_state_dict(best.weights)
+    parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    seconds = spent + time.perf_counter() - start
+    return Fit(
+        model.eval(), best.psnr, best.ssim, best.score, best.step, best.history, seconds,
+        parameters, job.microbatches,
+    )  # fmt: skip
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out, of the machine or of the GPU."""
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+def report_steps(budget: Budget) -> list[int]:
+    """List the steps after which a run is validated, evenly spaced, the last one included."""
+    reports = min(budget.reports, budget.steps)
+    return [round(budget.steps * (k + 1) / reports) for k in range(reports)]

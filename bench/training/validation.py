@@ -1,0 +1,106 @@
+"""Validations: what they say of a network in training, and the weights that were best in one."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from bench import metrics
+from bench.data import ImageSet
+from bench.metrics import Metric
+from bench.physics import Physics
+from bench.training.batches import as_tensor
+
+CHUNK = 16  # images that are reconstructed at once
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation has found: means over the validation images.
+
+    Attributes:
+        step: optimiser steps so far.
+        psnr: in dB.
+        ssim: see `bench.metrics`.
+        score: the objective, with its sign turned where lower is better: greater is better here.
+    """
+
+    step: int
+    psnr: float
+    ssim: float
+    score: float
+
+
+@torch.no_grad()
+def reconstruct(
+    model: nn.Module, y: Shaped[Tensor, "n ..."], physics: Physics
+) -> Shaped[Tensor, "n 1 h w"]:
+    """Reconstruct measurements a few at a time, in evaluation mode and float32."""
+    model.eval()
+    return torch.cat([model(part, physics) for part in y.split(CHUNK)])
+
+
+class Validator:
+    """Scores a model on the validation images, measured once."""
+
+    def __init__(
+        self, val: ImageSet, physics: Physics, device: torch.device, objective: str | type[Metric]
+    ):
+        self.objective = objective
+        self.sign = metrics.find(objective).column(metrics.name_of(objective)).sign
+        self.device = device
+        self.x = as_tensor(val).to(device)
+        self.y = physics.measure(self.x, val.ids)
+        self.physics = physics
+
+    def __call__(self, model: nn.Module, step: int) -> Validation:
+        """Score a model as it is after a step."""
+        wanted = dict.fromkeys(["psnr", "ssim", self.objective])
+        x_hat = reconstruct(model, self.y, self.physics)
+        scores = metrics.evaluate(x_hat, self.x, metrics=list(wanted))
+        psnr, ssim = scores["psnr"].mean().item(), scores["ssim"].mean().item()
+        values = scores[metrics.name_of(self.objective)]
+        # Images that leave the objective undefined have no say; a spoilt image spoils the score.
+        score = math.nan if math.isnan(psnr) else self.sign * values[~values.isnan()].mean().item()
+        return Validation(step, psnr, ssim, score)
+
+
+class BestWeights:
+    """The weights that were best on validation, and every validation on the way.
+
+    Attributes:
+        final: whether they come from the training proper, not from its beginning with another
+            loss.
+    """
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Tensor] | None = None
+        self.psnr, self.ssim, self.step, self.final = -math.inf, math.nan, 0, False
+        self.score = -math.inf
+        self.history: list[Validation] = []
+
+    def note(self, progress: Validation, model: nn.Module, final: bool) -> None:
+        """Take in a validation."""
+        self.history.append(progress)
+        if not math.isnan(progress.score) and (final, progress.score) > (self.final, self.score):
+            self.psnr, self.ssim, self.step = progress.psnr, progress.ssim, progress.step
+            self.score, self.final = progress.score, final
+            self.weights = {
+                key: value.detach().clone() for key, value in model.state_dict().items()
+            }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain data and tensors."""
+        return {**vars(self), "history": [astuple(one) for one in self.history]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; before there were objectives, the score was the PSNR."""
+        vars(self).update({"score": state["psnr"], **state})
+        self.history = [
+            Validation(step, psnr, ssim, *(score or [psnr]))
+            for step, psnr, ssim, *score in state["history"]
+        ]
