@@ -121,6 +121,14 @@ class Registry(Generic[Part]):
     def _extends_base(self, thing: Any) -> bool:
         return inspect.isclass(thing) and issubclass(thing, self.base)
 
+    def name_of(self, given: Any) -> str:
+        """Return what a benchmark file would call a part: its name if it is ours, else its path."""
+        if not isinstance(given, str):
+            for name, module in self.ours().items():
+                if module == _module_of(given) and self.find(name) is given:
+                    return name
+        return label_of(given)
+
     def code(self, given: Any) -> str:
         """Return a digest of the code of a part from elsewhere; nothing for one of ours."""
         module = _module_of(self.find(given))

@@ -1,8 +1,11 @@
 """Shared by all tests: quiet Ray, shape checks of every annotated function."""
 
 import os
+import sys
 import tempfile
+from pathlib import Path
 
+import local_package
 import pytest
 from jaxtyping import install_import_hook
 
@@ -17,6 +20,17 @@ os.environ["RECONBENCH_CACHE"] = CACHE.name
 # have any: the checks make up a third of the time of many tests.
 CHECKED = ["data", "gallery", "methods", "metrics", "physics", "speed", "statistics"]
 install_import_hook([f"bench.{name}" for name in CHECKED], "beartype.beartype")
+
+
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the package `my_pkg` into the current folder, a new one; return the folder."""
+    local_package.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("my_pkg", "faulty")]:
+        monkeypatch.delitem(sys.modules, name)
+    return tmp_path
 
 
 @pytest.fixture

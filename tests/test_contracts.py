@@ -1,10 +1,8 @@
 """What `reconbench check` tries: every part of ours passes, planted faults are found."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import local_package
 import numpy as np
 import pytest
 import torch
@@ -17,16 +15,6 @@ from bench.errors import UserError
 
 OURS = list(contracts.ours())
 FEWER = {"dip_tv": {"steps": 10}}  # so many steps are enough to see what it returns
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    local_package.write(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("my_pkg", "faulty")]:
-        monkeypatch.delitem(sys.modules, name)
-    return tmp_path
 
 
 def test_each_kind_has_parts_of_ours() -> None:
@@ -140,8 +128,8 @@ class Relative(Metric):
         ("Relative", "does not depend on the others", " and "),
     ],
 )
-def test_a_planted_fault_is_found(package: Path, name: str, check: str, reason: str) -> None:
-    (package / "faulty.py").write_text(FAULTY)
+def test_a_planted_fault_is_found(own_package: Path, name: str, check: str, reason: str) -> None:
+    (own_package / "faulty.py").write_text(FAULTY)
     found = list(contracts.check(f"faulty:{name}"))
     failed = [one for one in found if one.result == "failed" and check in one.check]
     assert [one for one in failed if reason in one.reason], [str(one) for one in found]
@@ -159,7 +147,7 @@ def test_a_planted_fault_is_found(package: Path, name: str, check: str, reason: 
         ("torch.nn.functional:mse_loss", "loss"),
     ],
 )
-def test_a_users_part_is_checked_as_what_it_is(package: Path, path: str, kind: str) -> None:
+def test_a_users_part_is_checked_as_what_it_is(own_package: Path, path: str, kind: str) -> None:
     given = None if not path.startswith("torch") else kind
     found = list(contracts.check(path, given))
     assert not [str(one) for one in found if one.result == "failed"]
@@ -170,8 +158,8 @@ def test_a_users_part_is_checked_as_what_it_is(package: Path, path: str, kind: s
     ("text", "failed"),
     [(f"{' 1 2' * 8}\n{' 3 4' * 8}\n" * 8, 0), ("no numbers", 2), (None, 3)],
 )
-def test_a_reader_is_tried_on_a_file(package: Path, text: str | None, failed: int) -> None:
-    file = package / ("a.asc" if text else "a.npy")
+def test_a_reader_is_tried_on_a_file(own_package: Path, text: str | None, failed: int) -> None:
+    file = own_package / ("a.asc" if text else "a.npy")
     if text:
         file.write_text(text)
     else:
@@ -188,8 +176,8 @@ def run(capsys: pytest.CaptureFixture, monkeypatch: Any, *words: str) -> tuple[i
     return (int(ended.value.code or 0), *capsys.readouterr())
 
 
-def test_the_command(package: Path, capsys: pytest.CaptureFixture, monkeypatch: Any) -> None:
-    (package / "faulty.py").write_text(FAULTY)
+def test_the_command(own_package: Path, capsys: pytest.CaptureFixture, monkeypatch: Any) -> None:
+    (own_package / "faulty.py").write_text(FAULTY)
     status, out, err = run(capsys, monkeypatch, "psnr", "faulty:Shifted", "ssim")
     assert status == 2
     assert "passed  metric psnr: less noise is better" in out

@@ -4,7 +4,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import local_package
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,16 +25,6 @@ PSNR = {"objective": "psnr"}
 QUANTISER = "my_pkg.degradations.quantiser:Quantiser"
 METRIC = "my_pkg.metrics.median_error:MedianError"
 LOSS = "0.5 mse + 0.5 my_pkg.losses.log_cosh:log_cosh"
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    local_package.write(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_pkg"]:
-        monkeypatch.delitem(sys.modules, name)
-    return tmp_path
 
 
 def benchmark(folder: Path) -> Benchmark:
@@ -65,8 +54,8 @@ def benchmark(folder: Path) -> Benchmark:
     )
 
 
-def test_they_go_through_the_rules_and_a_training_run(package: Path) -> None:
-    asked = benchmark(package)
+def test_they_go_through_the_rules_and_a_training_run(own_package: Path) -> None:
+    asked = benchmark(own_package)
     assert [line.split()[3] for line in rules.foreign_code(asked)] == [
         "my_pkg.readers", "my_pkg.degradations.quantiser", "my_pkg.methods.shrunk",
         "my_pkg.losses.log_cosh", "my_pkg.metrics.median_error",
@@ -104,13 +93,13 @@ def _median_error(model: nn.Module, operator: physics.Physics, images: ImageSet)
     return 100 * np.median(np.abs(x_hat.numpy() - x.numpy()), axis=(1, 2, 3))
 
 
-def test_report_and_dashboard_show_a_metric_by_what_the_run_declares(package: Path) -> None:
+def test_report_and_dashboard_show_a_metric_by_what_the_run_declares(own_package: Path) -> None:
     """Without its code: here it is gone by then."""
-    asked = spec.parse({**benchmark(package).model_dump(), "degradations": NOISE})
-    store = Store(package / "run")
+    asked = spec.parse({**benchmark(own_package).model_dump(), "degradations": NOISE})
+    store = Store(own_package / "run")
     store.begin(asked, {"val": "digest"})
     store.write_manifest(metrics=score_columns.declare(metrics.describe(asked.metrics)))
-    shutil.rmtree(package / "my_pkg")
+    shutil.rmtree(own_package / "my_pkg")
     errors = {"tv": 4.0, "Shrunk": 2.0, "srcnn": 3.0}
     difficulty = np.random.default_rng(0).normal(0, 0.1, 8)
     for method, error in errors.items():
@@ -138,10 +127,10 @@ def test_report_and_dashboard_show_a_metric_by_what_the_run_declares(package: Pa
     )
     assert "srcnn (3.0 %) loses to Shrunk (2.0 %)" in board.findings[0]
     assert "+1.0 %" in board.findings[0]
-    assert "| Median error (%) |" in (package / "run/report/leaderboard.md").read_text()
+    assert "| Median error (%) |" in (own_package / "run/report/leaderboard.md").read_text()
     app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(ROOT / "dashboard" / "app.py"), str(package / "run")])
+        patch.setattr(sys, "argv", [str(ROOT / "dashboard" / "app.py"), str(own_package / "run")])
         app.run()
         assert not app.exception
         table = app.dataframe[0].value
@@ -180,8 +169,8 @@ def test_report_and_dashboard_show_a_metric_by_what_the_run_declares(package: Pa
         ({"methods": ["my_pkg.models:NeedsMore"]}, "my_pkg.models:NeedsMore: cannot be built for"),
     ],
 )
-def test_a_mistake_is_named_before_anything_runs(package: Path, change: dict, says: str) -> None:
-    (package / "my_pkg" / "models.py").write_text(
+def test_a_mistake_is_named_before_a_run(own_package: Path, change: dict, says: str) -> None:
+    (own_package / "my_pkg" / "models.py").write_text(
         "from torch import nn\n"
         "from bench.physics import Physics\n"
         "class Broken(Physics):\n"
@@ -192,7 +181,7 @@ def test_a_mistake_is_named_before_anything_runs(package: Path, change: dict, sa
         "class NeedsMore(nn.Module):\n"
         "    def __init__(self, width): super().__init__()\n"
     )
-    asked = benchmark(package).model_dump()
+    asked = benchmark(own_package).model_dump()
     with pytest.raises(UserError) as caught:
         rules.check(spec.parse({**asked, **change}))
     assert says in str(caught.value)
@@ -252,7 +241,7 @@ def test_what_a_class_supports_may_be_called_serves() -> None:
     assert methods.find(Old).supported == "linear Denoising"
 
 
-def test_a_chain_is_linear_if_all_its_steps_are(package: Path) -> None:
+def test_a_chain_is_linear_if_all_its_steps_are(own_package: Path) -> None:
     blur, noise = {"name": "gaussian_blur", "level": 1}, {"name": "gaussian_noise"}
     for steps, linear in (([blur, noise], True), ([{"name": QUANTISER, "level": 4}, noise], False)):
         operator = physics.create("chain", 0.1, 16, steps=steps)
@@ -266,7 +255,7 @@ def test_all_operators_of_ours_are_linear() -> None:
         assert physics.create(name, physics.find(name).presets[0], 32).linear
 
 
-def test_python_refuses_a_method_that_the_degradation_does_not_suit(package: Path) -> None:
+def test_python_refuses_a_method_that_the_degradation_does_not_suit(own_package: Path) -> None:
     import bench
 
     images = bench.load(np.random.default_rng(0).random((30, 16, 16)))

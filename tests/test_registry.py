@@ -5,7 +5,6 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-import local_package
 import pytest
 
 from bench import methods, physics, registry
@@ -20,16 +19,8 @@ KINDS: dict[str, tuple[Registry, str, str]] = {
     "reader": (sources.READERS, "nifti", "my_pkg.readers:asc"),
     "loss": (losses.LOSSES, "ms_ssim", "my_pkg.losses.log_cosh:log_cosh"),
 }
+pytestmark = pytest.mark.usefixtures("own_package")
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture(autouse=True)
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    local_package.write(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_pkg"]:
-        monkeypatch.delitem(sys.modules, name)
 
 
 @every_kind
@@ -39,6 +30,7 @@ def test_ours_are_found_by_their_files_name(kind: str) -> None:
     part = parts.find(name)
     module = part.__name__ if kind == "reader" else part.__module__
     assert module.endswith(f".{name}")
+    assert parts.name_of(part) == name or kind == "reader"
     with pytest.raises(UserError, match=f"did you mean '{name}'"):
         parts.find(f"{name}x")
 

@@ -47,12 +47,8 @@ class Reader:
         parameters = list(inspect.signature(function).parameters.values())
         options = [one for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
         given = len(parameters) - len(options)
-        demand(given == 2, f"{given} of its parameters are no keywords only, instead of 2")
-        without = [
-            one.name
-            for one in parameters
-            if one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty
-        ]
+        demand(given == 2, f"it takes {given} parameters by position instead of 2")
+        without = [one.name for one in options if one.default is inspect.Parameter.empty]
         demand(not without, f"{', '.join(without)}: an option has a default")
 
     def has_endings(self) -> None:

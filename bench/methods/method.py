@@ -17,7 +17,7 @@ from bench.errors import UserError, unknown
 from bench.methods.base import Reconstructor
 from bench.methods.denoiser import DenoiserNetwork, maps_images
 from bench.physics import Physics
-from bench.registry import Registry, label_of
+from bench.registry import Registry
 
 Builder = Callable[..., nn.Module]
 
@@ -258,7 +258,7 @@ def find(given: Given) -> Method:
         return given
     target = METHODS.find(given)
     method = Method if isinstance(target, nn.Module) else _method  # a cache would keep networks
-    return method(label_of(given), target)
+    return method(METHODS.name_of(given), target)
 
 
 _method = cache(Method)
