@@ -143,6 +143,7 @@ def test_a_planted_fault_is_found(own_package: Path, name: str, check: str, reas
         ("my_pkg.degradations.quantiser:Quantiser", "degradation"),
         ("my_pkg.losses.log_cosh:log_cosh", "loss"),
         ("my_pkg.readers:asc", "reader"),
+        ("my_pkg.metrics.median_error:MedianError", "metric"),
         ("torch.nn:L1Loss", "loss"),
         ("torch.nn.functional:mse_loss", "loss"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import methods, physics, registry
+from bench import methods, metrics, physics, registry
 from bench.data import sources
 from bench.errors import UserError
 from bench.methods import losses
@@ -18,6 +18,7 @@ KINDS: dict[str, tuple[Registry, str, str]] = {
     "degradation": (physics.DEGRADATIONS, "chain", "my_pkg.degradations.quantiser:Quantiser"),
     "reader": (sources.READERS, "nifti", "my_pkg.readers:asc"),
     "loss": (losses.LOSSES, "ms_ssim", "my_pkg.losses.log_cosh:log_cosh"),
+    "metric": (metrics.METRICS, "psnr", "my_pkg.metrics.median_error:MedianError"),
 }
 pytestmark = pytest.mark.usefixtures("own_package")
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -82,6 +83,7 @@ def test_an_entry_point_is_a_name_like_ours(kind: str, monkeypatch: pytest.Monke
         ("degradation", 3, "builtins:int: is no degradation"),
         ("reader", "my_pkg.losses:log_cosh", "a reader is a module with SUFFIXES and read"),
         ("loss", "pathlib:Path", "a loss is a function of"),
+        ("metric", "my_pkg.losses.log_cosh:log_cosh", "a metric is a class that extends bench.met"),
     ],
 )
 def test_a_part_of_another_kind_is_refused_with_what_it_should_be(
