@@ -18,7 +18,6 @@ such a file out and names it in `Store.damaged`; a run sets it aside and compute
 """
 
 import contextlib
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,14 +28,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from pyarrow import parquet
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from bench import claim as claims
-from bench import markup, places, tables
+from bench import places, run_files, tables
 from bench.claim import Claim
 from bench.errors import DamagedError, UserError
 from bench.places import Place
+from bench.run_files import Reader
 from bench.spec import Benchmark, conflicts, parse
 
 ROW_KEYS = (
@@ -54,11 +54,9 @@ ROW_KEYS = (
 
 
 RUN_MARKS = ("spec.yaml", "manifest.json")  # a folder with one of them is a run's
-SEAL = "checksum"
 READERS = 8  # at a time, of tables: each request of an object store takes its time
 
 Content = TypeVar("Content")
-Reader = Callable[[Place], object]
 
 
 class Store:
@@ -83,7 +81,7 @@ class Store:
     # --- what the run is -----------------------------------------------------------------
 
     def begin(self, spec: Benchmark, data: Mapping[str, str]) -> None:
-        """Claim the folder for a benchmark, or take up its earlier run there.
+        """Claim the folder for a benchmark, or resume its earlier run there.
 
         Args:
             spec: the benchmark; one with more seeds, trials, levels, sizes or methods goes on with
@@ -148,23 +146,23 @@ class Store:
         if self._is_foreign():
             return
         kinds: list[tuple[str, str, Reader]] = [
-            ("rows", "*.parquet", _table),
-            ("trials", "*.parquet", _table),
+            ("rows", "*.parquet", run_files.table),
+            ("trials", "*.parquet", run_files.table),
         ]
         if isinstance(self.folder, Path):  # object stores have checksums of their own
             kinds += [
-                ("models", "recipe.json", _model),
-                ("images", "*.npz", _arrays),
+                ("models", "recipe.json", run_files.model),
+                ("images", "*.npz", run_files.arrays),
                 ("checkpoints", "*.pt", places.read_sealed),
             ]
         checks: list[tuple[Place, Reader]] = [
-            (self.folder / "spec.yaml", _yaml),
-            (self.folder / "manifest.json", _unsealed),
+            (self.folder / "spec.yaml", run_files.yaml_mapping),
+            (self.folder / "manifest.json", run_files.unsealed),
         ]
         for folder, pattern, read in kinds:
             checks += [(path, read) for path in (self.folder / folder).rglob(pattern)]
         with ThreadPoolExecutor(READERS) as readers:
-            for error in readers.map(lambda check: _damage_of(*check), checks):
+            for error in readers.map(lambda check: run_files.damage_of(*check), checks):
                 if error is not None:
                     places.set_aside(error.file)
                     yield f"{error}; it is set aside as {error.file.name}.damaged"
@@ -210,7 +208,7 @@ class Store:
         path = self.folder / "spec.yaml"
         if not path.exists():
             raise UserError(f"{self.folder}: holds no run (no spec.yaml){self._runs_inside()}")
-        return parse(_yaml(path), str(path))
+        return parse(run_files.yaml_mapping(path), str(path))
 
     def _runs_inside(self) -> str:
         if not isinstance(self.folder, Path):  # a bucket may hold a great deal
@@ -220,11 +218,11 @@ class Store:
 
     def manifest(self) -> dict[str, Any]:
         """Read manifest.json; empty where there is none, or a damaged one."""
-        return self._unless_damaged(self.folder / "manifest.json", _unsealed) or {}
+        return self._unless_damaged(self.folder / "manifest.json", run_files.unsealed) or {}
 
     def write_manifest(self, **entries: Any) -> None:
         """Add entries to manifest.json."""
-        self._write("manifest.json", _sealed({**self.manifest(), **entries}))
+        self._write("manifest.json", run_files.sealed({**self.manifest(), **entries}))
 
     # --- results -------------------------------------------------------------------------
 
@@ -305,7 +303,7 @@ class Store:
         names = ("pictures.npz", "truth.npz")
         paths = [self.folder / "images" / owner / name for name in names]
         found = next((path for path in paths if path.exists()), paths[0])
-        return self._unless_damaged(found, _arrays) or {}
+        return self._unless_damaged(found, run_files.arrays) or {}
 
     def write_model(
         self, cell: str, seed: int, recipe: Mapping[str, Any], weights: Mapping[str, Tensor]
@@ -317,7 +315,7 @@ class Store:
             whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             content = save(whole)
             self._write(f"{folder}/weights.safetensors", content)
-        self._write(f"{folder}/recipe.json", _sealed(recipe, content))
+        self._write(f"{folder}/recipe.json", run_files.sealed(recipe, content))
 
     def read_model(self, cell: str, seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Read a refit's recipe and weights (empty for a method without).
@@ -328,7 +326,7 @@ class Store:
         """
         recipe = self.folder / "models" / cell / str(seed) / "recipe.json"
         try:
-            return _model(recipe)
+            return run_files.model(recipe)
         except FileNotFoundError:
             raise UserError(f"{recipe.parent}: no model of that cell and seed") from None
 
@@ -342,7 +340,7 @@ class Store:
     def _tables(self, kind: str, keys: Iterable[str]) -> pd.DataFrame:
         paths = sorted((self.folder / kind).rglob("*.parquet"), key=lambda path: path.parts)
         with ThreadPoolExecutor(READERS) as readers:
-            found = readers.map(lambda path: self._unless_damaged(path, _table), paths)
+            found = readers.map(lambda path: self._unless_damaged(path, run_files.table), paths)
             tables = [table for table in found if table is not None]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(keys))
 
@@ -361,84 +359,3 @@ class Store:
         self.check_claim()
         with places.atomic_write(self.folder / relative) as path:
             path.write_bytes(content)
-
-
-@contextlib.contextmanager
-def _reading(path: Place) -> Iterator[None]:
-    """Take whatever a library says of a file's content for damage.
-
-    Raises:
-        DamagedError: with what it says.
-        FileNotFoundError: there is no such file.
-        UserError: the file may not be read, or an object store cannot be reached.
-    """
-    try:
-        yield
-    except (FileNotFoundError, UserError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            # Of the system, not of a library: a network that fails has damaged nothing.
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        raise DamagedError(path, str(error) or type(error).__name__) from error
-
-
-def _damage_of(path: Place, read: Reader) -> DamagedError | None:
-    try:
-        read(path)
-    except DamagedError as error:
-        return error
-    except FileNotFoundError:
-        pass
-    return None
-
-
-def _table(path: Place) -> pd.DataFrame:
-    with _reading(path):
-        return tables.from_bytes(path.read_bytes())
-
-
-def _yaml(path: Place) -> dict[str, Any]:
-    with _reading(path):
-        try:
-            content = markup.read(path.read_text(encoding="utf-8"), "spec.yaml")
-        except UserError as error:
-            raise ValueError(str(error)) from None
-        if not isinstance(content, dict):
-            raise ValueError("it holds no keys")
-        return content
-
-
-def _arrays(path: Place) -> dict[str, np.ndarray]:
-    with _reading(path):
-        content = io.BytesIO(path.read_bytes())  # so that only reading fails as the system does
-        return dict(np.load(content, allow_pickle=False))
-
-
-def _model(recipe_json: Place) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a model; damage of its weights is found by the checksum in its recipe."""
-    weights = recipe_json.parent / "weights.safetensors"
-    content = weights.read_bytes() if weights.exists() else b""
-    recipe = _unsealed(recipe_json, content)
-    with _reading(weights):
-        return recipe, load(content) if content else {}
-
-
-def _sealed(entries: Mapping[str, Any], beside: bytes = b"") -> bytes:
-    """Write entries as JSON, with a checksum of them and of what stands in a file beside."""
-    text = json.dumps(entries, default=str)
-    sealed = {**json.loads(text), SEAL: _checksum(text, beside)}
-    return json.dumps(sealed, indent=1).encode()
-
-
-def _unsealed(path: Place, beside: bytes = b"") -> dict[str, Any]:
-    """Read what `_sealed` wrote."""
-    with _reading(path):
-        entries = json.loads(path.read_text())
-        if entries.pop(SEAL) != _checksum(json.dumps(entries), beside):
-            raise ValueError(f"{'it or the weights are' if beside else 'it is'} not as written")
-        return entries
-
-
-def _checksum(text: str, beside: bytes) -> str:
-    return hashlib.sha256(hashlib.sha256(text.encode()).digest() + beside).hexdigest()

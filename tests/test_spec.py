@@ -4,9 +4,10 @@ import pytest
 import yaml
 
 from bench import markup, spec
+from bench.cli import DEFAULT_SPEC
 from bench.errors import UserError
 
-SMALL = Path(spec.__file__).parent / "specs" / "small_data.yaml"
+SMALL = DEFAULT_SPEC
 
 
 def sizes_of(name: str, sizes: list[int]) -> list[int]:

@@ -19,12 +19,13 @@ import pytest
 import torch
 
 from bench import badges, claim, spec
+from bench.cli import DEFAULT_SPEC
 from bench.errors import DamagedError, UnwritableError, UserError
 from bench.store import ROW_KEYS, Store
 from bench.sweep.journal import Journal
 from bench.sweep.studies import Studies
 
-SPEC = spec.load(Path(spec.__file__).parent / "specs" / "small_data.yaml")
+SPEC = spec.load(DEFAULT_SPEC)
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ class Journal(BaseJournalBackend):
         self.damage = ""
         lines = self._kept.read().splitlines(keepends=True)
         for number, line in enumerate(lines):
-            if not self._take_up(line.rstrip(b"\n")):
+            if not self._read_line(line.rstrip(b"\n")):
                 self._kept.replace(b"".join(lines[:number]))
                 self.damage = (
                     f"{path}: is damaged (line {number + 1}, or one before it is missing); it is "
@@ -149,7 +149,7 @@ class Journal(BaseJournalBackend):
                 )
                 break
 
-    def _take_up(self, line: bytes) -> bool:
+    def _read_line(self, line: bytes) -> bool:
         """Read a line; return whether it is as it was written and follows on the last one."""
         if (found := LINE.fullmatch(line)) is None:
             return False

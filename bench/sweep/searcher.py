@@ -15,10 +15,11 @@ from bench.cells import seeds_of, workers_of
 from bench.errors import UnwritableError, UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
-from bench.sweep.studies import DIED, CellStudy, Studies
+from bench.sweep.cell_study import DIED, CellStudy
+from bench.sweep.studies import Studies
 from bench.sweep.trial import MICROBATCHES, Job, checkpoint_of, timeout_marker
 
-TABLE_SECONDS = 1.0  # between writings of the tables of trials, for who looks on
+TABLE_SECONDS = 1.0  # minimum interval between table writes
 
 Observer = Callable[[str, Job, dict[str, Any]], None]
 

@@ -26,6 +26,7 @@ from optuna.storages.journal import JournalFileBackend
 from test_faults import PASSING, ROOT, end, kill_all, prepare, slow_validations, start, wait_for
 
 from bench import claim, physics, places, spec, training
+from bench.cli import DEFAULT_SPEC
 from bench.data import ImageSet
 from bench.errors import UnwritableError, UserError
 from bench.replay import replay
@@ -40,7 +41,7 @@ boto3, *_ = (
 )
 
 SECRET = "never-to-be-written-3f9a"
-BENCHMARK = spec.load(Path(spec.__file__).parent / "specs" / "small_data.yaml")
+BENCHMARK = spec.load(DEFAULT_SPEC)
 LARGE = 12_000_000  # uploaded in parts
 
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
+from bench.sweep.cell_study import Candidate, CellStudy
 from bench.sweep.halving import promotable, rungs
-from bench.sweep.studies import Candidate, CellStudy, Studies
+from bench.sweep.studies import Studies
 from bench.training import report_steps
 
 BUDGET = Budget(trials=18, steps=120, reports=8)

@@ -13,8 +13,9 @@ from bench import methods, plugins
 from bench.errors import UserError
 from bench.score_columns import ScoreColumn
 from bench.spec import Budget, Cell, DegradationSpec, MethodSpec, Search, Task
+from bench.sweep.cell_study import CellStudy
 from bench.sweep.journal import Journal
-from bench.sweep.studies import CellStudy, Studies
+from bench.sweep.studies import Studies
 
 BUDGET = Budget(trials=6, steps=10)
 

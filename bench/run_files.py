@@ -1,0 +1,109 @@
+"""How each kind of file in a run folder is read, and what tells that it is damaged.
+
+All readers raise DamagedError for a file that is not as it was written, FileNotFoundError where
+there is none, and UserError where it cannot be reached.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load
+from torch import Tensor
+
+from bench import markup, tables
+from bench.errors import DamagedError, UserError
+from bench.places import Place
+
+SEAL = "checksum"
+Reader = Callable[[Place], object]
+
+
+@contextlib.contextmanager
+def reading(path: Place) -> Iterator[None]:
+    """Take whatever a library says of a file's content for damage.
+
+    Raises:
+        DamagedError: with what it says.
+        FileNotFoundError: there is no such file.
+        UserError: the file may not be read, or an object store cannot be reached.
+    """
+    try:
+        yield
+    except (FileNotFoundError, UserError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # Of the system, not of a library: a network that fails has damaged nothing.
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DamagedError(path, str(error) or type(error).__name__) from error
+
+
+def damage_of(path: Place, read: Reader) -> DamagedError | None:
+    """Return what is wrong with a file; None where nothing is, or there is none."""
+    try:
+        read(path)
+    except DamagedError as error:
+        return error
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def table(path: Place) -> pd.DataFrame:
+    """Read a table."""
+    with reading(path):
+        return tables.from_bytes(path.read_bytes())
+
+
+def yaml_mapping(path: Place) -> dict[str, Any]:
+    """Read a YAML file of keys."""
+    with reading(path):
+        try:
+            content = markup.read(path.read_text(encoding="utf-8"), "spec.yaml")
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if not isinstance(content, dict):
+            raise ValueError("it holds no keys")
+        return content
+
+
+def arrays(path: Place) -> dict[str, np.ndarray]:
+    """Read an archive of arrays."""
+    with reading(path):
+        content = io.BytesIO(path.read_bytes())  # so that only reading fails as the system does
+        return dict(np.load(content, allow_pickle=False))
+
+
+def model(recipe_json: Place) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a model; damage of its weights is found by the checksum in its recipe."""
+    weights = recipe_json.parent / "weights.safetensors"
+    content = weights.read_bytes() if weights.exists() else b""
+    recipe = unsealed(recipe_json, content)
+    with reading(weights):
+        return recipe, load(content) if content else {}
+
+
+def sealed(entries: Mapping[str, Any], beside: bytes = b"") -> bytes:
+    """Write entries as JSON, with a checksum of them and of what stands in a file beside."""
+    text = json.dumps(entries, default=str)
+    content = {**json.loads(text), SEAL: _checksum(text, beside)}
+    return json.dumps(content, indent=1).encode()
+
+
+def unsealed(path: Place, beside: bytes = b"") -> dict[str, Any]:
+    """Read what `sealed` wrote."""
+    with reading(path):
+        entries = json.loads(path.read_text())
+        if entries.pop(SEAL) != _checksum(json.dumps(entries), beside):
+            raise ValueError(f"{'it or the weights are' if beside else 'it is'} not as written")
+        return entries
+
+
+def _checksum(text: str, beside: bytes) -> str:
+    return hashlib.sha256(hashlib.sha256(text.encode()).digest() + beside).hexdigest()

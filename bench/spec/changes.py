@@ -1,0 +1,59 @@
+"""What of a benchmark may change when its run is resumed."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench import markup
+from bench.spec.benchmark import Benchmark
+
+
+def conflicts(before: Benchmark, now: Benchmark) -> list[str]:
+    """Name the keys in which a benchmark contradicts an earlier run that it is to go on with.
+
+    More seeds, trials, levels, sizes, degradations and methods do not, nor what no number depends
+    on. The path of the images may differ: it is for their content to be the same. Another objective
+    does, since the trials were chosen by the earlier one; and so do other metrics, which the rows
+    that are there would lack.
+    """
+    found = [] if before.dataset.label == now.dataset.label else ["dataset.name"]
+    # As they are written: there a default that is a tuple has become a list.
+    then, here = (markup.read(one.dump(), "spec.yaml") for one in (before, now))
+    for content in (then, here):
+        content["dataset"] = {**content["dataset"], "path": None, "name": None}
+        content["metrics"] = sorted(content["metrics"])
+    for key in (
+        "dataset", "search", "precision", "compile", "deterministic", "metrics", "objective",
+    ):  # fmt: skip
+        found += differing(key, then[key], here[key])
+    found += differing("budget", {**then["budget"], "trials": 0}, {**here["budget"], "trials": 0})
+    for key, least, given in (
+        ("seeds", before.seeds, now.seeds),
+        ("budget.trials", before.budget.trials, now.budget.trials),
+    ):
+        found += [f"{key}: not less than {least}"] if given < least else []
+    found += _missing("n_train", then["n_train"], here["n_train"])
+    for key, free in (("degradations", {"levels"}), ("methods", {"priority", "cpus", "gpus"})):
+        earlier, later = ({one["label"]: one for one in content[key]} for content in (then, here))
+        found += _missing(key, earlier, later)
+        for label in earlier.keys() & later.keys():
+            parts = (
+                {k: v for k, v in one[label].items() if k not in free} for one in (earlier, later)
+            )
+            found += differing(f"{key}.{label}", *parts)
+            if "levels" in free:
+                levels = (one[label]["levels"] for one in (earlier, later))
+                found += _missing(f"{key}.{label}.levels", *levels)
+    return found
+
+
+def differing(key: str, before: Any, now: Any) -> list[str]:
+    """List the dotted keys, of two values or mappings that stand under a key, that differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = dict.fromkeys([*before, *now])
+        return [f"{key}.{name}" for name in names if before.get(name) != now.get(name)]
+    return [] if before == now else [key]
+
+
+def _missing(key: str, before: Iterable[Any], now: Iterable[Any]) -> list[str]:
+    lacking = [f"{one}" for one in before if one not in now]
+    return [f"{key}: without {', '.join(lacking)}"] if lacking else []

@@ -1,0 +1,25 @@
+"""Optuna's samplers, as a benchmark file names them, and what each aims at."""
+
+import optuna
+
+STARTUP_TRIALS = 4
+POPULATION = 8  # of NSGA-II: generations have to fit into few trials
+# What a study aims at: the objective alone, or it, SSIM and the number of parameters.
+AIMS = {"nsga2": ("maximize", "maximize", "minimize")}
+
+
+def sampler_of(kind: str, seed: int) -> optuna.samplers.BaseSampler:
+    """Make the sampler that a benchmark file names, with its own seed."""
+    if kind == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+    if kind == "cmaes":
+        # It searches numbers; what is to be chosen from a list is left to the other sampler.
+        return optuna.samplers.CmaEsSampler(
+            seed=seed,
+            n_startup_trials=1,
+            independent_sampler=sampler_of("tpe", seed),
+            warn_independent_sampling=False,
+        )
+    if kind == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION)
+    return optuna.samplers.RandomSampler(seed=seed)
