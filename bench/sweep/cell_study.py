@@ -1,6 +1,5 @@
 """The search of one cell by an Optuna study of its own."""
 
-import itertools
 import json
 import math
 from collections import defaultdict
@@ -20,7 +19,7 @@ from bench.score_columns import STANDARD, ScoreColumn
 from bench.seeds import derive_seed
 from bench.spec import Budget, Cell, Search, differing
 from bench.sweep import halving
-from bench.sweep.samplers import AIMS, sampler_of
+from bench.sweep.samplers import AIMS, draw_other, sampler_of
 from bench.sweep.studies import Studies
 
 DIED = "the worker process died, more often than is retried"
@@ -183,7 +182,8 @@ class CellStudy:
         trial, values = self._ask()
         if earlier is None and values in self._known():
             self._studies.give_up(self._study, trial)
-            self._study.enqueue_trial(self._another(index))
+            seed = derive_seed(self.cell.id, "another", index) % 2**32
+            self._study.enqueue_trial(draw_other(self.space, self._known(), seed))
             trial, values = self._ask()
         trial.set_user_attr("index", index)
         config = {**self.cell.method.fixed, **values}
@@ -202,14 +202,6 @@ class CellStudy:
         """List what was tried; it is no more than the trials of a cell."""
         known = (self._finished, self._running, self._lost)
         return [trial.params for trials in known for trial in trials.values()]
-
-    def _another(self, index: int) -> dict[str, Any]:
-        """Draw a configuration that was not tried yet."""
-        known = self._known()
-        sampler = sampler_of("random", derive_seed(self.cell.id, "another", index) % 2**32)
-        study = optuna.create_study(sampler=sampler)
-        drawn = (search_spaces.suggest(study.ask(), self.space) for _ in itertools.count())
-        return next(one for one in drawn if one not in known)
 
     def _untouched(self) -> tuple[int, int | None] | None:
         """Return the next index that was not tried yet, and its first rung."""

@@ -1,6 +1,12 @@
 """Optuna's samplers, as a benchmark file names them, and what each aims at."""
 
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import optuna
+
+import search_spaces
 
 STARTUP_TRIALS = 4
 POPULATION = 8  # of NSGA-II: generations have to fit into few trials
@@ -23,3 +29,12 @@ def sampler_of(kind: str, seed: int) -> optuna.samplers.BaseSampler:
     if kind == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION)
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+def draw_other(
+    space: search_spaces.Space, known: Sequence[Mapping[str, Any]], seed: int
+) -> dict[str, Any]:
+    """Draw a configuration at random that is none of those known."""
+    study = optuna.create_study(sampler=sampler_of("random", seed))
+    drawn = (search_spaces.suggest(study.ask(), space) for _ in itertools.count())
+    return next(one for one in drawn if one not in known)
