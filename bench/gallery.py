@@ -18,9 +18,9 @@ from torch import Tensor
 from bench import data, methods, metrics, physics, training
 from bench.data.measured import load_measured
 from bench.errors import UserError
+from bench.options import checked_options
 from bench.physics import MRI, Physics
 from bench.physics.mri_cartesian import MRICartesian, measured
-from bench.plugins import checked_options
 from bench.spec import DatasetSpec
 
 SIDE, SMALL_SIDE = 256, 160  # pixels of a panel; of one in the gallery

@@ -1,6 +1,6 @@
 """Ranges of numbers, as types of what a benchmark file may give.
 
-They are what pydantic checks (`bench.plugins.checked_options`); to Python they are plain numbers.
+They are what pydantic checks (`bench.options.checked_options`); to Python they are plain numbers.
 """
 
 from typing import Annotated

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from bench import plugins
 from bench.errors import UserError, unknown
+from bench.options import checked_options, defaults_of, options_of
 
 Part = TypeVar("Part")
 
@@ -136,11 +137,11 @@ class Registry(Generic[Part]):
 
     def options(self, given: Any) -> dict[str, inspect.Parameter]:
         """Map the options of a part to its parameters."""
-        return plugins.options_of(self._function(given), self.reserved)
+        return options_of(self._function(given), self.reserved)
 
     def defaults(self, given: Any) -> dict[str, Any]:
         """Map the options of a part that have a default to it."""
-        return plugins.defaults_of(self._function(given), self.reserved)
+        return defaults_of(self._function(given), self.reserved)
 
     def checked(self, given: Any, options: Mapping[str, Any], label: str = "") -> dict[str, Any]:
         """Check the options of a part, and convert them to the types of its parameters.
@@ -154,7 +155,7 @@ class Registry(Generic[Part]):
             UserError: an unknown option, or a value that its annotation does not allow.
         """
         function = self._function(given)
-        return plugins.checked_options(label or label_of(given), function, options, self.reserved)
+        return checked_options(label or label_of(given), function, options, self.reserved)
 
     def build(self, given: Any, *reserved: Any, **options: Any) -> Any:
         """Call a part with what it is given, then with its options, checked.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from bench import data, methods, metrics, physics, plugins, spec, training
 from bench.data import Dataset, Split
 from bench.errors import UserError
+from bench.options import check_options
 from bench.physics import Physics
 from bench.spec import Benchmark, DegradationSpec, MethodSpec
 
@@ -93,7 +94,7 @@ def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
     metrics.describe(benchmark.metrics)
     for degradation in benchmark.degradations:
         options = physics.DEGRADATIONS.options(degradation.name)
-        plugins.check_options(
+        check_options(
             degradation.label, degradation.options, {*options, *DegradationSpec.model_fields}
         )
     operators: dict[str, Physics] = {}  # of each degradation at its last level

@@ -7,9 +7,10 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from bench import markup, methods, physics, plugins, rules, spec
+from bench import markup, methods, physics, rules, spec
 from bench.data import reading, sources
 from bench.errors import UserError
+from bench.options import options_of, types_of
 from bench.training import Recipe
 
 METHODS = [name for name in methods.names() if name != "srgan_cbam"]  # whose weights are not here
@@ -35,8 +36,8 @@ JUNK = st.one_of(
 @cache
 def schemas(target: Any, reserved: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
     """Return the JSON schema of each option of a class or function."""
-    types = plugins._types(target)
-    found = {name: types[name] for name in plugins.options_of(target, reserved)}
+    types = types_of(target)
+    found = {name: types[name] for name in options_of(target, reserved)}
     return {name: TypeAdapter(kind._type).json_schema() for name, kind in found.items()}
 
 
@@ -146,7 +147,7 @@ def right(draw: Any) -> dict[str, Any]:
 MODELS = (spec.Benchmark, spec.DatasetSpec, spec.MethodSpec, spec.DegradationSpec)
 KEYS = sorted(
     {key for model in MODELS for key in model.model_fields}
-    | plugins.options_of(reading.read).keys()
+    | options_of(reading.read).keys()
     | {"level", "steps", "preset", "mask", "1", "<<"}
 )
 

@@ -10,9 +10,10 @@ from benchmark_files import configurations, schemas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import methods, physics, plugins, training
+from bench import methods, physics, training
 from bench.errors import UserError
 from bench.methods import losses
+from bench.options import checked_options
 from bench.physics import Physics
 from bench.training import Recipe
 from bench.training.job import split_config
@@ -139,11 +140,11 @@ def test_a_class_from_elsewhere_is_judged_by_what_it_says() -> None:
     exec(FOREIGN, space)
     plain, typed = space["Plain"], space["Typed"]
     anything = {"width": object(), "depth": "x", "kind": [1]}
-    assert plugins.checked_options("Plain", plain, anything) == anything
-    assert plugins.checked_options("Typed", typed, {"depth": None}) == {"depth": None}
+    assert checked_options("Plain", plain, anything) == anything
+    assert checked_options("Typed", typed, {"depth": None}) == {"depth": None}
     for wrong in ({"width": "x"}, {"width": True}, {"callback": [1, "a"]}):
         with pytest.raises(UserError, match=rf"Typed\.{next(iter(wrong))}: "):
-            plugins.checked_options("Typed", typed, wrong)
+            checked_options("Typed", typed, wrong)
 
 
 def test_the_search_space_of_a_class_from_elsewhere_is_checked_too(

@@ -10,7 +10,7 @@ from bench.data.cache import cached
 from bench.data.sources import READERS, guess
 from bench.data.splits import Split, fitting, split
 from bench.errors import UserError
-from bench.plugins import check_options, checked_options, defaults_of, options_of
+from bench.options import check_options, checked_options, defaults_of, options_of
 from bench.spec import DatasetSpec
 
 __all__ = [

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 import search_spaces
-from bench import physics, plugins
+from bench import physics
 from bench.errors import UserError, unknown
 from bench.methods.base import Reconstructor
 from bench.methods.denoiser import DenoiserNetwork, maps_images
+from bench.options import check_options, options_of
 from bench.physics import Physics
 from bench.registry import Registry
 
@@ -226,10 +227,10 @@ class Method:
             UserError: unknown keyword or preset, or a value out of range.
         """
         known = self.options
-        plugins.check_options(self.name, config, [*known, "preset"])
+        check_options(self.name, config, [*known, "preset"])
         chosen = {key: value for key, value in self.expand(config).items() if key in known}
         options = self.checked(chosen)
-        if "physics" in plugins.options_of(self._build):
+        if "physics" in options_of(self._build):
             options["physics"] = physics
         model = self._build(**options)
         return DenoiserNetwork(model) if maps_images(model) else model

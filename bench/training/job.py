@@ -11,9 +11,9 @@ from bench import methods
 from bench.errors import UserError
 from bench.methods import losses
 from bench.metrics import Metric
+from bench.options import check_options, checked_options
 from bench.physics import Physics
 from bench.places import Place
-from bench.plugins import check_options, checked_options
 from bench.registry import label_of
 from bench.spec import Budget
 from bench.training.recipe import Recipe
