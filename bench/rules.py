@@ -3,7 +3,7 @@
 Nothing is printed here: what a user should know is returned as notices, one line each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -132,6 +132,26 @@ def prepare(benchmark: Benchmark, may_shrink: Shrinkable) -> Prepared:
     sizes = benchmark.dataset
     split = data.split(dataset, max(benchmark.n_train), sizes.n_val, sizes.n_test)
     return Prepared(benchmark, split, vars(dataset.audit), notices)
+
+
+def metric_code(benchmark: Benchmark, before: Mapping[str, str]) -> dict[str, str]:
+    """Hash the code of the metrics that a benchmark names, which all rows of a run share.
+
+    Args:
+        benchmark: the benchmark.
+        before: the hashes of the run that it resumes, by column.
+
+    Raises:
+        UserError: the code of a metric has changed.
+    """
+    code = {spec.column_of(one): metrics.METRICS.code(one) for one in benchmark.metrics}
+    for name, digest in code.items():
+        if before.get(name, digest) != digest:
+            raise UserError(
+                f"metrics: the code of {name} is not that of the rows that the run has; undo the "
+                "change, or choose another run folder"
+            )
+    return code
 
 
 def digests(split: Split, sizes: list[int]) -> dict[str, str]:

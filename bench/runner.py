@@ -120,6 +120,7 @@ def _record(
         "cells": len(every),
         "trials": sum(trials_of(cell, benchmark.budget) for cell in every),
         "audit": prepared.audit,
+        "metric_code": rules.metric_code(benchmark, before.get("metric_code") or {}),
         "metrics": score_columns.declare(metrics.describe(benchmark.metrics)),
         "spaces": {m.label: methods.find(m.name).space(m.fixed) for m in benchmark.methods},
         **here,

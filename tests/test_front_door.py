@@ -17,6 +17,7 @@ from torch import nn
 
 import bench
 from bench.errors import UserError
+from bench.metrics import Metric
 
 DOCUMENTED = ("bench.api", "bench.opened", "bench.model")
 
@@ -44,6 +45,15 @@ def denoising() -> bench.Task:
     return bench.task(bench.load(images()), "gaussian_noise", 0.02, n_train=12)
 
 
+class Worst(Metric):
+    """The worst pixel."""
+
+    label, direction = "Worst", "lower"
+
+    def image(self, x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return (x_hat - x).abs().amax((1, 2, 3))
+
+
 class Tiny(nn.Module):
     """A network of one convolution, called with A_dagger(y)."""
 
@@ -58,11 +68,12 @@ class Tiny(nn.Module):
 
 def test_scores_are_those_of_scikit_image(denoising: bench.Task) -> None:
     model = bench.fit("tv", denoising, weight=0.2)
-    scores = bench.evaluate(model, denoising)
+    scores = bench.evaluate(model, denoising, metrics=[Worst])
     y = model.measure(denoising.test.images, denoising.test.ids)
     x_hat = model(y)
     for line, x, found in zip(scores.itertuples(), denoising.test.images, x_hat, strict=True):
         assert line.psnr == pytest.approx(peak_signal_noise_ratio(x, found, data_range=1), abs=1e-4)
+        assert line.Worst == pytest.approx(np.abs(x - found).max())
     assert list(scores.image) == denoising.test.ids
     nothing = bench.evaluate(bench.fit("degraded", denoising), denoising)
     assert nothing.psnr.mean() == pytest.approx(-10 * np.log10(0.02), abs=0.3)

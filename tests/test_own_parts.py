@@ -98,6 +98,10 @@ def test_report_and_dashboard_show_a_metric_by_what_the_run_declares(own_package
     asked = spec.parse({**benchmark(own_package).model_dump(), "degradations": NOISE})
     store = Store(own_package / "run")
     store.begin(asked, {"val": "digest"})
+    code = rules.metric_code(asked, {})
+    assert rules.metric_code(asked, code) == code
+    with pytest.raises(UserError, match="the code of MedianError is not that of the rows"):
+        rules.metric_code(asked, {"MedianError": "of before"})
     store.write_manifest(metrics=score_columns.declare(metrics.describe(asked.metrics)))
     shutil.rmtree(own_package / "my_pkg")
     errors = {"tv": 4.0, "Shrunk": 2.0, "srcnn": 3.0}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bench import markup
 from bench.errors import spelling
@@ -85,16 +85,18 @@ class Benchmark(Strict):
                 raise ValueError(f"duplicate metric {column!r}; give its class another name")
         return further
 
-    @model_validator(mode="after")
-    def _has_objective(self) -> "Benchmark":
-        known = [*STANDARD_METRICS, *map(column_of, self.metrics)]
-        if self.objective not in known:
-            hint = spelling(self.objective, known)
+    @field_validator("objective")
+    @classmethod
+    def _is_computed(cls, objective: str, info: ValidationInfo) -> str:
+        if "metrics" not in info.data:  # it has an error of its own
+            return objective
+        known = [*STANDARD_METRICS, *map(column_of, info.data["metrics"])]
+        if objective not in known:
             raise ValueError(
-                f"objective: no metric {self.objective!r}{hint} (known: {', '.join(known)}; add "
-                "others to metrics)"
+                f"unknown metric{spelling(objective, known)} (known: {', '.join(known)}); a "
+                "further one stands in metrics"
             )
-        return self
+        return objective
 
     @property
     def objective_metric(self) -> str:

@@ -187,7 +187,7 @@ class Search(Strict):
     """How the trials of a cell are chosen and stopped."""
 
     sampler: Literal["tpe", "random", "cmaes", "nsga2"] = Field(
-        "tpe", description="Optuna's; nsga2 weighs PSNR, SSIM and the number of parameters"
+        "tpe", description="Optuna's; nsga2 weighs the objective, SSIM and the number of parameters"
     )
     pruner: Literal["asha", "hyperband", "none"] = Field(
         "asha", description="which trials go on; the others stay where they fell behind"
