@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bench.spec import cells
 from bench.store import Store
@@ -51,6 +53,29 @@ class Worst(Metric):
 
     def image(self, x_hat, x):
         return 100 * (x_hat - x).abs().amax((1, 2, 3))
+"""
+
+
+NOTEBOOK = """
+import json
+import numpy as np
+import torch
+
+class MyNet(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+LINES
+kept = run.pictures("unet", level=0.1, n_train=12)
+found = {
+    "lines": len(run.leaderboard), "best": len(best), "shape": x_hat.shape, "scores": scores,
+    "apart": float(np.abs(unet(kept["y"]) - kept["x_hat"]).max()),
+}
+print(json.dumps(found))
 """
 
 
@@ -114,17 +139,39 @@ def test_after_a_kill_every_cell_is_there_once(finished: tuple[Store, str], kill
         assert searched[cell] == (1 if cell.endswith(("degraded", "constant")) else 3)
 
 
-def test_the_same_command_again_repeats_nothing(finished: tuple[Store, str], folder: Path) -> None:
+def test_the_notebook_of_the_readme_repeats_nothing_of_the_run(
+    finished: tuple[Store, str], folder: Path
+) -> None:
+    """It is the Python interface in ten lines; its `run` is the same benchmark, which has ended."""
     before = {
         path: path.stat().st_mtime_ns
         for part in ("rows", "trials", "models", "images", "studies")
         for path in (folder / "run" / part).rglob("*")
         if path.is_file()
     }
-    again = run(folder).stdout
+    (folder / "scans").mkdir()
+    for number in range(24):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).resize((40, 40)).save(folder / f"scans/{number}.png")
+    readme = (ROOT / "README.md").read_text()
+    (lines,) = [
+        text for text in re.findall(r"```python\n(.*?)```", readme, re.S) if "rb.run" in text
+    ]
+    assert sum(bool(line.strip()) for line in lines.splitlines()) == 10
+    (folder / "notebook.py").write_text(NOTEBOOK.replace("LINES", lines))
+    done = subprocess.run(
+        [sys.executable, "notebook.py"],
+        cwd=folder, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
-    assert "Ray" not in again
-    assert "PSNR" in again
+    assert "Ray" not in done.stdout  # it started no cluster
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["lines"] == 20
+    assert said["best"] == 2
+    assert said["shape"] == [6, 1, 32, 32]
+    assert said["apart"] < 1e-5  # what the run has kept of the same model
+    assert said["scores"][0] > 12
 
 
 def test_progress_is_readable_in_a_log(finished: tuple[Store, str]) -> None:
