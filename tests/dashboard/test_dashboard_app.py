@@ -165,8 +165,10 @@ def test_a_cell_with_a_missing_score_has_a_mean_but_no_rank(results: Path, bad: 
     assert "use unet" in words(app)
 
 
-@pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("convention", theme.CONVENTIONS)
+@pytest.mark.parametrize(
+    ("page", "convention"),
+    [*((page, "image") for page in PAGES), ("tradeoff", "volume"), ("levels", "roi")],
+)
 def test_every_page_of_a_finished_run(run_folder: Path, page: str, convention: str) -> None:
     app = open_page(page, convention=convention)
     assert len(app.title) == 1

@@ -29,7 +29,7 @@ IMAGE = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(IMAGE, min_size=10, max_size=90),
     st.tuples(st.integers(1, 12), st.integers(1, 6), st.integers(1, 6)),

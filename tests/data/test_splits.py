@@ -16,7 +16,7 @@ def images_of(subjects: list[str]) -> ImageSet:
 SUBJECTS = st.lists(st.integers(0, 25), min_size=12, max_size=80)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SUBJECTS, st.integers(1, 8), st.integers(1, 8), st.integers(1, 8))
 def test_no_subject_stands_in_two_sets(
     numbers: list[int], n_train: int, n_val: int, n_test: int

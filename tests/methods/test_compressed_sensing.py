@@ -103,7 +103,7 @@ def test_shrinking_solves_its_little_problem(frame: Frame) -> None:
 # --- the sparse problem ------------------------------------------------------------------------
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     name=st.sampled_from(sorted(TASKS)),
     weight=st.floats(0.2, 3.0),

@@ -282,7 +282,7 @@ def test_presets_fill_in_what_is_not_given() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_overfits_a_single_batch(name: str) -> None:
-    few = ImageSet(images(2).numpy(), ["a", "b"], ["a", "b"])
+    few = ImageSet(images(2, 16, 16).numpy(), ["a", "b"], ["a", "b"])
     config: dict = {
         "attention_residual_unet": {"width": 16, "lr": 5e-3},
         "dncnn": {"width": 16, "depth": 5, "lr": 5e-3},
@@ -294,10 +294,10 @@ def test_overfits_a_single_batch(name: str) -> None:
         "srgan_cbam": {"width": 32, "blocks": 3, "lr": 3e-3, "loss": "mse", "pretrain": 0.0},
         "unet": {"width": 16, "lr": 5e-3},
     }[name]
-    budget = Budget(steps=200, batch_size=2, reports=2)
+    budget = Budget(steps=80, batch_size=2, reports=1)
     fit = training.fit(
-        name, {"augment": "none", "weight_decay": 0.0, **config}, few, few, task(name), budget,
-        seed=0, precision="fp32",
+        name, {"augment": "none", "weight_decay": 0.0, **config}, few, few, task(name, 16, 16),
+        budget, seed=0, precision="fp32",
     )  # fmt: skip
     assert math.isfinite(fit.psnr)
-    assert fit.psnr > 35
+    assert fit.psnr > 31
