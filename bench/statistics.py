@@ -7,7 +7,6 @@ resample: differences and ranks are paired.
 Free of PyTorch and Ray: report and dashboard both take their numbers and verdicts from here.
 """
 
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -55,17 +54,21 @@ class Estimate:
     @property
     def low(self) -> Float64[np.ndarray, " cells"]:
         """Lower bounds of the 95 % intervals."""
-        return self._percentile(TAILS[0])
+        return self._bounds[0]
 
     @property
     def high(self) -> Float64[np.ndarray, " cells"]:
         """Upper bounds of the 95 % intervals."""
-        return self._percentile(TAILS[1])
+        return self._bounds[1]
 
-    def _percentile(self, tail: float) -> Float64[np.ndarray, " cells"]:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "All-NaN")  # nothing is known of such a cell
-            return np.nanpercentile(self.resampled, tail, axis=1)
+    @cached_property
+    def _bounds(self) -> Float64[np.ndarray, "2 cells"]:
+        bounds = np.percentile(self.resampled, TAILS, axis=1)
+        # Of a cell with few scores some resamples have none; of one without any, nothing is known.
+        some = np.isnan(bounds[0]) & np.isfinite(self.resampled).any(axis=1)
+        if some.any():
+            bounds[:, some] = np.nanpercentile(self.resampled[some], TAILS, axis=1)
+        return bounds
 
     def rank_interval(self) -> Int64[np.ndarray, "2 whole"]:
         """Bound the rank of each of `whole`, 1 for the best mean, with 95 % confidence."""

@@ -163,3 +163,12 @@ def test_the_order_of_the_rows_changes_no_digit(values: dict[str, np.ndarray]) -
     )
     np.testing.assert_array_equal(ordered.mean, shuffled.mean)
     np.testing.assert_array_equal(ordered.resampled, shuffled.resampled)
+
+
+def test_a_cell_with_one_score_has_that_in_every_resample_that_has_any() -> None:
+    rng = np.random.default_rng(0)
+    rows = rows_of({"a": rng.normal(25, 3, 6), "b": [np.nan] * 5 + [24.5]})
+    ours = estimate(rows, "psnr")
+    assert np.isnan(ours.resampled[1]).any()
+    assert ours.low[1] == ours.high[1] == 24.5
+    assert ours.low[0] < ours.mean[0] < ours.high[0]
