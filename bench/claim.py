@@ -3,7 +3,7 @@
 A claim is a file `running.<number>.json` that says who is here; the greatest number holds. It is
 created exclusively, and touched as a sign of life. A run that finds a dead one's takes the next
 number and deletes the earlier claim before it writes anything. So the number is a fencing token:
-whoever comes back from a long silence and looks before it writes finds that its claim is gone. No
+a run that was silent for long and checks its claim before it writes finds that it is gone. No
 lock of a file system is relied on, since network file systems and object stores do without.
 """
 
@@ -35,7 +35,7 @@ class Claim:
     """A run's hold on its folder.
 
     Attributes:
-        file: where it stands.
+        file: where it is.
         content: of the file, unlike that of any other claim.
     """
 
@@ -44,7 +44,7 @@ class Claim:
     _seen: float = field(default=0.0, init=False)
 
     def check(self) -> None:
-        """Refuse to go on once the claim is gone.
+        """Refuse to continue once the claim is gone.
 
         Raises:
             UnwritableError: another run has taken the folder over, or it cannot be reached.

@@ -48,7 +48,7 @@ Only = Annotated[
     typer.Option(
         metavar="KEY=VALUES",
         help="run these cells alone, e.g. method=tv,unet or level=0.1 or n_train=25; may be "
-        "repeated, all must hold; the rest waits for another run of the same command without",
+        "repeated, all must hold; the other cells stay pending until the command is run without it",
     ),
 ]
 Events = Annotated[

@@ -1,6 +1,6 @@
 """Joins the Ray cluster that there is, or starts one.
 
-It stands apart from `bench.sweep` since Ray starts while PyTorch is still being imported.
+It is separate from `bench.sweep` because Ray starts while PyTorch is still being imported.
 """
 
 import logging

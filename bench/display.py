@@ -1,4 +1,4 @@
-"""What the command line prints on: a console that obeys nothing that stands in files."""
+"""What the command line prints on: a console that obeys no control character of a file."""
 
 import sys
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ UNSAFE = dict.fromkeys(CONTROLS - {ord("\n")}, "\N{REPLACEMENT CHARACTER}")
 
 
 class SafeConsole(Console):
-    """Shows what stands in files, but obeys none of it."""
+    """Shows text from files without obeying its control characters."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

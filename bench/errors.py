@@ -22,7 +22,7 @@ class DamagedError(UserError):
     """A file of a run that is not as it was written.
 
     Attributes:
-        file: where it stands.
+        file: where it is.
     """
 
     def __init__(self, file: Any, reason: object):
@@ -40,7 +40,7 @@ class LostError(Exception):
 
 
 class DivergedError(Exception):
-    """A trial whose numbers are no longer finite; recorded as failed, the sweep goes on."""
+    """A trial whose numbers are no longer finite; recorded as failed, while the sweep continues."""
 
 
 def printable(name: str) -> str:

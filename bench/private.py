@@ -46,7 +46,7 @@ def notices() -> list[str]:
 
 
 def _find(name: str) -> Any:
-    """Return what a name of `NAMES` stands for, or None."""
+    """Return the object that a name of `NAMES` refers to, or None."""
     module, _, attribute = name.partition(":")
     try:
         return getattr(import_module(module), attribute)

@@ -90,7 +90,7 @@ def model(recipe_json: Place) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def sealed(entries: Mapping[str, Any], beside: bytes = b"") -> bytes:
-    """Write entries as JSON, with a checksum of them and of what stands in a file beside."""
+    """Write entries as JSON, with a checksum of them and of the file beside it."""
     text = json.dumps(entries, default=str)
     content = {**json.loads(text), SEAL: _checksum(text, beside)}
     return json.dumps(content, indent=1).encode()

@@ -106,12 +106,12 @@ def run(
 def _record(
     benchmark: Benchmark, every: list[Cell], prepared: Prepared, store: Store, console: Console
 ) -> dict[str, Any]:
-    """Collect what the manifest says of a run that begins or goes on."""
+    """Collect the manifest's entries for a run that begins or resumes."""
     before, here = store.manifest(), provenance.surroundings()
     starts = before.get("starts", [])
     if moved := provenance.changes(starts, here):
         notice = (
-            f"warning: goes on under other versions ({', '.join(moved)}); what was run before "
+            f"warning: resumes with other versions ({', '.join(moved)}); what was run before "
             "stays as it is, and the report carries a badge"
         )
         _tell(console, [notice])

@@ -18,7 +18,7 @@ class ScoreColumn:
     Attributes:
         name: of its column under the convention `image`; under others with their name behind.
         label: heads it in tables and charts.
-        unit: stands behind its values; may be empty.
+        unit: of its values; may be empty.
         direction: which values are better.
         decimals: with which values are shown.
         conventions: under which it is computed.
@@ -67,7 +67,7 @@ STANDARD = {
 }
 
 
-# What else stands in rows, and what tables add to them.
+# The other columns of rows, and those that tables add.
 TAKEN = {
     "badges", "cell", "data_residual", "dataset", "degradation", "done", "filename", "files",
     "image", "infer_ms", "kind", "label", "level", "measurement_hash", "method", "n_train",

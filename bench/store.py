@@ -8,7 +8,7 @@
     models/<cell>/<seed>/             weights and what rebuilds the reconstructor
     report/                           leaderboard, audit
 
-It stands in a file system or in an object store. A file is either absent or whole (see
+It is in a file system or in an object store. A file is either absent or whole (see
 `bench.places`), so a crash, a kill or a full disk costs only the file in hand. A cell's seed is
 finished when its rows are there, which is why they are written last.
 
@@ -84,7 +84,7 @@ class Store:
         """Claim the folder for a benchmark, or resume its earlier run there.
 
         Args:
-            spec: the benchmark; one with more seeds, trials, levels, sizes or methods goes on with
+            spec: the benchmark; one with more seeds, trials, levels, sizes or methods resumes
                 the run, see `bench.spec.conflicts` and `extend`.
             data: a digest of each set of images; those of which earlier ones are known must be
                 equal to them.
@@ -118,7 +118,7 @@ class Store:
             raise UserError(f"{self.folder}: is not empty and holds no run; choose another folder")
 
     def extend(self, spec: Benchmark, **entries: Any) -> None:
-        """Note what the run has become, once it is known that it goes on.
+        """Note what the run has become, once it is known that it can resume.
 
         Args:
             spec: the benchmark.

@@ -1,6 +1,6 @@
 """Imports what a trial needs, in the workers that a cluster of our own begins with.
 
-Ray imports this in every worker. The first ones stand idle until the first trial; those that come
+Ray imports this in every worker. The first workers are idle until the first trial; those that come
 later are wanted at once, and not always for a trial.
 """
 

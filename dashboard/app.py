@@ -173,7 +173,7 @@ def count(what: str, done: int, planned: int | None) -> None:
 
 
 def waiting(run: runs.Run) -> None:
-    """Stand in for every page until the first refit is scored."""
+    """Shown in place of every page until the first refit is scored."""
     st.title(theme.markdown(run.spec.get("name", run.folder.name)))
     st.info(
         "No test image is scored yet. The page fills as soon as the first cell is done.",

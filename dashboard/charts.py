@@ -80,7 +80,7 @@ def tradeoff(
             hovertemplate="<b>%{customdata}</b><br>PSNR %{y:.2f} dB<br>SSIM %{x:.3f}"
             "<extra></extra>",
         )  # fmt: skip
-    # Above and right of the front is empty; labels of neighbours stand in steps, lest they meet.
+    # Above and right of the front is empty; staggered labels do not overlap.
     steps = range(len(front) - 1, -1, -1)
     for step, label, x, y in zip(steps, front.label, front[ssim], front[psnr], strict=True):
         figure.add_annotation(

@@ -1,4 +1,4 @@
-"""What the user has chosen: kept in the URL, across pages and while a run goes on."""
+"""What the user has chosen: kept in the URL, across pages and while a run progresses."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -43,12 +43,12 @@ def _label(method: Any) -> str:
 
 
 def markdown(text: object) -> str:
-    """Quote text from a file, so that Markdown shows it as it stands."""
+    """Quote text from a file, so that Markdown shows it literally."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(text).replace("\n", " "))
 
 
 def plotly(text: object) -> str:
-    """Quote text from a file, so that Plotly shows it as it stands."""
+    """Quote text from a file, so that Plotly shows it literally."""
     return html.escape(str(text))
 
 

@@ -143,7 +143,7 @@ def _notes(
             else []
         ),
         "[low, high] is the 95 % interval over subjects (bootstrap with shared resamples, so that "
-        "ranks and differences are paired). A rank's interval stands in brackets behind it. "
+        "ranks and differences are paired). The interval of a rank is given in brackets. "
         '"Tied with best": the interval of the difference to the best includes 0.',
         f"Every method was tuned on the same {data.n_val} validation images with "
         f"{_counted(budget.trials, 'trial')} (fewer where it has fewer configurations); networks "

@@ -1,6 +1,6 @@
 """Best configurations that lie at the edge of their search space: the space may be too small.
 
-What was searched stands in the run's manifest. Looking it up by the names of the methods would
+The search spaces are in the run's manifest. Looking it up by the names of the methods would
 import what a run that somebody has sent says.
 """
 

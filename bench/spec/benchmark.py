@@ -54,7 +54,9 @@ class Benchmark(Strict):
         None, gt=0, description="seconds after which a trial or refit is given up as hanging"
     )
     checkpoint_seconds: float = Field(
-        30, ge=0, description="least time between checkpoints, from which a killed trial goes on"
+        30,
+        ge=0,
+        description="minimum interval between checkpoints, from which a killed trial resumes",
     )
     pictures: int = Field(4, ge=0, description="test images of which every cell keeps its picture")
 
@@ -94,7 +96,7 @@ class Benchmark(Strict):
         if objective not in known:
             raise ValueError(
                 f"unknown metric{spelling(objective, known)} (known: {', '.join(known)}); a "
-                "further one stands in metrics"
+                "further one is listed in metrics"
             )
         return objective
 

@@ -8,7 +8,7 @@ from bench.spec.benchmark import Benchmark
 
 
 def conflicts(before: Benchmark, now: Benchmark) -> list[str]:
-    """Name the keys in which a benchmark contradicts an earlier run that it is to go on with.
+    """Name the keys in which a benchmark contradicts the earlier run that it is to resume.
 
     More seeds, trials, levels, sizes, degradations and methods do not, nor what no number depends
     on. The path of the images may differ: it is for their content to be the same. Another objective
@@ -47,7 +47,7 @@ def conflicts(before: Benchmark, now: Benchmark) -> list[str]:
 
 
 def differing(key: str, before: Any, now: Any) -> list[str]:
-    """List the dotted keys, of two values or mappings that stand under a key, that differ."""
+    """List the dotted keys below a key whose two values or mappings differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         names = dict.fromkeys([*before, *now])
         return [f"{key}.{name}" for name in names if before.get(name) != now.get(name)]

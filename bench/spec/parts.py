@@ -112,7 +112,7 @@ class DegradationSpec(_WithOptions):
     @classmethod
     def _distinct(cls, levels: list[float]) -> list[float]:
         if len({f"{level:g}" for level in levels}) < len(levels):
-            raise ValueError("each level may stand only once (six digits tell levels apart)")
+            raise ValueError("duplicate level (levels are told apart by six digits)")
         return levels
 
     _folder_safe = field_validator("label")(check_label)
@@ -190,7 +190,8 @@ class Search(Strict):
         "tpe", description="Optuna's; nsga2 weighs the objective, SSIM and the number of parameters"
     )
     pruner: Literal["asha", "hyperband", "none"] = Field(
-        "asha", description="which trials go on; the others stay where they fell behind"
+        "asha",
+        description="which trials continue; the others stop at the step where they fell behind",
     )
     warm_start: bool = Field(
         True, description="try the best configurations of the neighbouring level and size early"

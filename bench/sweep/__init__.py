@@ -104,7 +104,7 @@ def run(
         nodes: how many the cluster shall have before anything is run.
         wait: seconds to wait for these.
         trainable: runs the jobs; another only where the sweep itself is measured.
-        record: entries of the manifest, written once it is known that the run can go on.
+        record: entries of the manifest, written once it is known that the run can start or resume.
 
     Raises:
         UserError: what determines a cell's trials has changed since its first, no cluster answers,

@@ -35,7 +35,7 @@ class Candidate:
     """A configuration to try: the `index`-th of its cell.
 
     Attributes:
-        until: the step after which it waits for others to be compared with; None: to its end.
+        until: the step after which it is paused and compared with others; None: it runs to its end.
     """
 
     index: int
@@ -53,14 +53,14 @@ class CellStudy:
     of them, they are tried in order.
 
     Trials of networks wait at the rungs of `halving`: they are told as pruned. One that is found to
-    be worth more steps is asked for again, under the same index, and goes on from its checkpoint.
+    be worth more steps is asked for again, under the same index, and resumes from its checkpoint.
     In the journal it is then a trial more; the last of an index counts.
 
     What was lost through no fault of its method is not issued again in this run, and keeps the cell
     from being done: the next run tries it again, so that every cell gets its whole budget.
 
     Attributes:
-        done: whether every trial has finished, and none shall go on.
+        done: whether every trial has finished, and none is to be resumed.
         over: whether nothing is left to be asked in this run.
 
     Args:
@@ -150,7 +150,7 @@ class CellStudy:
 
     @property
     def finished(self) -> int:
-        """Number of finished trials, of which some may go on yet."""
+        """Number of finished trials, of which some may still be resumed."""
         return len(self._finished)
 
     def ask(self, hints: Iterable[Mapping[str, Any]] = ()) -> Candidate | None:
@@ -242,7 +242,7 @@ class CellStudy:
         return halving.rungs(self.budget, self.trials, self.search.pruner, index)
 
     def _conclude(self) -> None:
-        """Note whether every trial has ended, one way or another, and none shall go on."""
+        """Note whether every trial has ended, one way or another, and none is to be resumed."""
         all_tried = len(self._finished.keys() | self._gone) >= self.trials and not self._running
         stuck = self.in_order and self._gone  # what comes next depends on what was lost
         self.over = bool(stuck) or (all_tried and self._promotable() is None)
@@ -271,7 +271,7 @@ class CellStudy:
     def report(self, index: int, step: int, score: float) -> None:
         """Record a validation in the middle of a trial."""
         if not math.isfinite(score) or step in self._reports.get(index, {}):
-            return  # a trial that goes on from its checkpoint says again what it said before
+            return  # a trial that resumes from its checkpoint repeats its earlier reports
         self._reports.setdefault(index, {})[step] = score
         if len(self._aims) == 1:  # Optuna takes no values in between for several aims
             self._running[index].report(score, step)

@@ -44,7 +44,7 @@ class _Order:
         physics: the task's.
         threads: of each worker.
         up: carries each validation, and at last the result, from the first worker.
-        down: carries back whether to go on.
+        down: carries back whether to continue.
     """
 
     job: TrainingJob

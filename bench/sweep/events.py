@@ -1,4 +1,4 @@
-"""One JSON line per event, for whoever watches a run by program."""
+"""One JSON line per event, for programs that watch a run."""
 
 import json
 import time
@@ -13,7 +13,7 @@ KEPT = ("node", "step", "psnr", "ssim", "best", "parameters", "seconds", "failed
 class EventLog:
     """Appends to a file: time, event, cell, trial or seed, and what the job reports.
 
-    Events are `began`, `validated`, `ended`, `failed`, and `waits`: a trial that goes on, with
+    Events are `began`, `validated`, `ended`, `failed`, and `waits`: a trial that is resumed, with
     another `began`, if it is found to be worth more optimiser steps.
 
     Args:

@@ -11,7 +11,7 @@ BRACKETS = 3
 
 
 def rungs(budget: Budget, trials: int, pruner: str, index: int) -> list[int]:
-    """List the steps at which a trial waits until it is known whether it is among the best third.
+    """List the steps at which a trial is paused, until its rank among the others is known.
 
     These are the first validations after an eighth and after three eighths of a full trial. Of
     Hyperband's three brackets (Li et al., JMLR 18, 2018) the second has only the later one, the
@@ -37,11 +37,11 @@ def rungs(budget: Budget, trials: int, pruner: str, index: int) -> list[int]:
 def promotable(
     reached: Mapping[int, Mapping[int, float]], sent: Mapping[int, int], looks: Collection[int]
 ) -> tuple[int, int] | None:
-    """Choose a trial that shall go on, much as ASHA does (Li et al., MLSys 2020, algorithm 2).
+    """Choose a trial to resume, much as ASHA does (Li et al., MLSys 2020, algorithm 2).
 
-    ASHA sends on whoever is in the best third of its rung at the time. As a search gets better the
-    early ones fall out of it, and more than a third goes on. Here the best waiting trial goes on
-    while fewer than a third have; the best of a rung of three or more always does.
+    ASHA promotes every trial that is in the best third of its rung at the time. As a search gets
+    better, early ones fall out of it, and more than a third is promoted. Here the best paused trial
+    is promoted while fewer than a third have; the best of a rung of three or more always does.
 
     Args:
         reached: trial -> step -> score (greater is better), of the trials of one bracket.
@@ -49,7 +49,7 @@ def promotable(
         looks: of `rungs`.
 
     Returns:
-        the trial and the rung that it leaves, the highest possible. None: nobody goes on now.
+        the trial and the rung that it leaves, the highest possible. None: no trial is promoted now.
     """
     for look in sorted(looks, reverse=True):
         ranked = ranking(reached, look)

@@ -118,7 +118,7 @@ class Journal(BaseJournalBackend):
     disk and reads back for every attribute of a trial, some twenty times. Here the run folder is
     claimed by one driver, and a trial takes two writes, one as it begins and one as it ends.
 
-    A damaged journal is set aside, and goes on from the last line before the damage: the trials
+    A damaged journal is set aside, and continues from the last line before the damage: the trials
     after it are run again.
 
     Attributes:
@@ -184,7 +184,7 @@ class Journal(BaseJournalBackend):
         self._recent += [json.loads(line) for line in lines]
 
     def flush(self, wait: bool = True) -> None:
-        """Write what waits; wait for the disk too, so that it outlives a loss of power.
+        """Write the pending logs; wait for the disk too, so that they survive a loss of power.
 
         Raises:
             OSError: the file cannot be written.
@@ -196,7 +196,7 @@ class Journal(BaseJournalBackend):
             self._unwritten.clear()
 
     def close(self) -> None:
-        """Write what waits, and leave one file, which optuna-dashboard opens.
+        """Write the pending logs, and leave one file, which optuna-dashboard opens.
 
         Raises:
             OSError: the file cannot be written.

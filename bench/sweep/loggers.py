@@ -39,7 +39,7 @@ def check(names: Sequence[str], folder: Place) -> None:
 def callbacks(names: Sequence[str], experiment: str, folder: Place) -> list[Callback]:
     """Make Tune's callbacks; what they keep on disk goes to the run folder.
 
-    TensorBoard's files stand in its `tensorboard/`. MLflow logs to `MLFLOW_TRACKING_URI`, by
+    TensorBoard's files are in its `tensorboard/`. MLflow logs to `MLFLOW_TRACKING_URI`, by
     default its `mlflow.db`; Weights & Biases to where its own settings say, offline to `wandb/`.
 
     Args:

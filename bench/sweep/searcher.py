@@ -86,7 +86,7 @@ class SweepSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next job for Tune, None to wait, or FINISHED."""
         if self._waiting:
-            # Workers that train together start together: they would wait for ever while single
+            # Workers that train together start together: they would never start while single
             # trials take every CPU that comes free.
             return None
         job = None
@@ -109,7 +109,7 @@ class SweepSearcher(Searcher):
             near = [self.studies[cell] for cell in self._near.get(study.cell.id, [])]
             if self.spec.deterministic and not all(other.done for other in near):
                 if missed := [other for other in near if other.over and not other.done]:
-                    self._leave(study, f"waits for {missed[0].cell.id}")
+                    self._leave(study, f"depends on {missed[0].cell.id}, which has no result")
                 continue
             hints = [other.best for other in near if other.done and other.best]
             if candidate := study.ask(hints):
@@ -200,7 +200,7 @@ class SweepSearcher(Searcher):
         if study.done or time.monotonic() - self._saved >= TABLE_SECONDS:
             self.save_tables()
         if study.done:
-            # Of trials too, that wait for ever.
+            # Also those of trials that are never resumed.
             places.remove_tree(self.store.folder / "checkpoints" / job.cell)
             self._open.remove(study)
             self._issue_refits(study)

@@ -105,7 +105,7 @@ class CellTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run to the next validation; a failure is a result, so that the sweep goes on.
+        """Run to the next validation; a failure is a result, so that the sweep continues.
 
         It is `failed` where the method is to blame, `lost` where something else has gone that the
         job needs.
@@ -242,7 +242,7 @@ def timeout_marker(folder: str | Place, job: Job) -> Place:
 def checkpoint_of(folder: str | Place, job: Job, microbatches: int = 1) -> Place:
     """Name a job's checkpoint, which stays there until the driver knows that the job has ended.
 
-    One with micro-batches has another, and goes on with these.
+    A job with micro-batches has another, and resumes with micro-batches.
     """
     config = hashlib.sha256(json.dumps(job.config, sort_keys=True).encode()).hexdigest()[:12]
     name = f"{job.label}-{config}{f'-{microbatches}' if microbatches > 1 else ''}.pt"

@@ -28,7 +28,7 @@ def batches(
     rank: int = 0,
     workers: int = 1,
 ) -> Iterator[tuple[Float[Tensor, "b 1 h w"], Shaped[Tensor, "b ..."]]]:
-    """Yield (x, y), augmented and measured, for one step after another, for ever.
+    """Yield (x, y), augmented and measured, one step after another, without end.
 
     Args:
         train: images.
@@ -54,7 +54,7 @@ def batches(
 
 
 def _order(count: int, size: int, seed: int) -> Iterator[list[int]]:
-    """Yield batches of positions for ever: shuffled passes over the data, end to end."""
+    """Yield batches of positions without end: shuffled passes over the data, end to end."""
     waiting: list[int] = []
     epoch = 0
     while True:

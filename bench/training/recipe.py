@@ -12,7 +12,7 @@ from bench.ranges import Share
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; any of it may stand in a search space or be held fixed.
+    """How a network is trained; each field may be in a search space or held fixed.
 
     Attributes:
         optimiser: "adamw" (Loshchilov and Hutter, arXiv 1711.05101) or "adam" (arXiv 1412.6980).

@@ -138,7 +138,7 @@ def _train(
     )  # fmt: skip
     best = BestWeights()
     done, spent = checkpoint.resume(job, trainer, best, device)
-    yield from best.history  # whoever decides on the run may have been stopped with it
+    yield from best.history  # the caller may have been stopped too, and needs them again
 
     def draw(seed: int, after: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         return batches(

@@ -34,7 +34,7 @@ def show(choice: Choice) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader(f"Against the level, {choice.n_train} training images")
-        # A method without training images stands for every size.
+        # A method without training images is shown at every size.
         same = cells[cells.n_train.isin([0, choice.n_train])]
         _draw(charts.against_level(same, metric, column, theme.colours(choice.run)), "level")
     with right:
