@@ -66,7 +66,7 @@ def test_smoke_is_smaller_in_every_respect() -> None:
         ({"methods": [{"name": "tv", "fixd": {}}]}, "did you mean 'fixed'"),
         ({"name": "../elsewhere"}, "name"),
         ({"methods": [{"name": "tv", "label": "../tv"}]}, "part of a path"),
-        ({"degradations": [{"name": "g", "levels": [0.1, 0.1000000001]}]}, "only once"),
+        ({"degradations": [{"name": "g", "levels": [0.1, 0.1000000001]}]}, "duplicate level"),
         ({"name.first": "x"}, "not a mapping"),
         ({"degradations": [{"name": "gaussian_noise"}]}, "levels"),
     ],
