@@ -6,13 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import cli, cluster, display, methods, rules
+from bench import cli, cluster, display, methods, private, rules
 
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is refused here is refused before anything runs."""
     monkeypatch.setattr(cluster, "connect", lambda: None)
+    monkeypatch.setattr(private, "cluster_address", lambda: None)  # of another test's cluster
 
 
 @pytest.fixture(scope="module")
