@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -21,6 +22,16 @@ Part = TypeVar("Part")
 
 def _every_file(module_name: str) -> bool:
     return True
+
+
+@cache
+def _files_of(packages: tuple[str, ...], of_kind: Callable[[str], bool]) -> dict[str, str]:
+    modules = (
+        (name, f"{package}.{name}")
+        for package in packages
+        for name in plugins.modules(import_module(package))
+    )
+    return {name: module for name, module in modules if of_kind(module)}
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,7 @@ class Registry(Generic[Part]):
 
     def ours(self) -> dict[str, str]:
         """Map the names of our own parts to their modules, importing none of them."""
-        modules = (
-            (name, f"{package}.{name}")
-            for package in self.packages
-            for name in plugins.modules(import_module(package))
-        )
-        return {name: module for name, module in modules if self.of_kind(module)}
+        return _files_of(self.packages, self.of_kind)
 
     def names(self) -> list[str]:
         """List the parts that have a name: ours, and those of entry points."""

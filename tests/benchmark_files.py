@@ -101,20 +101,25 @@ def _methods(draw: Any) -> Any:
     return draw(st.sampled_from([name, {"name": name, "fixed": fixed}]))
 
 
-@st.composite
-def _degradations(draw: Any, method: str) -> dict[str, Any]:
-    served = [name for name in physics.names() if methods.find(method).supports(name)]
-    name = draw(st.sampled_from(served))
-    kind = physics.find(name)
+@cache
+def _supported(method: str) -> list[str]:
+    """List the degradations that a method supports."""
+    return [name for name in physics.names() if methods.find(method).supports(name)]
+
+
+@cache
+def _levels_and_options(degradation: str) -> st.SearchStrategy[dict[str, Any]]:
+    kind = physics.find(degradation)
     found = schemas(kind, (*physics.DEGRADATIONS.reserved, "steps"))
     options = {key: values_of(key, schema) for key, schema in found.items()}
     levels = st.lists(st.sampled_from(kind.presets), min_size=1, max_size=2, unique=True)
-    return {
-        "name": name,
-        "label": "x",
-        "levels": draw(levels),
-        **draw(st.fixed_dictionaries({}, optional=options)),
-    }
+    return st.fixed_dictionaries({"levels": levels}, optional=options)
+
+
+@st.composite
+def _degradations(draw: Any, method: str) -> dict[str, Any]:
+    name = draw(st.sampled_from(_supported(method)))
+    return {"name": name, "label": "x", **draw(_levels_and_options(name))}
 
 
 @cache
