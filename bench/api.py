@@ -173,7 +173,7 @@ def fit(
 
     Raises:
         UserError: an unknown method or keyword, a value that it does not take, or a method that
-            does not serve the task's degradation.
+            does not support the task's degradation.
         DivergedError: the training's numbers are no longer finite.
 
     >>> images = load(np.random.default_rng(0).random((40, 32, 32)))
@@ -184,7 +184,7 @@ def fit(
     """
     found = methods.find(method)
     if not found.supports(task.physics):
-        raise UserError(f"{found.name} serves {found.supported} only, not {task.physics.name}")
+        raise UserError(f"{found.name} supports {found.supported} only, not {task.physics.name}")
     space = found.space(config)
     budget = Budget(steps=steps, batch_size=batch_size, reports=reports, trials=1)
     fitted = training.fit(

@@ -145,7 +145,7 @@ def degrade_kspace(
     )
     kspace = torch.from_numpy(found.kspace)
     full, everything = measured(kspace, 1.0)
-    chosen = checked_options("--measured", measured, options, ("kspace", "level"))
+    chosen = checked_options("measured k-space", measured, options, ("kspace", "level"))
     operator, y = measured(kspace, float(level), **chosen)
     x = full.A_dagger(everything)
     notes = [f"`{found.badge}`{f': {found.reason}' if found.reason else ''}", *found.remarks]
@@ -304,7 +304,7 @@ def _is_image(y: Tensor, x: Tensor) -> bool:
 
 
 def check_methods(by: Sequence[str], degradation: str) -> None:
-    """Refuse methods that must be trained first, or do not serve the degradation.
+    """Refuse methods that must be trained first, or do not support the degradation.
 
     Raises:
         UserError: naming the method.
@@ -312,11 +312,11 @@ def check_methods(by: Sequence[str], degradation: str) -> None:
     for name in by:
         method = methods.find(name)
         if method.uses_training_images:
-            raise UserError(f"--method {name}: needs training images; run a benchmark instead")
+            raise UserError(f"{name}: needs training images; run a benchmark instead")
         if not method.supports(degradation):
-            raise UserError(f"--method {name}: does not serve {degradation}")
+            raise UserError(f"{name}: does not support {degradation}")
         if method.missing_extra is not None:
-            raise UserError(f"--method {name}: needs pip install -e '.[{method.missing_extra}]'")
+            raise UserError(f"{name}: needs pip install -e '.[{method.missing_extra}]'")
 
 
 def check_cartesian(name: str) -> None:
@@ -326,4 +326,4 @@ def check_cartesian(name: str) -> None:
         UserError: another degradation.
     """
     if physics.find(name) is not MRICartesian:
-        raise UserError(f"--measured: k-space is undersampled by mri_cartesian only, not by {name}")
+        raise UserError(f"measured k-space is undersampled by mri_cartesian only, not by {name}")

@@ -31,11 +31,11 @@ def degradations() -> None:
 
 
 def methods() -> None:
-    """List the methods: what they serve, their size as published, and what a sweep varies."""
+    """List the methods: what they support, their size as published, and what a sweep varies."""
     from bench.methods import find, names
 
     table = Table(box=box.SIMPLE_HEAD)
-    for header in ("method", "kind", "serves", "parameters", "presets", "searched"):
+    for header in ("method", "kind", "supports", "parameters", "presets", "searched"):
         table.add_column(header, justify="right" if header == "parameters" else "left")
     for name in names():
         method = find(name)

@@ -213,9 +213,9 @@ def _unsupported(method: MethodSpec, benchmark: Benchmark) -> list[str]:
     ]
     if len(missed) == len(benchmark.degradations):
         raise UserError(
-            f"methods: {method.label} serves {found.supported} only, which no degradation of this "
-            f"benchmark is ({', '.join(missed)}); leave it out"
+            f"methods: {method.label} supports {found.supported} only, which no degradation of "
+            f"this benchmark is ({', '.join(missed)}); leave it out"
         )
     if missed:
-        return [f"{method.label} serves {found.supported} only: no cells for {', '.join(missed)}"]
+        return [f"{method.label} supports {found.supported} only: no cells for {', '.join(missed)}"]
     return []

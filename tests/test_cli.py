@@ -68,14 +68,14 @@ def corrupt_folder(folder: Path) -> Path:
         (["--set", "n_train=[9999]"], "n_train=9999"),
         (
             ["--set", "degradations=[{name: mri_cartesian, levels: [4]}]"],
-            "wavelet serves Denoising only",
+            "wavelet supports Denoising only",
         ),
         (["--set", "degradations=[{name: mri_radial, levels: [4.5]}]"], "a whole number"),
         (["--set", "degradations=[{name: mri_cartesian, levels: [4], mask: x}]"], "mask: Input"),
         (["--set", "methods=[{name: unet, fixed: {loss: mse + l3}}]"], "unknown loss 'l3'"),
         (["--set", "methods=[{name: unet, fixed: {preset: x}}]"], "unknown preset of unet: 'x'"),
         (["--set", "methods=[{name: unet, workers: 3}]"], "cannot be shared by the 3 workers"),
-        (["--set", "methods=[kspace_gan]"], "kspace_gan serves MRICartesian only"),
+        (["--set", "methods=[kspace_gan]"], "kspace_gan supports MRICartesian only"),
         (["--out", "ftp://server/run"], "is s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"),
     ],
 )
@@ -218,11 +218,11 @@ def test_plan_names_the_code_that_it_runs_before_it_does(
     assert "not today" in errors
 
 
-def test_a_method_has_no_cells_where_it_does_not_serve(reconbench) -> None:
+def test_a_method_has_no_cells_for_what_it_does_not_support(reconbench) -> None:
     levels = "{name: gaussian_noise, levels: [0.1]}, {name: gaussian_blur, levels: [1, 2]}"
     status, out, _ = reconbench("plan", "--no-measure", "--set", f"degradations=[{levels}]")
     assert status == 0
-    assert "nlm serves Denoising only: no cells for gaussian_blur" in out
+    assert "nlm supports Denoising only: no cells for gaussian_blur" in out
     counts = {line.split()[0]: line.split()[2] for line in out.splitlines() if "ssical" in line}
     assert counts == {"degraded": "3", "constant": "3", "tv": "3", "wavelet": "1", "nlm": "1"}
 

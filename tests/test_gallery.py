@@ -86,7 +86,7 @@ def test_kspace_that_cannot_be_read(scan: Path, folder: Path) -> None:
     np.save(folder / "real.npy", np.ones((32, 32)))
     with pytest.raises(UserError, match=r"real\.npy: is real"):
         load_kspace(folder / "real.npy")
-    for method, says in (("unet", "training images"), ("fbp", "does not serve mri_cartesian")):
+    for method, says in (("unet", "training images"), ("fbp", "does not support mri_cartesian")):
         with pytest.raises(UserError, match=says):
             gallery.check_methods([method], "mri_cartesian")
     with pytest.raises(UserError, match="not by mri_radial"):

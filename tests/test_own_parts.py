@@ -61,7 +61,7 @@ def test_they_go_through_the_rules_and_a_training_run(own_package: Path) -> None
         "my_pkg.losses.log_cosh", "my_pkg.metrics.median_error",
     ]  # fmt: skip
     checked, notices = rules.check(asked)
-    assert notices == ["tv serves linear physics only: no cells for Quantiser_gamma_0.5"]
+    assert notices == ["tv supports linear physics only: no cells for Quantiser_gamma_0.5"]
     cells = cells_of(checked)
     assert {(cell.task.degradation.label, cell.method.label) for cell in cells} == {
         ("Quantiser_gamma_0.5", "Shrunk"), ("Quantiser_gamma_0.5", "srcnn"),
@@ -264,6 +264,6 @@ def test_python_refuses_a_method_that_the_degradation_does_not_suit(own_package:
 
     images = bench.load(np.random.default_rng(0).random((30, 16, 16)))
     quantised = bench.task(images, QUANTISER, 8)
-    with pytest.raises(UserError, match="tv serves linear physics only, not Quantiser"):
+    with pytest.raises(UserError, match="tv supports linear physics only, not Quantiser"):
         bench.fit("tv", quantised)
     assert bench.fit("degraded", quantised).reconstructor is not None

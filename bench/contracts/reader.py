@@ -60,7 +60,7 @@ class Reader:
 
     def _file(self) -> Path:
         if self.file is None:
-            raise CannotCheckError("name one with --file")
+            raise CannotCheckError("it needs a file that the reader reads")
         if not self.reads:
             raise CannotCheckError("it reads no files")
         return self.file

@@ -275,7 +275,7 @@ def test_a_tuned_window_helps_filtered_back_projection_in_noise() -> None:
     assert psnr(damped) > psnr(plain) + 2
 
 
-# --- every method on every task that it serves -----------------------------------------------
+# --- every method on every task that it supports -----------------------------------------------
 
 SERVED = [
     (method, task)
@@ -287,7 +287,7 @@ SLOW = {"dip_tv": {"steps": 40}, "pnp": {"steps": 3}}
 
 
 @pytest.mark.parametrize(("method", "task"), SERVED)
-def test_every_method_reconstructs_every_task_it_serves(method: str, task: str) -> None:
+def test_every_method_reconstructs_every_task_it_supports(method: str, task: str) -> None:
     operator = operator_of(task)
     x = torch.cat([X, X.flip(-1)])
     y = operator.measure(x, ["a", "b"])

@@ -26,7 +26,7 @@ SMALL: dict[str, dict] = {
 
 
 def task(name: str, height: int = 32, width: int = 32, noise: float = 1e-6) -> Physics:
-    """A task that a network serves: super-resolution for the GAN that enlarges, k-space for its."""
+    """A task that a network supports: super-resolution for srgan_cbam, k-space for kspace_gan."""
     if name == "srgan_cbam":
         return physics.create("super_resolution", 2, (height, width), noise_variance=noise)
     if name == "kspace_gan":
