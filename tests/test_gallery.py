@@ -79,7 +79,7 @@ def test_kspace_that_cannot_be_read(scan: Path, folder: Path) -> None:
     assert np.isfinite(brightest)
     with pytest.raises(UserError, match=r"scan\.h5: there is no slice 2; it has 2"):
         load_kspace(scan, 2)
-    with pytest.raises(UserError, match=r"0\.png: no NumPy, HDF5 or MATLAB file"):
+    with pytest.raises(UserError, match=r"0\.png: not a NumPy, HDF5 or MATLAB file"):
         load_kspace(folder / "0.png")
     with pytest.raises(UserError, match="no such file"):
         load_kspace(folder / "none.npy")

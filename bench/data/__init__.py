@@ -1,4 +1,4 @@
-"""Readers, one file each; `load` chooses by `dataset.source`; `split` parts by subject."""
+"""Readers, one file each; `load` chooses by `dataset.source`; `split` separates by subject."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 PATTERNS = {"include", "exclude"}
-GIVEN = ("source", "path", "image_size", "own")  # what is no option of `reading.read`
+GIVEN = ("source", "path", "image_size", "own")  # keys that are not options of `reading.read`
 
 
 def resolve(spec: DatasetSpec) -> DatasetSpec:
-    """Write out the source of a spec that leaves it to its path.
+    """Fill in the source of a spec that does not name one, from the files at its path.
 
     Raises:
-        UserError: nothing at the path, or nothing there that a reader knows.
+        UserError: nothing at the path, or nothing there that a reader can read.
     """
     if spec.source != "auto":
         return spec
@@ -50,7 +50,7 @@ def check(spec: DatasetSpec) -> None:
     """Refuse an unknown source or option, or a wrong value, before anything is read.
 
     Raises:
-        UserError: with the nearest spelling, or what the option takes.
+        UserError: with the nearest spelling, or with the values that the option accepts.
     """
     own, common = _known(spec)
     check_options("dataset", spec.options, {*own, *common, *DatasetSpec.model_fields})
@@ -80,10 +80,10 @@ def load(spec: DatasetSpec) -> Dataset:
 
 
 def refuse_mixed(dataset: Dataset) -> None:
-    """Refuse images of several origins, whose scores would not mean the same.
+    """Refuse a mixture of images of several origins, whose scores are not comparable.
 
-    Simulating a scan from images that somebody processed, or from magnitudes, makes reconstruction
-    easier than it is (Shimron et al., PNAS 2022); a leaderboard holds one kind.
+    Simulating a scan from processed images, or from magnitudes, makes reconstruction easier than
+    it really is (Shimron et al., PNAS 2022); a leaderboard holds images of one origin.
 
     Raises:
         UserError: with the origins found.
@@ -91,13 +91,13 @@ def refuse_mixed(dataset: Dataset) -> None:
     origins = [badge for badge in dataset.audit.badges if badge in ORIGINS]
     if len(origins) > 1:
         raise UserError(
-            f"dataset.path: images of several origins are mixed ({', '.join(origins)}); part them "
-            "into folders of one kind each (`reconbench audit` says which are which)"
+            f"dataset.path: images of several origins are mixed ({', '.join(origins)}); put "
+            "each origin into its own folder (`reconbench audit` lists the origins)"
         )
 
 
 def read(spec: DatasetSpec) -> Dataset:
-    """Read a dataset as `load` does, whatever the cache holds; its source is resolved."""
+    """Read a dataset as `load` does, without the cache; its source must be resolved."""
     source = sources.find(spec.source)
     own, common = _checked(spec)
     if not sources.reads(source):
@@ -107,13 +107,13 @@ def read(spec: DatasetSpec) -> Dataset:
 
 
 def _known(spec: DatasetSpec) -> tuple[set[str], set[str]]:
-    """Return the names of the options of a spec's reader, and those of every reader of files."""
+    """Return the names of the options of a spec's reader, and of the options all readers share."""
     common = options_of(reading.read, GIVEN) if sources.reads(sources.find(spec.source)) else {}
     return set(READERS.options(spec.source)), set(common)
 
 
 def _checked(spec: DatasetSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options that a spec gives of each kind, converted to their types."""
+    """Return the options of each of these two kinds in a spec, converted to their types."""
     own, common = (
         {key: value for key, value in sorted(spec.options.items()) if key in known}
         for known in _known(spec)

@@ -1,8 +1,8 @@
-"""Compressed pixels of DICOM files: imagecodecs as a plug-in of pydicom's decoders.
+"""Compressed pixels of DICOM files: imagecodecs as a plug-in for pydicom's decoders.
 
 imagecodecs (BSD) brings libjpeg-turbo (8, 12 and 16 bits, lossless too), CharLS and OpenJPEG (with
-High-Throughput JPEG 2000); pydicom keeps the headers, frames and signs. Whoever imports this file
-registers it. pydicom decodes RLE by itself.
+High-Throughput JPEG 2000); pydicom handles headers, frames and signs. Importing this file
+registers the plug-in. pydicom decodes RLE by itself.
 """
 
 from typing import Any
@@ -19,9 +19,12 @@ JPEG_2000 = (
     uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K,
 )  # fmt: skip
 SYNTAXES = frozenset([*JPEG, *JPEG_LS, *JPEG_2000])
-END_OF_IMAGE, FILL = b"\xff\xd9", 16  # what ends a JPEG, and how many bytes may follow it
+END_OF_IMAGE, FILL = (
+    b"\xff\xd9",
+    16,
+)  # the marker that ends a JPEG, and how many bytes may follow it
 
-# pydicom asks a plug-in for these two names.
+# pydicom looks up these two names in a plug-in.
 DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs",))
 
 
@@ -31,10 +34,10 @@ def is_available(syntax: str) -> bool:
 
 
 def decode_frame(source: bytes, runner: Any) -> bytes:
-    """Decode one frame; the runner is told the size of a sample.
+    """Decode one frame, and set the size of a sample on pydicom's runner.
 
     Raises:
-        ValueError: the frame breaks off.
+        ValueError: the frame is truncated.
     """
     pixels = np.asarray(_decode(source, runner.transfer_syntax))
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
@@ -45,9 +48,9 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
 def _decode(source: bytes, syntax: str) -> Any:
     if syntax in JPEG_2000:
         return imagecodecs.jpeg2k_decode(source)
-    # libjpeg would fill what is missing with grey; CharLS would take seconds to find out.
+    # libjpeg would fill the missing part with grey; CharLS would take seconds to notice.
     if END_OF_IMAGE not in source[-FILL:]:
-        raise ValueError("they break off")
+        raise ValueError("they are truncated")
     decode = imagecodecs.jpegls_decode if syntax in JPEG_LS else imagecodecs.jpeg8_decode
     return decode(source)
 

@@ -1,4 +1,4 @@
-"""What is known of each frame of a DICOM file before its pixels are read."""
+"""What is known about each frame of a DICOM file before its pixels are read."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ class Frame:
     Attributes:
         file: the file.
         number: of the frame in its file, from 0.
-        kind: what it is, if it is no image.
+        kind: what it is, if it is not an image.
         patient: PatientID; empty if unknown.
         person: PatientName.
         study: StudyInstanceUID; empty if unknown.
-        series: SeriesInstanceUID, or what stands for it.
+        series: SeriesInstanceUID, or a substitute where that is missing.
         uid: SOPInstanceUID; empty if unknown.
         order: sorts the frames of a series.
         shape: rows and columns.
-        directions: of rows and columns in the patient, six numbers; None if unknown.
+        directions: directions of rows and columns in the patient, six numbers; None if unknown.
         inverse: low values are bright.
         units: `HU`, or empty.
-        modality: of the object.
+        modality: modality of the object.
     """
 
     file: Path
@@ -53,7 +53,7 @@ class Frame:
     modality: str
 
     def is_like(self, other: "Frame") -> bool:
-        """Return whether two frames can lie in one stack; an unknown direction is like any."""
+        """Return whether two frames can be in one stack; an unknown direction matches any other."""
         same = (self.shape, self.inverse, self.units) == (other.shape, other.inverse, other.units)
         if not same or self.directions is None or other.directions is None:
             return same
@@ -61,14 +61,14 @@ class Frame:
         return bool((turns.sum(axis=1) >= ALIKE).all())
 
 
-ALIKE = 0.985  # cosine of 10 degrees: slices that differ less lie in one direction
+ALIKE = 0.985  # cosine of 10 degrees: slices whose directions differ less are parallel
 
 
 def frames_of(file: Path, root: Path) -> list[Frame]:
-    """Read the header of a file; at least one frame, if only to say what it is instead.
+    """Read the header of a file; returns at least one frame, which may not be an image.
 
     Raises:
-        Unusable: it is no DICOM file.
+        Unusable: it is not a DICOM file.
     """
     views = views_of(open_header(file))
     kinds = [kind_of(view) for view in views]
@@ -78,7 +78,7 @@ def frames_of(file: Path, root: Path) -> list[Frame]:
     uid = first.text("SOPInstanceUID")
     instance = (first.numbers("InstanceNumber") or (0.0,))[0]
     place = (instance, heights[0], natural(uid or file.name))
-    # A folder stands for a series that has no UID; its path must not depend on the machine.
+    # The folder replaces a missing series UID; its path must not depend on the machine.
     folder = name_of(file.parent, root)
     shape = tuple(int((first.numbers(name) or (0.0,))[0]) for name in ("Rows", "Columns"))
     return [
@@ -105,9 +105,9 @@ def frames_of(file: Path, root: Path) -> list[Frame]:
 
 
 def _ranks(views: Sequence[View], heights: Sequence[float]) -> list[Key]:
-    """Rank the frames of an object: by their number in a stack, or their place if that jumps.
+    """Rank the frames of an object by number in a stack, else by position if the file is unsorted.
 
-    Frames that lie one behind the other keep the order of the file.
+    Frames whose positions rise or fall steadily keep the order of the file.
     """
     numbers = [view.numbers("InStackPositionNumber") for view in views]
     if all(numbers):
@@ -121,10 +121,10 @@ def _ranks(views: Sequence[View], heights: Sequence[float]) -> list[Key]:
 
 
 def pixel_digest(file: Path, frames: Sequence[Frame]) -> str:
-    """Hash what a file shows, however it is compressed; of a broken file, its bytes."""
+    """Hash the decoded pixels, whatever the compression; for a broken file, hash its bytes."""
     try:
         shown = read_frames(file, [frame.number for frame in frames])
-    except Exception:  # what is wrong with it is said when it is read
+    except Exception:  # the fault is reported when the file is read
         return hashlib.sha256(file.read_bytes()).hexdigest()
     digest = hashlib.sha256()
     for number in sorted(shown):

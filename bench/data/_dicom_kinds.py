@@ -23,7 +23,7 @@ COPIES = "copies of the same DICOM object"
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 SCREEN_CLASS = re.compile(re.escape(STORAGE) + r"7(\.\d+)*")
-# What stands behind the common stem of storage classes; a dot at the end takes all below.
+# Suffixes after the common stem of storage classes; one that ends in a dot covers all below it.
 CLASSES = {
     "66.4": SEGMENTATIONS,
     "66.7": SEGMENTATIONS,
@@ -83,9 +83,9 @@ SCOUT = re.compile(
 
 
 def kind_of(view: View) -> str | None:
-    """Describe what a frame is if it is no image of a scan; None for an image.
+    """Describe what a frame is if it is not an image of a scan; None for an image.
 
-    `SCREENS` (grey secondary captures) may be images, where there is nothing else.
+    `SCREENS` (grey secondary captures) are used as images where there is nothing else.
     """
     return (
         _object_kind(view)
@@ -119,7 +119,7 @@ def _object_kind(view: View) -> str | None:
 
 
 def _type_kind(types: set[str], view: View) -> str | None:
-    """Judge by the image type, or by what MR objects say of the part of a complex signal."""
+    """Judge by the image type, or by the component of the complex signal that MR objects state."""
     part = view.text("ComplexImageComponent").upper()
     letters = {match[1] for word in types if (match := LETTER.fullmatch(word))}
     if view.modality not in ("MR", ""):
@@ -138,7 +138,7 @@ def _type_kind(types: set[str], view: View) -> str | None:
 
 
 def _is_screen(view: View) -> bool:
-    """Return whether an image was made of a screen or a film, or by a workstation."""
+    """Return whether an image was captured from a screen or a film, or made by a workstation."""
     return (
         SCREEN_CLASS.fullmatch(view.text("SOPClassUID")) is not None
         or view.get("ConversionType") is not None

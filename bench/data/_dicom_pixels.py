@@ -16,7 +16,7 @@ SLOPE_ZERO = "A RescaleSlope of 0 is read as 1."
 HU_TYPES = ("HU", "US", "")  # US: unspecified
 RLE = "1.2.840.10008.1.2.5"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
-VIDEO = "1.2.840.10008.1.2.4.10"  # what the transfer syntaxes of MPEG begin with
+VIDEO = "1.2.840.10008.1.2.4.10"  # prefix of the transfer syntaxes of MPEG
 FLOATS = {"FloatPixelData": "FloatPixelPaddingValue"} | {
     "DoubleFloatPixelData": "DoubleFloatPixelPaddingValue"
 }
@@ -28,12 +28,12 @@ class Shown:
 
     Attributes:
         values: in the units of the file.
-        outside: padding.
+        outside: the pixels that are padding.
         mirror: the sum of a value and its reflection, where low values are bright.
         spacing: distance of rows and of columns; zeros where unknown.
         window: centre and width that the file states.
         lossy: the file says that a compression has changed its pixels.
-        remarks: on how it was read.
+        remarks: how it was read.
     """
 
     values: Float32[np.ndarray, "h w"]
@@ -53,8 +53,8 @@ def is_inverse(view: View) -> bool:
 def is_hounsfield(view: View) -> bool:
     """Return whether the file says that its values are Hounsfield units.
 
-    CT without any rescale, even an empty one, and with unsigned values is no CT as the scanner
-    wrote it: air would have 0 HU.
+    CT with unsigned values and without any rescale attribute, even an empty one, is not as the
+    scanner wrote it: air would have 0 HU.
     """
     kind = view.text("RescaleType").upper()
     table = view.get("ModalityLUTSequence")
@@ -78,7 +78,7 @@ def read_frames(file: Path, numbers: Collection[int]) -> dict[int, Shown]:
     stored = _decoded(data)
     views = views_of(data)
     if len(views) != len(stored):
-        raise Unusable(f"has {len(stored)} frames, and its header speaks of {len(views)}")
+        raise Unusable(f"has {len(stored)} frames, but its header states {len(views)}")
     return {number: _shown(stored[number], views[number]) for number in sorted(numbers)}
 
 
@@ -87,7 +87,9 @@ def _decoded(data: Any) -> Shaped[np.ndarray, "frames h w"]:
     from pydicom.pixels import pixel_array
 
     if not any(View(data).get(name) for name in ("PixelData", *FLOATS)):
-        raise Unusable("holds no pixels, though its header says so: it breaks off or was emptied")
+        raise Unusable(
+            "holds no pixels, although its header announces them: it is truncated or was emptied"
+        )
     _complete(data)
     syntax = data.file_meta.TransferSyntaxUID
     if syntax.startswith(VIDEO):
@@ -110,7 +112,7 @@ def _decoded(data: Any) -> Shaped[np.ndarray, "frames h w"]:
 
 
 def _complete(data: Any) -> None:
-    """Fill in what pydicom's decoders ask for and old files leave out."""
+    """Fill in attributes that pydicom's decoders require and old files leave out."""
     bits = View(data).numbers("BitsAllocated")
     usual = {
         "SamplesPerPixel": 1,
@@ -127,16 +129,16 @@ def _complete(data: Any) -> None:
 
 
 def _check_size(data: Any, packed: bool) -> None:
-    """Compare the size that the header states with the pixels that are there."""
+    """Compare the size that the header states with the size of the pixel data."""
     names = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated")
     stated = [int((View(data).numbers(name) or (1.0,))[0]) for name in names]
     held = sum(len(data[name].value or b"") for name in ("PixelData", *FLOATS) if name in data)
-    # Compressed pixels may be blank, which some codecs write in a few bytes.
+    # Only uncompressed pixels are compared: some codecs write a blank image in a few bytes.
     declared.check(tuple(stated[:4]), -(-stated[4] // 8), None if packed else held, packed)
 
 
 def _plugin(syntax: str) -> str:
-    """Choose the decoder: always the same one where it is installed, else any that pydicom has."""
+    """Choose the decoder: always the same one if it is installed, else any that pydicom has."""
     try:
         from bench.data import _dicom_codecs
     except ImportError:
@@ -158,7 +160,8 @@ def _shown(stored: Shaped[np.ndarray, "h w"], view: View) -> Shown:
     return Shown(
         scaled.astype(np.float32),
         outside,
-        # About the range that the bits allow; about 0 to its top where it reaches below 0.
+        # Reflect about the middle of the range that the bits allow; a range that reaches below 0
+        # is taken from 0 to its top.
         float(ends.max() + max(0.0, ends.min())),
         spacing_of(view),
         window_of(view),
@@ -177,7 +180,7 @@ def _stored_bits(
 ) -> Integer[np.ndarray, "h w"]:
     """Keep the bits from HighBit down, and extend their sign (PS3.5 8.1.1).
 
-    Compressed samples come without other bits; moving them up and down leaves them as they are.
+    Compressed samples have no other bits; shifting them up and down does not change them.
     """
     size = 8 * stored.itemsize
     high = int((view.numbers("HighBit") or (bits - 1.0,))[0])
@@ -194,7 +197,7 @@ def _padding(
     """Find the pixels that are padding (PS3.3 C.7.5.1.1.2).
 
     Both attributes are often written with the wrong sign: 63536 in signed pixels is -2000. A
-    padding that does not fit into BitsStored stands in the unused bits, too.
+    padding value that does not fit into BitsStored also uses the unused bits.
     """
     ends = [view.numbers(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
@@ -228,7 +231,7 @@ def _modality(
     """Apply the modality table, or slope and intercept, to pixels and to the ends of their range.
 
     Raises:
-        Unusable: the table is damaged, or slope or intercept are no numbers.
+        Unusable: the table is damaged, or slope or intercept is not a number.
     """
     tables = view.get("ModalityLUTSequence")
     if tables and values.dtype.kind != "f":

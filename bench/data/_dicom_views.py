@@ -12,7 +12,7 @@ import numpy as np
 from bench.data.volume import Unusable, Window
 from bench.errors import UserError
 
-MAGIC = (128, b"DICM")  # where a DICOM file says what it is
+MAGIC = (128, b"DICM")  # position and bytes that mark a DICOM file
 PEEK = 1024  # bytes
 FIRST_GROUPS = (0x0002, 0x0008)
 # Explicit value representations; those that write their length in four bytes come second.
@@ -26,7 +26,7 @@ CLASSES = {
     for modality, ends in {"CT": ("2", "2.1"), "MR": ("4", "4.1"), "PT": ("128", "130")}.items()
     for end in ends
 }
-PARTLY_READ = 3  # elements that must follow each other for a file without preamble to be DICOM
+PARTLY_READ = 3  # consecutive elements that identify a DICOM file without a preamble
 LONGEST = 1 << 12  # bytes of one of these first elements
 
 
@@ -42,7 +42,7 @@ def pydicom_module() -> Any:
         raise UserError(
             "dataset.source: dicom needs pydicom; install it with: pip install -e '.[dicom]'"
         ) from None
-    # Odd headers are the rule; what matters of them is judged here.
+    # Odd headers are common, and pydicom warns about each; those that matter are handled here.
     if pydicom.config.logger.level != logging.CRITICAL:
         pydicom.config.logger.setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module="pydicom")
@@ -91,17 +91,17 @@ def open_header(file: Path, pixels: bool = False) -> Any:
     """Read a file, without its pixels unless they are wanted.
 
     Raises:
-        Unusable: it is no DICOM file.
+        Unusable: it is not a DICOM file.
         UserError: pydicom is not installed.
     """
     pydicom = pydicom_module()
     if file.stat().st_size == 0:
         raise Unusable("cannot be read: it is empty")
     if not looks_like_dicom(file):
-        raise Unusable("cannot be read: it is no DICOM file")
+        raise Unusable("cannot be read: it is not a DICOM file")
     data = pydicom.dcmread(file, stop_before_pixels=not pixels, force=True)
     if not ("SOPClassUID" in data or "Rows" in data or "DirectoryRecordSequence" in data):
-        raise Unusable("cannot be read: it is no DICOM file, or breaks off in its header")
+        raise Unusable("cannot be read: it is not a DICOM file, or its header is truncated")
     if not getattr(data, "file_meta", None) or not data.file_meta.get("TransferSyntaxUID"):
         data.file_meta = getattr(data, "file_meta", None) or pydicom.dataset.FileMetaDataset()
         data.file_meta.TransferSyntaxUID = _written_in(data, pydicom.uid)
@@ -117,10 +117,10 @@ def _written_in(data: Any, uid: Any) -> Any:
 
 
 class View:
-    """The attributes that hold for one frame.
+    """The attributes that apply to one frame.
 
-    An attribute of the frame's own functional groups goes before one of the shared groups, and
-    that before one of the object (PS3.3 C.7.6.16).
+    An attribute of the frame's own functional groups takes precedence over one of the shared
+    groups, and that over one of the object (PS3.3 C.7.6.16).
     """
 
     def __init__(self, data: Any, *groups: dict[str, Any]):
@@ -138,7 +138,7 @@ class View:
 
     @property
     def modality(self) -> str:
-        """What kind of scanner it was; empty if neither modality nor class say it."""
+        """The kind of scanner; empty if neither the modality nor the class states it."""
         return self.text("Modality").upper() or CLASSES.get(self.text("SOPClassUID"), "")
 
     def text(self, name: str) -> str:
@@ -153,7 +153,7 @@ class View:
         ]
 
     def numbers(self, name: str, count: int = 1) -> tuple[float, ...] | None:
-        """Look up finite numbers; None where there are fewer than `count`, or no numbers."""
+        """Look up finite numbers; None where there are fewer than `count`, or other values."""
         try:
             value = self.get(name)
             found = np.atleast_1d(np.asarray(value, dtype=float)) if value is not None else ()
@@ -167,11 +167,11 @@ class View:
         """Look up a number that pixels depend on.
 
         Raises:
-            Unusable: what stands there is no number.
+            Unusable: the value is not a number.
         """
         found = self.numbers(name)
         if found is None and self.get(name) is not None:
-            raise Unusable(f"its {name} is no number")
+            raise Unusable(f"its {name} is not a number")
         return default if found is None else found[0]
 
 
@@ -182,7 +182,7 @@ def _filled(value: Any) -> Any:
 
 
 def views_of(data: Any) -> list[View]:
-    """List the frames of an object as the attributes that hold for each."""
+    """List the frames of an object, each as the attributes that apply to it."""
     own = [_flat(group) for group in data.get("PerFrameFunctionalGroupsSequence") or ()]
     shared = [_flat(group) for group in (data.get("SharedFunctionalGroupsSequence") or ())[:1]]
     count = View(data).numbers("NumberOfFrames")
@@ -197,7 +197,7 @@ def _flat(group: Any) -> dict[str, Any]:
 
 
 def spacing_of(view: View) -> tuple[float, float]:
-    """Look up the distances of rows and columns; zeros where nobody knows them."""
+    """Look up the distances of rows and columns; zeros where unknown."""
     for name in (
         "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio",
     ):  # fmt: skip
@@ -220,7 +220,7 @@ def orientation_of(view: View) -> tuple[float, ...] | None:
 
 
 def height_of(view: View, directions: Sequence[float] | None) -> float:
-    """Measure where a slice lies along its normal, in mm; 0 where nobody knows."""
+    """Compute the position of a slice along its normal, in mm; 0 where unknown."""
     place = view.numbers("ImagePositionPatient", 3)
     if place and directions:
         return float(np.dot(np.cross(directions[:3], directions[3:]), place))

@@ -1,4 +1,4 @@
-"""Pixels of picture files, and how TIFF files hold them."""
+"""Pixels of picture files, and the decoding of TIFF files."""
 
 import io
 from collections import Counter
@@ -14,21 +14,25 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 from bench.data import declared
 from bench.data.volume import Unusable
 
-# More would be a decompression bomb, or no slice at all.
+# A larger picture is a decompression bomb, or at least not a slice.
 MOST_PIXELS = 100_000_000
-LIBTIFF = (np.uint8, np.uint16, np.float32)  # what Pillow decodes where tifffile lacks a codec
+LIBTIFF = (
+    np.uint8,
+    np.uint16,
+    np.float32,
+)  # types that Pillow decodes where tifffile lacks a codec
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The pages of a file, as stored, and what they mean.
+    """The pages of a file, as stored, and how to interpret them.
 
     Attributes:
         pages: each (h, w) or (h, w, channels); high values are bright.
         spacing: distance of rows and of columns, 0 for unknown.
         transparent: pixels without opacity, of a single page.
         colour: whether three channels are red, green and blue.
-        others: how many pages of another size were left out: thumbnails, masks.
+        others: number of pages of another size that were left out: thumbnails, masks.
     """
 
     pages: Sequence[Shaped[np.ndarray, "h w *channels"]]
@@ -44,17 +48,17 @@ class Pixels:
 
 
 def decode(content: bytes) -> Pixels:
-    """Decode the pages of a TIFF file that are of the size of the first; others are thumbnails."""
+    """Decode the pages of a TIFF file that have the most frequent size; others are thumbnails."""
     try:
         opened = tifffile.TiffFile(io.BytesIO(content))
     except tifffile.TiffFileError:
-        raise Unusable("cannot be read (no TIFF file, or its beginning is damaged)") from None
+        raise Unusable("cannot be read (not a TIFF file, or its beginning is damaged)") from None
     with opened:
         pages = [page.aspage() for page in opened.pages]
         first = pages[0]
         refuse_huge(first.imagewidth * first.imagelength)
         whole = [page for page in pages if not page.is_reduced and not page.is_mask] or pages
-        # A thumbnail may come first; the size of most pages is the scan's.
+        # A thumbnail may come first; most pages have the size of the scan.
         shape = max(Counter(p.shape for p in whole).items(), key=lambda i: (i[1], np.prod(i[0])))[0]
         others, pages = len(pages), [page for page in whole if page.shape == shape]
         others, first = others - len(pages), pages[0]
@@ -75,14 +79,14 @@ def decode(content: bytes) -> Pixels:
 def _page(
     page: tifffile.TiffPage, content: bytes
 ) -> tuple[Shaped[np.ndarray, "..."], Bool[np.ndarray, "h w"] | None]:
-    """Decode one page: channels last, white high; and its pixels without opacity."""
+    """Decode one page, channels last and white high, and find its pixels without opacity."""
     if page.photometric == PHOTOMETRIC.PALETTE:
         with Image.open(io.BytesIO(content)) as opened:
             opened.seek(page.index)
             return np.asarray(opened.convert("RGB")), None
     try:
         values = page.asarray()
-    except (ValueError, ImportError) as reason:  # a codec that tifffile does not bring itself
+    except (ValueError, ImportError) as reason:  # a codec that tifffile does not include
         values = _by_libtiff(page, content, reason)
     if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)
@@ -113,12 +117,12 @@ def _by_libtiff(
         opened.seek(page.index)
         values = np.asarray(opened)
     white_is_zero = page.photometric == PHOTOMETRIC.MINISWHITE
-    # Pillow turns 8 bits the right way up, and no others; `_page` turns all.
+    # Pillow makes white high in 8-bit pages only; `_page` does so for all.
     return 255 - values if white_is_zero and values.dtype == np.uint8 else values
 
 
 def refuse_huge(pixels: int) -> None:
-    """Refuse what no slice has.
+    """Refuse a picture with more pixels than any slice has.
 
     Raises:
         Unusable: more than 100 million pixels.

@@ -1,4 +1,4 @@
-"""Meaning of the bare arrays in .npy, .h5, .mat and .cfl files: which one, and which space."""
+"""Meaning of bare arrays in .npy, .h5, .mat and .cfl files: which array, and which space."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -18,16 +18,16 @@ INTERLEAVED = (
     "Real and imaginary parts alternate on the last axis of the k-space, which was read as half "
     "as many coils."
 )
-LEADING = "Real and imaginary parts stand on the axis before rows and columns of the k-space."
+LEADING = "Real and imaginary parts are on the axis before rows and columns of the k-space."
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Magnitude images of one array, and what it tells about its making.
+    """Magnitude images of one array, and what the array reveals about how it was made.
 
     Attributes:
         images: in the units of the array.
-        timed: whether the first axis was named, and its frames have names of their own.
+        timed: whether the first axis was named as time; its frames then become named volumes.
         badge: `raw`, `processed` or `magnitude-sim`.
         reason: why the badge is not `raw`, where that is known.
         remarks: how the array was read.
@@ -42,7 +42,7 @@ class Stack:
     def volumes(
         self, name: str, subject: str | None = None, spacing: tuple[float, float] = (1.0, 1.0)
     ) -> list[Volume]:
-        """Make a volume of each time frame, all scaled alike; without time, one of everything."""
+        """Make a volume of each time frame, all scaled alike; without time, one volume of all."""
         common = Volume(
             name,
             planes_of(self.images[0], spacing),
@@ -83,7 +83,7 @@ def in_kspace(name: str, kind: Kind) -> bool:
     """Return whether an array is k-space: by the option, else by its name.
 
     Raises:
-        UserError: no such kind.
+        UserError: unknown kind.
     """
     if kind not in ("auto", "image", "kspace"):
         raise unknown("dataset.kind", kind, ["auto", "image", "kspace"])
@@ -91,9 +91,9 @@ def in_kspace(name: str, kind: Kind) -> bool:
 
 
 def values_of(array: Any) -> np.ndarray:
-    """Read an array of any container; MATLAB's order of axes is turned into its own.
+    """Read an array from any container, with its axes in the order in which it was saved.
 
-    Version 7.3 stores arrays in HDF5 with their axes reversed.
+    MATLAB 7.3 stores arrays in HDF5 with their axes reversed; they are reversed again.
     """
     values = np.asarray(array[()])
     return values.T if "MATLAB_class" in getattr(array, "attrs", {}) else values
@@ -107,27 +107,27 @@ def interpret(
     Args:
         array: real or complex; k-space may have its real and imaginary parts on an axis.
         name: its key or file, which may say that it is k-space.
-        kind: whether it holds images or k-space; a complex array whose name does not tell is
-            refused.
+        kind: whether it holds images or k-space; a complex array is refused if neither this nor
+            its name says which.
         axes: one letter for each axis, t(ime), s(lice), c(oil), h(eight), w(idth), such as "schw".
 
     Raises:
         NoImage: a mask.
         Unusable: a wrong rank or kind, or undersampled k-space.
-        UserError: no such kind.
+        UserError: unknown kind.
     """
     array = _numbers(array, name)
     if in_kspace(name, kind):
         return _from_kspace(array, name, axes)
     if np.iscomplexobj(array) and kind == "auto":
         raise Unusable(
-            f"is complex in {name!r}: say with dataset.kind whether it is `kspace`, or an `image` "
-            "whose magnitude is wanted"
+            f"is complex in {name!r}: set dataset.kind to `kspace`, or to `image` to use its "
+            "magnitude"
         )
     if axes == kind == "auto" and _may_be_two_reals(array):
         raise Unusable(
             f"has shape {array.shape}, two numbers a pixel: if these are the real and imaginary "
-            "parts of k-space, say dataset.kind: kspace; if they are two images, dataset.axes: "
+            "parts of k-space, set dataset.kind: kspace; if they are two images, dataset.axes: "
             f"{example(array.shape, 'ts')}"
         )
     array = squeezed(array) if axes == "auto" else array
@@ -137,7 +137,7 @@ def interpret(
     images = ordered(np.abs(array) if np.iscomplexobj(array) else array, letters)
     if images.shape[2] > 1:
         raise Unusable("has several coils; k-space needs dataset.kind: kspace")
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # overflow becomes infinite, which is refused later
         values = np.ascontiguousarray(images[:, :, 0], dtype=np.float32)
     return Stack(values, _timed(letters, values), remarks=remarks)
 
@@ -155,7 +155,7 @@ def _timed(letters: str, images: np.ndarray) -> bool:
 
 
 def _numbers(array: Shaped[np.ndarray, "..."], name: str) -> Shaped[np.ndarray, "..."]:
-    """Check that an array holds numbers; join a record of real and imaginary parts.
+    """Check that an array holds numbers; make complex numbers of real and imaginary fields.
 
     Raises:
         NoImage: a mask.
@@ -192,14 +192,14 @@ def kspace_of(
         array: complex, or with real and imaginary parts on an axis.
         name: for errors.
         axes: a letter for each axis.
-        gaps: whether undersampled k-space is wanted; else it is refused before it is asked what
-            its axes are.
+        gaps: whether undersampled k-space is accepted; otherwise it is refused before its axes
+            are identified.
 
     Returns:
         k-space, whether one of its axes is time, and remarks.
 
     Raises:
-        Unusable: a real array, a wrong rank, or axes that mean either of two things.
+        Unusable: a real array, a wrong rank, or ambiguous axes.
     """
     array, remarks = _joined(_numbers(array, name), name, axes)
     if not np.isfinite(array).all():
@@ -221,7 +221,7 @@ def kspace_of(
 def _joined(
     array: Shaped[np.ndarray, "..."], name: str, axes: str
 ) -> tuple[Shaped[np.ndarray, "..."], tuple[str, ...]]:
-    """Join real and imaginary parts that stand on an axis of a real array."""
+    """Join real and imaginary parts that are on an axis of a real array."""
     if np.iscomplexobj(array):
         return array, ()
     shape, rank = array.shape, array.ndim
@@ -234,5 +234,5 @@ def _joined(
     if short if axes == "auto" else shape[-1] % 2 == 0 and len(axes) == rank and axes[-1] == "c":
         return array[..., ::2] + 1j * array[..., 1::2], (INTERLEAVED,)
     raise Unusable(
-        f"is real in {name!r}, and k-space is complex; if these are images, say dataset.kind: image"
+        f"is real in {name!r}, and k-space is complex; if these are images, set dataset.kind: image"
     )

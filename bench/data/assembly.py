@@ -1,4 +1,4 @@
-"""From prepared slices to a dataset: subjects, copies, and the audit of all that was noticed."""
+"""From prepared slices to a dataset: subjects, copies, and the audit of everything noticed."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,16 +13,16 @@ from bench.data.kspace import quadrants_swapped
 from bench.data.parts import parts_of
 from bench.data.pieces import Facts, Piece
 
-LOW_CONTRAST = 0.25  # images that use less of [0, 1]: PSNR with data range 1 says little of them
+LOW_CONTRAST = 0.25  # share of [0, 1]; below it, PSNR with data range 1 says little about an image
 DROPPED = "slices_dropped"
-# Findings, what matters most first.
+# Findings, the most important first.
 ORDER = (
     "test_images_with_a_near_copy_elsewhere", "near_groups_across_parts",
     "exact_groups_across_parts", "left_out_of_training", "low_contrast", "quadrants_swapped",
     "nan_outside", "hot_pixels_clipped", "exact_copies", "near_copies", "saturated",
     "nearly_empty", "lossy_compression", "jpeg_block_edges", "transparent", "colour", "eight_bit",
 )  # fmt: skip
-BLOCK = 512  # images that a thread copies
+BLOCK = 512  # images that a thread copies at a time
 MOST_LINES = 500  # of the table; a page shows fewer
 
 
@@ -42,7 +42,7 @@ def _stacked(
 
 def _noticed(images: Float32[np.ndarray, "n h w"]) -> dict[str, int]:
     """Count images of low contrast, and those whose quadrants are swapped."""
-    # The least and the greatest of some pixels, but for a few hot ones.
+    # Low and high percentiles of a sample of the pixels, so that a few hot ones do not count.
     step = max(1, images.shape[1] // 20)
     some = np.sort(images[:, ::step, ::step].reshape(len(images), -1), axis=1)
     few = some.shape[1] // 1000 + 1
@@ -63,20 +63,20 @@ def assemble(
     parts: list[str] | None = None,
     hashed: bool = False,
 ) -> Dataset:
-    """Make a dataset of pieces, with what an audit finds in it.
+    """Make a dataset of pieces, with its audit.
 
     Where subjects are unknown, near-copies and slices of a volume are gathered into
     pseudo-subjects.
 
     Args:
         pieces: what was read.
-        facts: of its volumes.
-        files: what became of how many files.
+        facts: one entry for each volume.
+        files: what became of the files -> their number.
         skipped: file -> why it was left out.
-        remarks: what the reader has to say about the data.
-        rule: what the user says of a file's subject.
-        parts: what the user says of each piece's part; None: as the folders name them.
-        hashed: names of folders are not written, as they may be those of patients.
+        remarks: sentences of the reader about the data.
+        rule: the user's rule that finds a file's subject.
+        parts: the user's official part for each piece; None: as the folders name them.
+        hashed: names of folders are not written, because they may be names of patients.
     """
     names = [piece.name for piece in pieces]
     places = [piece.file for piece in pieces]
@@ -125,7 +125,7 @@ def _sorted(findings: dict[str, int | float]) -> dict[str, int | float]:
 def _table(
     facts: Sequence[Facts], pieces: Sequence[Piece], who: Sequence[str], parts: Sequence[str]
 ) -> list[dict[str, str | int | float]]:
-    """Describe each volume, and each folder of pictures, in a line; the first of very many."""
+    """Describe each volume, and each folder of pictures, in a line; at most `MOST_LINES`."""
     whose: dict[str, set[str]] = defaultdict(set)
     where: dict[str, set[str]] = defaultdict(set)
     for place, piece in enumerate(pieces):
@@ -160,6 +160,6 @@ def _common(values: Iterable[str]) -> str:
 
 
 def _least(values: Iterable[float]) -> float:
-    """Find the least of the values that are known; JSON knows no NaN, so 0 where none is."""
+    """Find the least of the known values; 0 where none is known, because JSON has no NaN."""
     known = [value for value in values if value == value]
     return float(f"{min(known):.6g}") if known else 0.0

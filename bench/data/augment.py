@@ -1,6 +1,6 @@
 """Augmentation of training images, before they are degraded.
 
-An augmented image is another image that might have been scanned; it is measured afterwards, so
+An augmented image is another image that might have been scanned; it is degraded afterwards, so
 noise and artefacts are never rotated or scaled with it.
 """
 
@@ -19,7 +19,7 @@ class Augmentation:
     """How much images are changed at random.
 
     Attributes:
-        flips: mirror left-right every other time.
+        flips: mirror left-right with probability 1/2.
         rotation: greatest angle either way, in degrees.
         scaling: greatest relative change of size.
         intensity: greatest relative change of brightness; the result is clipped to [0, 1].
@@ -45,7 +45,7 @@ def augment(x: Float[Tensor, "b 1 h w"], preset: Preset, seed: int) -> Float[Ten
     Args:
         x: images, magnitude in [0, 1].
         preset: one of `PRESETS`.
-        seed: of the random draws, which are made for the whole batch on the CPU.
+        seed: seed of the random draws, which are made for the whole batch on the CPU.
     """
     chosen = PRESETS[preset]
     draws = torch.rand(4, len(x), generator=torch.Generator().manual_seed(seed)).to(x)

@@ -10,18 +10,18 @@ from bench.data.volume import Unusable
 
 LETTERS = "tschw"
 MEANING = "t(ime, any further images), s(lice), c(oil), h(eight), w(idth)"
-MIN_SIDE = 16  # pixels; smaller arrays are no images
-COLOURS = (3, 4)  # length of an axis of red, green, blue and perhaps transparency
+MIN_SIDE = 16  # pixels; smaller arrays are not images
+COLOURS = (3, 4)  # length of an axis of red, green, blue and possibly transparency
 FEW = 2  # an axis this many times shorter than the others counts coils or slices
-# A volume's middle plane of k-space has this many times the median energy of the others; slices,
-# which are images, differ far less.
+# In three-dimensional k-space, the middle plane has this many times the median energy of the
+# others; slices differ far less.
 PEAKED, PLANES = 30, 8
 
 FIXED = "dataset.axes names another order."
 
 
 class Unclear(Unusable):
-    """Coils or slices: the data do not tell.
+    """The data do not show whether an axis counts coils or slices.
 
     Attributes:
         channels: the k-space in question, (channels, 1, h, w).
@@ -46,7 +46,7 @@ def ordered(
             f"one letter for each axis: {MEANING}"
         )
     if not {*"hw"} <= {*letters}:
-        raise Unusable(f"needs an h and a w in dataset.axes: {letters!r}")
+        raise Unusable(f"needs an h and a w in dataset.axes, which is {letters!r}")
     missing = [letter for letter in LETTERS if letter not in letters]
     whole = "".join(missing) + letters
     array = array.reshape((1,) * len(missing) + array.shape)
@@ -60,20 +60,20 @@ def ordered(
 
 
 def squeezed(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """Drop axes of length 1 that count nothing, as far as the rank is too high."""
+    """Drop axes of length 1 while the rank is too high."""
     surplus = max(0, array.ndim - len(LETTERS))
     ones = [axis for axis, length in enumerate(array.shape) if length == 1]
     return array.squeeze(tuple(ones[:surplus]))
 
 
 def of_images(shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
-    """Name the axes of images, and say how where it could be otherwise.
+    """Name the axes of images, with a remark where the choice is ambiguous.
 
     Returns:
         one letter for each axis, and remarks.
 
     Raises:
-        Unusable: nothing that a shape can tell.
+        Unusable: the shape does not determine the axes.
     """
     kept = [length for length in shape if length > 1]
     if len(kept) < 2:
@@ -81,7 +81,7 @@ def of_images(shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
     if len(kept) > 2 and kept[-1] in COLOURS and shape[-1] in COLOURS:
         raise Unusable(
             f"has shape {shape}, as colour pictures do; store grey images, or, if the last axis "
-            f"counts slices, say so with dataset.axes: {example(shape, 'ts')}"
+            f"counts slices, set dataset.axes: {example(shape, 'ts')}"
         )
     if len(kept) == 2:
         return _filled(shape, "hw"), ()
@@ -95,7 +95,7 @@ def of_images(shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
     if first < min(second, last):
         return letters, (f"The first axis counts slices (dataset.axes: {letters}); {FIXED}",)
     return letters, (
-        "Shapes do not tell which axis counts slices; the first was taken (dataset.axes: "
+        "Shapes do not show which axis counts slices; the first was taken (dataset.axes: "
         f"{letters}); {FIXED}",
     )
 
@@ -103,7 +103,7 @@ def of_images(shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
 def of_kspace(
     array: Complex[np.ndarray, "..."],
 ) -> tuple[str, tuple[str, ...]]:
-    """Name the axes of k-space, from the shape and from what its images have in common.
+    """Name the axes of k-space, from the shape and from the similarity of its images.
 
     Returns:
         one letter for each axis, and remarks.
@@ -141,7 +141,7 @@ def _of_three(array: Complex[np.ndarray, "a b c"], shape: tuple[int, ...]) -> tu
     if verdict == "unclear":
         raise Unclear(
             f"has shape {shape}, whose {where} axis may count coils or slices, and the data do "
-            f"not tell which: say so with dataset.axes: {coils} for coils, or {slices} for slices "
+            f"not show which: set dataset.axes: {coils} for coils, or {slices} for slices "
             "or repeats",
             channels[:, None],
         )
@@ -167,16 +167,16 @@ def _of_four(array: Complex[np.ndarray, "a b c d"], shape: tuple[int, ...]) -> t
     _check_side(channels[0], shape, _filled(shape, form.replace("?", "s", 1).replace("?", "c")))
     found = [compare(each) for each in channels]
     letters = _two(found)
-    how = "because of what its images have in common"
+    how = "because of the similarity of its images"
     surely_slices = found[1].verdict == "images" and found[1].overall > APART
     if letters is None and form != "hw??" and not surely_slices:
-        letters, how = "sc", "as is usual: the data do not tell"
+        letters, how = "sc", "the usual order, because the data do not show it"
     named = [_name(form, pair) for pair in ("sc", "cs")]
     if letters is None:
         first, second = (_filled(shape, name) for name in named)
         raise Unclear(
-            f"has shape {shape}, and the data do not tell which axis counts coils and which "
-            f"slices: say so with dataset.axes, such as {first} or {second}",
+            f"has shape {shape}, and the data do not show which axis counts coils and which "
+            f"slices: set dataset.axes, for example to {first} or {second}",
             np.moveaxis(channels[0], 0, 0)[:, None],
         )
     spelt = _name(form, letters)
@@ -184,7 +184,7 @@ def _of_four(array: Complex[np.ndarray, "a b c d"], shape: tuple[int, ...]) -> t
 
 
 def _two(found: Sequence[Likeness]) -> str | None:
-    """Name two axes by what is alike along each; None if that does not tell."""
+    """Name two axes by the similarity along each; None if that is ambiguous."""
     verdicts = [each.verdict for each in found]
     if verdicts.count("coils") == 1 and "unclear" not in verdicts:
         return "cs" if verdicts[0] == "coils" else "sc"
@@ -195,7 +195,7 @@ def _two(found: Sequence[Likeness]) -> str | None:
 
 
 def _form(shape: tuple[int, ...]) -> str:
-    """Place rows and columns among four axes: at the end, unless the last ones are short."""
+    """Locate rows and columns among four axes: at the end, unless the last ones are short."""
     if FEW * max(shape[2:]) < min(shape[:2]):
         return "hw??"
     return "?hw?" if FEW * shape[3] < min(shape[1:3]) else "??hw"
@@ -208,7 +208,7 @@ def _name(form: str, letters: str) -> str:
 
 
 def _check_side(channels: np.ndarray, shape: tuple[int, ...], letters: str) -> None:
-    """Refuse tiny images before their details are compared."""
+    """Refuse images that are too small, before their details are compared."""
     if min(channels.shape[1:]) < MIN_SIDE:
         raise Unusable(
             f"has shape {shape}: read as dataset.axes: {letters}, its images have "
@@ -220,15 +220,15 @@ def _check_side(channels: np.ndarray, shape: tuple[int, ...], letters: str) -> N
 def _check_planes(
     channels: Complex[np.ndarray, "n h w"], shape: tuple[int, ...], letters: str
 ) -> None:
-    """Refuse k-space in three dimensions, whose planes are no images."""
+    """Refuse k-space in three dimensions, whose planes are not slices."""
     energy = (np.abs(channels) ** 2).sum((1, 2), dtype=np.float64)
     peak, count = int(energy.argmax()), len(energy)
     central = peak == 0 or abs(peak - count // 2) <= 1
     if count >= PLANES and central and energy[peak] > PEAKED * np.median(energy):
         raise Unusable(
-            f"has shape {shape} and looks like k-space in three dimensions, whose planes are no "
-            "slices; apply the inverse Fourier transform along the third one first, or insist on "
-            f"slices with dataset.axes: {letters}"
+            f"has shape {shape} and looks like k-space in three dimensions, whose planes are not "
+            "slices; apply the inverse Fourier transform along the third one first, or, if they "
+            f"are slices, set dataset.axes: {letters}"
         )
 
 
@@ -243,22 +243,22 @@ def _what_are_they(shape: tuple[int, ...], letters: str) -> str:
     fitting = example(shape, letters)
     if "?" in fitting:
         return (
-            f"has rank {len(shape)} (shape {shape}), which is too high; store it with at most "
+            f"has rank {len(shape)} (shape {shape}), which is too high; save it with at most "
             f"{len(letters) + 2} axes"
         )
     return (
-        f"has rank {len(shape)} (shape {shape}), and what its axes are is not clear; name them "
-        f"with dataset.axes: {fitting}, for example, one letter for each: {MEANING}"
+        f"has rank {len(shape)} (shape {shape}), whose axes are ambiguous; name them with "
+        f"dataset.axes: {fitting}, for example, one letter for each: {MEANING}"
     )
 
 
 def example(shape: tuple[int, ...], letters: str) -> str:
-    """Write axes that fit a shape: its two longest neighbours are rows and columns.
+    """Write axes that fit a shape: its two longest adjacent axes are rows and columns.
 
     Args:
-        shape: of the array.
-        letters: what the other axes may count, in the order of NumPy's users; `c` is taken in
-            addition where an axis has length 1. A question mark means that they do not suffice.
+        shape: shape of the array.
+        letters: what the other axes may count, in NumPy's order; `c` is used in addition where an
+            axis has length 1. A question mark in the result means that the letters do not suffice.
     """
     start = max(range(len(shape) - 1), key=lambda axis: (min(shape[axis : axis + 2]), axis))
     names = {start: "h", start + 1: "w"}
@@ -268,7 +268,7 @@ def example(shape: tuple[int, ...], letters: str) -> str:
         names[alone[0]] = "c"
         others.remove(alone[0])
     fitting = letters if len(others) >= len(letters) else letters.lstrip("t")
-    # MATLAB's axes run the other way round.
+    # MATLAB's axes are in the opposite order.
     unused = iter(fitting[::-1] if start == 0 else fitting)
     names |= {axis: next(unused, "?") for axis in others}
     return "".join(names[axis] for axis in range(len(shape)))

@@ -10,10 +10,10 @@ from bench.data import kspace
 from bench.data.arrays import Kind, Stack, in_kspace
 from bench.data.volume import Unusable, Volume
 
-# Only with its header, which is asked for by `recognises`.
+# A .cfl file counts only with its header, which `recognises` checks.
 SUFFIXES: set[str] = set()
 COMPANIONS = {".cfl": (".hdr",)}
-COIL, SLICE = 3, 13  # places of these among BART's dimensions; 0 to 2 are x, y and z
+COIL, SLICE = 3, 13  # indices among BART's dimensions; 0 to 2 are x, y and z
 LARGEST_HEADER = 1 << 20
 THREE = (
     "k-space in three dimensions was transformed along the third one (z), whose positions are the "
@@ -35,17 +35,17 @@ def read(file: Path, name: str, *, kind: Kind = "auto") -> list[Volume]:
         kind: `image` or `kspace`; default: k-space if the name says so (`ksp`, `kspace`).
 
     Returns:
-        a volume; one of each further image (echo, time, average) where there are several.
+        one volume, or one for each further image (echo, time, average).
 
     Raises:
-        Unusable: neither image nor k-space by its name, or a file that its header does not fit.
-        UserError: no such kind.
+        Unusable: neither `kind` nor the name says what it is, or the header does not match it.
+        UserError: unknown kind.
     """
     wanted = in_kspace(file.stem, kind)
     if not wanted and kind == "auto":
         raise Unusable(
-            f"is complex in {file.stem!r}: say with dataset.kind whether it is `kspace`, or an "
-            "`image` whose magnitude is wanted"
+            f"is complex in {file.stem!r}: set dataset.kind to `kspace`, or to `image` to use its "
+            "magnitude"
         )
     values, remarks = load(file, along_z=wanted)
     kspace.check_domain(values, wanted)
@@ -63,7 +63,7 @@ def read(file: Path, name: str, *, kind: Kind = "auto") -> list[Volume]:
 
 
 def dimensions_of(file: Path) -> tuple[int, ...] | None:
-    """Read the dimensions in the .hdr beside a .cfl file; None if that is no header of BART."""
+    """Read the dimensions in the .hdr beside a .cfl file; None if that is not a BART header."""
     headers = [file.with_suffix(end) for end in (".hdr", ".HDR")]
     header = next((path for path in headers if path.is_file()), None)
     if header is None or header.stat().st_size > LARGEST_HEADER:
@@ -82,19 +82,19 @@ def load(
 ) -> tuple[Complex64[np.ndarray, "time slices coils h w"], tuple[str, ...]]:
     """Read a pair into time frames, slices, coils, rows and columns.
 
-    The picture has the first two of the dimensions x, y and z that are longer than 1 as rows and
-    columns; the third, or else the dimension of slices, counts slices.
+    Rows and columns of the picture are the first two of the dimensions x, y and z that are longer
+    than 1; the third, or else the dimension of slices, counts slices.
 
     Args:
         file: the .cfl file.
         along_z: whether a third dimension is k-space too, and is transformed.
 
     Raises:
-        Unusable: no header, or a file that it does not fit.
+        Unusable: no header, or a header that does not match the file.
     """
     stated = dimensions_of(file)
     if stated is None:
-        raise Unusable("has no header of BART (a .hdr file of the same name with # Dimensions)")
+        raise Unusable("has no BART header (a .hdr file of the same name with # Dimensions)")
     count = int(np.prod([float(number) for number in stated]))
     if file.stat().st_size != 8 * count:
         raise Unusable(

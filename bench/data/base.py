@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from bench.errors import UserError
 
-# Badges: made here from k-space as acquired; made by somebody else; simulated from magnitudes.
+# Badges: reconstructed here from acquired k-space; processed elsewhere; simulated from magnitudes.
 ORIGINS = ("raw", "processed", "magnitude-sim")
 SUBJECTS_UNKNOWN = "subjects unknown"  # the badge of data whose subjects are only guessed
 
@@ -19,10 +19,10 @@ class ImageSet:
     """Ground-truth images; the i-th id and subject belong to the i-th image.
 
     Attributes:
-        images: float32, shape (n, 1, H, W), magnitude in [0, 1]. Row after row in memory, as they
-            come from the cache: in another order, sums round otherwise.
-        ids: one per image, unique and stable across runs (a path below the folder, say).
-        subjects: one per image; images of one subject never stand in two splits.
+        images: float32, shape (n, 1, H, W), magnitude in [0, 1]. Contiguous in C order, as they
+            come from the cache: in another order, sums are rounded differently.
+        ids: one per image, unique and stable across runs (for example a path below the folder).
+        subjects: one per image; images of one subject are never in two splits.
     """
 
     images: Float32[np.ndarray, "n 1 h w"]
@@ -59,7 +59,7 @@ class ImageSet:
         return [hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for x in self.images]
 
     def digest(self) -> str:
-        """Hash pixels, ids and subjects, to tell whether two runs saw the same data."""
+        """Hash pixels, ids and subjects, to check whether two runs used the same data."""
         state = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
         state.update(repr((self.images.shape, self.ids, self.subjects)).encode())
         return state.hexdigest()[:16]
@@ -70,13 +70,13 @@ class Audit:
     """What a reader of the report should know about the data.
 
     Attributes:
-        notes: sentences on the nature of the data.
-        skipped: file -> why it was left out, of those that were looked at.
-        badges: short marks carried by every leaderboard line.
-        findings: what was counted or measured, by name, what matters most first.
+        notes: sentences about the data.
+        skipped: file -> why it was left out, for the files that were opened.
+        badges: short marks on every leaderboard line.
+        findings: counts and measurements by name, the most important first.
         files: what became of the files below the path -> their number; the sum is all of them.
         volumes: a line of the audit's table for each volume, or folder of pictures.
-        crossing: groups of copies that stand in more than one official part, by image id.
+        crossing: groups of copies that are in more than one official part, by image id.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -94,8 +94,8 @@ class Dataset(ImageSet):
 
     Attributes:
         audit: what was noticed.
-        parts: the official part of each image, "train", "val" or "test"; empty where the data
-            has none.
+        parts: the official part of each image, "train", "val" or "test"; empty if the data has
+            none.
     """
 
     audit: Audit = field(default_factory=Audit)

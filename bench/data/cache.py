@@ -1,9 +1,10 @@
-"""Prepared datasets, kept so that the next run starts at once.
+"""Cache of prepared datasets, so that the next run starts at once.
 
-One file a dataset, named by a hash of everything that it depends on: the dataset's options, the
-name, size and time of every file at its path, and the code of the readers. It is written beside
-its place and renamed, so that processes that build it at once do no harm; a damaged file (the
-archive carries checksums) is built anew. `bench.places.cache_folder` says where.
+There is one file for each dataset, named by a hash of everything that it depends on: the dataset's
+options, the name, size and time of every file at its path, and the code of the readers. It is
+written under a temporary name and renamed, so that several processes may build it at the same time;
+a damaged file (the archive has checksums) is built again. `bench.places.cache_folder` is the
+folder.
 """
 
 import contextlib
@@ -30,9 +31,9 @@ IRRELEVANT = {"name", "n_val", "n_test", "official_split"}
 
 
 def cached(spec: DatasetSpec, build: Callable[[], Dataset]) -> Dataset:
-    """Take a dataset from the cache, or build it and keep it there.
+    """Take a dataset from the cache, or build it and store it there.
 
-    A cache that cannot be written is no failure.
+    A cache that cannot be written is not an error.
 
     Args:
         spec: what to read, its source resolved.
@@ -63,13 +64,13 @@ def _key(spec: DatasetSpec) -> str:
 
 
 def _listing(root: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield path, size in bytes and time of change in ns of each file at a place."""
+    """Yield path, size in bytes and modification time in ns of each file at a path."""
     try:
         for file in sorted(walk(root)) if root.is_dir() else [root]:
             if file.is_file():
                 facts = file.stat()
                 yield str(file.resolve()), facts.st_size, facts.st_mtime_ns
-    except OSError:  # an option that is no path at all
+    except OSError:  # an option that is not a path at all
         return
 
 
@@ -83,14 +84,14 @@ def _code() -> str:
 
 
 def _read(place: Path) -> Dataset | None:
-    """Read a kept dataset; None where there is none, or a damaged one."""
+    """Read a cached dataset; None if it is missing or damaged."""
     try:
         with np.load(place, allow_pickle=False) as archive:
             facts: dict[str, Any] = json.loads(bytes(archive["facts"]))
             images = archive["images"]
         audit = Audit(**facts.pop("audit"))
         dataset = Dataset(images, audit=audit, **facts)
-    except Exception:  # a damaged archive fails in many ways; it is built anew
+    except Exception:  # a damaged archive fails in many ways; it is built again
         return None
     return dataset if len(images) == len(dataset.ids) == len(dataset.subjects) else None
 
@@ -102,7 +103,7 @@ def _write(place: Path, dataset: Dataset) -> None:
         "parts": dataset.parts,
         "audit": vars(dataset.audit),
     }
-    # Images of patients: for the owner's eyes only.
+    # Images of patients: readable by the owner only.
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
     try:

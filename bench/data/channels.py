@@ -1,8 +1,8 @@
-"""Whether k-space side by side in an array is of coils, or of slices and repeats: a measurement.
+"""Decide by measurement whether an axis of k-space counts coils, or slices and repeats.
 
-Images of several coils are one object times smooth sensitivities, so that in a small block one is
-a plane wave's worth of smooth factor times the other; slices differ in their details. On the other
-hand slices of one coil are alike on the whole, where coils see different sides of the object.
+Images of several coils are one object times smooth sensitivities, so that in a small block one
+image is a smooth factor times the other; slices differ in their details. Conversely, slices of one
+coil are similar on the whole, whereas coils see different sides of the object.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from jaxtyping import Complex, Float
 
 Verdict = Literal["coils", "images", "unclear"]
 
-MOST = 12  # neighbours that are compared
-COARSE = 64  # samples of k-space around its centre: where the signal is
+MOST = 12  # largest number of neighbours that are compared
+COARSE = 64  # samples of k-space around its centre, where the signal is
 BLOCK = 8  # pixels
-EMPTY = 1e-4  # share of the strongest channel's energy below which one is left out
-# The darkest twentieth of blocks of mere noise, and how much darker than all of them these are.
+EMPTY = 1e-4  # share of the strongest channel's energy below which a channel is left out
+# In pure noise: the darkest twentieth of the blocks, and their power relative to that of all.
 DARKEST, DARKER = 0.05, 0.8
-STRONG = 30  # a block counts where the other channel has this many times its noise
+STRONG = 30  # a block counts if the other channel has this many times its noise there
 
 # Measured on 22 single-coil stacks and repeats at 0.055 T (detail 0.03 to 0.98, overall 0.44 to 1),
 # coils of two scanners and one simulation (0.92 to 0.97, 0.27 to 0.43; undersampled 0.82 and 0.43),
@@ -33,11 +33,11 @@ UNRELATED, HARDLY_RELATED, SOME = 0.2, 0.35, 0.5
 
 @dataclass(frozen=True)
 class Likeness:
-    """How much the channels of an array have in common.
+    """Similarity of the channels of an array.
 
     Attributes:
-        detail: share of a channel's detail that a smooth factor times another channel explains,
-            the best other one, median over the channels; NaN where noise hides all detail.
+        detail: share of a channel's detail that a smooth factor times the best other channel
+            explains, median over the channels; NaN where noise hides all detail.
         overall: correlation of two channels' images, median over pairs.
     """
 
@@ -46,12 +46,12 @@ class Likeness:
 
     @property
     def verdict(self) -> Verdict:
-        """What the channels are, as far as this tells."""
+        """What the channels are, as far as these measures show."""
         detail, overall = self.detail, self.overall
         if overall >= EQUAL:
             return "images"
         if detail < NEARLY_SAME:
-            # Two coils far from each other hardly see the same.
+            # Two coils far from each other see nearly disjoint regions.
             far = overall < UNRELATED or (overall < HARDLY_RELATED and detail > SOME)
             return "unclear" if far else "images"
         limit = ALIKE if detail >= EXACTLY_SAME else APART if detail >= SAME else FAR_APART
@@ -64,7 +64,7 @@ class Likeness:
 
 
 def compare(channels: Complex[np.ndarray, "n h w"]) -> Likeness:
-    """Compare the images of k-space that stands side by side.
+    """Compare the images of the channels of k-space.
 
     Args:
         channels: at least two; DC anywhere.
@@ -81,10 +81,10 @@ def compare(channels: Complex[np.ndarray, "n h w"]) -> Likeness:
     silent = np.zeros_like(noise)
     details = [_detail(blocks, noise), _detail(blocks, silent)]
     known = [value for value in details if np.isfinite(value)]
-    # Noise only hides what is common: without it the share is a lower bound.
+    # Noise only hides similarity: if it is ignored, the share is a lower bound.
     reliable = np.isfinite(details[0]) or (known and max(known) >= SAME)
     if reliable:
-        # Noise makes equal images look different; where it seems to be most, it is texture.
+        # Noise makes equal images look different; if it seems to dominate, it is texture.
         without = power - flat.shape[1] * noise
         power = np.where(without > 0.7 * power, without, power)
     alike = np.abs(flat.conj() @ flat.T) / np.sqrt(np.outer(power, power))
@@ -95,7 +95,7 @@ def compare(channels: Complex[np.ndarray, "n h w"]) -> Likeness:
 def _coarse(
     channels: Complex[np.ndarray, "n h w"],
 ) -> tuple[Complex[np.ndarray, "n rows columns"], Float[np.ndarray, " n"]]:
-    """Cut out the middle of k-space; its images, and the power of noise in one of their pixels."""
+    """Return the images of the middle of k-space, and the noise power in one of their pixels."""
     power = np.abs(channels) ** 2
     height, width = channels.shape[1:]
     row, column = np.unravel_index(power.sum(0).argmax(), (height, width))
@@ -107,7 +107,7 @@ def _coarse(
 
 
 def _rim(power: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, " n"]:
-    """Estimate the noise of a sample from the outermost fifth of those that are not empty."""
+    """Estimate the noise of a sample from the outermost fifth of the samples that are not empty."""
     height, width = power.shape[1:]
     y, x = np.mgrid[:height, :width]
     radius = np.hypot((y - height // 2) / height, (x - width // 2) / width)
@@ -141,8 +141,9 @@ def _detail(
 ) -> float:
     """Share of detail that the best other channel explains, median over channels.
 
-    Detail is what a linear function of the position leaves of a block; explained is what a linear
-    function times the other channel takes away, both without the expected noise.
+    Detail is the residual of a block after a linear function of the position is subtracted; the
+    explained part is what a linear function times the other channel removes from it. The expected
+    noise is subtracted from both.
     """
     count, _, pixels = blocks.shape
     free = pixels - 3
@@ -174,6 +175,6 @@ def _detail(
 def _left(
     own: Complex[np.ndarray, "blocks pixels"], basis: np.ndarray
 ) -> Float[np.ndarray, " blocks"]:
-    """Energy of each block that its orthonormal basis (blocks, pixels, 3) does not hold."""
+    """Energy of each block outside the span of its orthonormal basis (blocks, pixels, 3)."""
     held = np.einsum("bpk,bp->bk", basis.conj(), own)
     return (np.abs(own) ** 2).sum(1) - (np.abs(held) ** 2).sum(1)

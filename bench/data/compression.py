@@ -1,4 +1,4 @@
-"""Traces of JPEG compression in pixels, whatever the file's ending says now."""
+"""Traces of JPEG compression in pixels, whatever the file's present format."""
 
 import numpy as np
 from jaxtyping import Float32
@@ -10,15 +10,15 @@ VISIBLE = 1.12
 
 
 def block_edges(image: Float32[np.ndarray, "h w"]) -> float:
-    """Compare the steps between neighbouring pixels at the edges of 8x8 blocks with all others.
+    """Compare steps between neighbouring pixels at the edges of 8x8 blocks with all other steps.
 
     Returns:
-        the ratio of their mean sizes: about 1, or more where blocks were compressed one by one
-        and the image was not resized since. 1 for an image too small to tell.
+        the ratio of their mean sizes: about 1, or more if blocks were compressed one by one and
+        the image was not resized since. 1 for an image that is too small to measure.
     """
     if min(image.shape) < 3 * BLOCK:
         return 1.0
-    # Every other line tells as much in half the time.
+    # Every other line suffices, in half the time.
     across = np.abs(np.diff(image[::2], axis=1)).sum(0) / len(image[::2])
     down = np.abs(np.diff(image[:, ::2], axis=0)).sum(1) / image[:, ::2].shape[1]
     *inside, edge = _folded(across) + _folded(down)
@@ -27,5 +27,5 @@ def block_edges(image: Float32[np.ndarray, "h w"]) -> float:
 
 
 def _folded(sizes: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "8"]:
-    """Average the steps between lines by their place in a block; the last is at its edge."""
+    """Average the steps between lines by their position in a block; the last is at its edge."""
     return sizes[: len(sizes) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(0)

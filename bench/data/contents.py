@@ -1,4 +1,4 @@
-"""What a file of arrays holds: which of them is the image, and what is said beside it."""
+"""Content of a file of arrays: which of them is the image, and what the file says about it."""
 
 import re
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from bench.data.axes import MIN_SIDE
 from bench.data.kinds import LABEL_WORDS, LABELS, words
 from bench.data.volume import NoImage, Unusable
 
-# What is taken where a file holds several arrays and no key is given, best first: whatever else is
-# there, and only if nothing else has the same shape.
+# Names that are chosen if a file holds several arrays and no key is given, best first: first the
+# names that are always chosen, then those chosen only if no other array has the same shape.
 CERTAIN = ("reconstruction_rss", "reconstruction_esc", "kspace", "ksp")
 LIKELY = ("image", "images", "vol", "volume", "data")
-# Names of k-space as words in a row: k_space, kspace_full, KSpace1, T2-ksp; not stack_data.
+# Names of k-space, as consecutive words: k_space, kspace_full, KSpace1, T2-ksp; not stack_data.
 KSPACE_NAMES = {("k", "space"), ("k", "data"), ("k", "sp"), ("ksp",), ("kdata",), ("kspc",)}
 TRAJECTORIES = {"k", "traj", "trajectory", "ktraj", "coord", "coords", "kx"}
 SUBJECTS = ("patient_id", "subject_id", "patientid", "subjectid", "patient", "subject")
-# Beside label maps: what belongs to a scan and is none.
+# Besides label maps: arrays that belong to a scan but are not images.
 COMPANIONS = frozenset({"sens", "sensitivity", "sensitivities", "smaps", "csm", "csms"})
 RANKS = range(2, 9)
 LISTED = 12
@@ -28,11 +28,11 @@ LISTED = 12
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         arrays: name (`group/name`) -> array, or anything else with `shape` and `dtype`.
-        facts: texts and numbers by name, which may say who was scanned.
+        facts: texts and numbers by name, which may state who was scanned.
     """
 
     arrays: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Content:
 
     @property
     def subject(self) -> str | None:
-        """Who was scanned, if the file says so."""
+        """Who was scanned, if the file states it."""
         for wanted in SUBJECTS:
             for name, value in self.facts.items():
                 if re.split(r"[/.]", name)[-1].lower().replace("-", "_") == wanted:
@@ -51,7 +51,7 @@ class Content:
 
 
 def text_of(value: Any) -> str | None:
-    """Read a text or a number that stands alone, in whatever a file wraps it; else None."""
+    """Read a single text or number, whatever type a file wraps it in; None for anything else."""
     values = np.asarray(value)
     while values.dtype.kind == "O" and values.size == 1:
         values = np.asarray(values.reshape(-1)[0])
@@ -63,7 +63,7 @@ def text_of(value: Any) -> str | None:
 
 
 def is_kspace_name(name: str) -> bool:
-    """Return whether a word of a name, or two in a row, say that it is k-space."""
+    """Return whether a word of a name, or two consecutive ones, say that it is k-space."""
     last = re.split(r"[/.]", name)[-1]
     parts = [word for word in words(last) if not word.isdigit()]
     return any(part.startswith("kspace") or (part,) in KSPACE_NAMES for part in parts) or any(
@@ -79,11 +79,11 @@ def choose(arrays: Mapping[str, Any], key: str | None) -> tuple[str, tuple[str, 
         key: the name to take, with `/` or `.` between its parts, or None.
 
     Returns:
-        its name, and a remark if others were passed over.
+        its name, and a remark if there were other candidates.
 
     Raises:
         NoImage: nothing but label maps.
-        Unusable: no such key, no array of images, or several of equal right.
+        Unusable: no such key, no array of images, or several equally good candidates.
     """
     if key is not None:
         names = [name for name in (key, key.replace(".", "/")) if name in arrays]
@@ -115,26 +115,26 @@ def choose(arrays: Mapping[str, Any], key: str | None) -> tuple[str, tuple[str, 
         )
     if not others:
         return best, ()
-    return best, (f"Of several arrays {best!r} was taken; dataset.key names another one.",)
+    return best, (f"Of several arrays {best!r} was read; dataset.key selects another one.",)
 
 
 def is_companion(name: str) -> bool:
-    """Return whether a name says that an array is a label map or belongs to a scan otherwise."""
+    """Return whether a name says that an array is a label map or another companion of a scan."""
     return bool((LABEL_WORDS | COMPANIONS).intersection(words(re.split(r"[/.]", name)[-1])))
 
 
 def _rivals(shape: tuple[int, ...], other: tuple[int, ...], named: bool) -> bool:
-    """Return whether another array is of equal right: the same shape, or the same pictures."""
+    """Return whether another array is an equal candidate: the same shape, or the same pictures."""
     if named:
         return sorted(shape) == sorted(other)
     return sorted(shape)[-2:] == sorted(other)[-2:] or np.prod(shape) == np.prod(other)
 
 
 def check_grid(arrays: Mapping[str, Any], chosen: str) -> None:
-    """Refuse k-space along a trajectory that stands beside it.
+    """Refuse k-space if the file also holds its trajectory.
 
     Raises:
-        Unusable: there is one.
+        Unusable: there is a trajectory.
     """
     shape = tuple(arrays[chosen].shape)
     for name, other in arrays.items():
@@ -142,7 +142,7 @@ def check_grid(arrays: Mapping[str, Any], chosen: str) -> None:
         if name != chosen and last in TRAJECTORIES and tuple(other.shape)[:2] == shape[:2]:
             raise Unusable(
                 f"holds k-space along a trajectory ({name!r} beside {chosen!r}); only k-space on "
-                "a Cartesian grid is read: bring it on one, or bring the images"
+                "a Cartesian grid is read: regrid it, or provide the images"
             )
 
 

@@ -1,25 +1,25 @@
-"""Sizes that files declare, compared with what they can hold before memory is taken for them."""
+"""Sizes that files declare, compared with what they can hold before memory is allocated."""
 
 import os
 
 from bench.data.volume import Unusable
 
-HARMLESS = 1 << 28  # bytes that every machine has
-DEFLATE = 1032  # bytes that one byte can stand for in gzip, zip and PNG
+HARMLESS = 1 << 28  # bytes that any machine can allocate
+DEFLATE = 1032  # largest compression ratio of gzip, zip and PNG
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def check(shape: tuple[int, ...], item: int, held: int | None, packed: bool = True) -> None:
-    """Refuse an array that its file cannot hold, or this machine.
+    """Refuse an array that is too large for its file, or for this machine's memory.
 
     Args:
         shape: as the file declares it.
         item: bytes of one value.
-        held: bytes of the file, or of what it keeps of this array; None where nobody knows.
-        packed: whether they may be compressed.
+        held: bytes of the file, or of this array in the file; None if unknown.
+        packed: whether the array may be compressed.
 
     Raises:
-        Unusable: with both sizes.
+        Unusable: too large; the message states both sizes.
     """
     declared = item
     for length in shape:

@@ -1,8 +1,8 @@
 """DICOM: single and multi-frame objects, grouped by patient and series.
 
-pydicom reads headers and pixels; what is ours is which frames are images (`_dicom_kinds`), which
-belong together (here), and the order of what happens to pixels (`_dicom_pixels`). Nothing that
-identifies a patient leaves this file: subjects and ids are hashes.
+pydicom reads headers and pixels. Our own code decides which frames are images (`_dicom_kinds`),
+which belong together (here), and in which order pixels are processed (`_dicom_pixels`). Nothing
+that identifies a patient leaves this file: subjects and ids are hashes.
 """
 
 import hashlib
@@ -25,33 +25,31 @@ from bench.data.volume import Gathered, NoImage, Plane, Unusable, Volume
 from bench.errors import UserError
 
 SUFFIXES = {".dcm", ".dicom", ".ima"}
-LONG_ID = 5  # characters from which a patient's id or name is hidden inside words, too
-ODD, BESIDE = 3, 5  # up to 3 images beside 5 times as many are unlike the rest
+LONG_ID = 5  # ids and names of at least so many characters are also hidden inside words
+ODD, BESIDE = 3, 5  # up to 3 images, among 5 times as many others, are unlike the rest
 NO_PATIENT = (
-    "DICOM files without PatientID: each study of theirs (or series, where no study is stated) "
-    "counts as one subject, unless folders tell."
+    "DICOM files without PatientID: each study (or series, where no study is stated) counts as "
+    "one subject, unless folders name the patients."
 )
 ONLY_SCREENS = (
-    "All DICOM images are grey secondary captures (made by a workstation, of a screen or of a "
+    "All DICOM images are grey secondary captures (made by a workstation, or from a screen or a "
     "film); they are read because there is nothing else."
 )
-NO_UNITS = (
-    "CT without RescaleIntercept is not taken for Hounsfield units; dataset.window is for it."
-)
-PLANES = ("sagittal", "coronal", "axial")  # by the axis of the patient along which slices follow
+NO_UNITS = "CT without RescaleIntercept is not read as Hounsfield units; set dataset.window for it."
+PLANES = ("sagittal", "coronal", "axial")  # by the patient axis along which slices are stacked
 
 
 @dataclass(frozen=True)
 class Series:
-    """What one patient has in one series.
+    """The frames of one patient in one series.
 
     Attributes:
-        name: of its volumes: hashes of patient and series.
+        name: name of its volumes: hashes of patient and series.
         subject: hash of the patient.
-        presumed: whether that is the hash of a study, for want of a PatientID.
+        presumed: whether `subject` is the hash of a study, because there is no PatientID.
         stacks: frames that make one volume each, in their order.
         root: folder below which files are named.
-        remarks: on frames that are left out of files that are read.
+        remarks: sentences on frames that are left out of files that are read.
     """
 
     name: str
@@ -68,12 +66,12 @@ class Series:
 
 
 def recognises(file: Path) -> bool:
-    """Return whether a file of any name begins as DICOM does, with or without a preamble."""
+    """Return whether a file begins as DICOM does, with or without a preamble, whatever its name."""
     return looks_like_dicom(file)
 
 
 def gather(files: list[Path], root: Path) -> Gathered:
-    """Read all headers; sort out what is no image, and group the rest by patient and series.
+    """Read all headers; leave out what is not an image, and group the rest by patient and series.
 
     Raises:
         UserError: pydicom is not installed.
@@ -103,7 +101,7 @@ def gather(files: list[Path], root: Path) -> Gathered:
 
 
 def _with_screens(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """Take secondary captures for images where there is nothing else."""
+    """Accept secondary captures as images where there is nothing else."""
     found = {frame.kind for frame in frames}
     if None in found or kinds.SCREENS not in found:
         return frames, []
@@ -113,7 +111,7 @@ def _with_screens(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
 def _copies(frames: Sequence[Frame]) -> dict[Path, str]:
     """Find files that hold an object a second time.
 
-    Some programs give all slices one SOPInstanceUID; so their pixels must be the same, too.
+    Some programs assign one SOPInstanceUID to all slices, so the pixels must be the same too.
     """
     by_object: dict[str, dict[Path, list[Frame]]] = defaultdict(lambda: defaultdict(list))
     for frame in frames:
@@ -132,9 +130,9 @@ def _copies(frames: Sequence[Frame]) -> dict[Path, str]:
 def _series(frames: Sequence[Frame], root: Path) -> list[Series]:
     """Group frames by patient and series.
 
-    The salt of a patient's hash is the smallest series UID of his: no list of likely PatientIDs
-    leads back from a published hash without the data, and other patients do not change it.
-    Without PatientID each study is a subject, unless somebody else's file of the series has one.
+    The salt of a patient's hash is the patient's smallest series UID: without the data, no list of
+    likely PatientIDs leads back from a published hash, and other patients do not change the hash.
+    Without PatientID each study is a subject, unless another file of the series has a PatientID.
     """
     owners: dict[str, set[str]] = defaultdict(set)
     salts: dict[str, str] = {}
@@ -161,7 +159,7 @@ def _hash(*texts: str) -> str:
 
 
 def _stacks(frames: Iterable[Frame]) -> list[list[Frame]]:
-    """Put frames of one size and direction together, each stack in its order."""
+    """Group frames of one size and direction into stacks, each in its order."""
     stacks: list[list[Frame]] = []
     for frame in sorted(frames, key=lambda frame: (frame.directions is None, frame.order)):
         home = next((stack for stack in stacks if stack[0].is_like(frame)), None)
@@ -174,30 +172,30 @@ def _stacks(frames: Iterable[Frame]) -> list[list[Frame]]:
 
 
 def _odd(stacks: Sequence[Sequence[Frame]]) -> list[Sequence[Frame]]:
-    """Find the few images beside many of another size or direction: scouts, previews."""
+    """Find small stacks among many images of another size or direction: scouts, previews."""
     most = max(len(stack) for stack in stacks)
     return [stack for stack in stacks if len(stack) <= ODD and BESIDE * len(stack) <= most]
 
 
 def _without(series: Series, unlike: set[Frame], frames: Sequence[Frame]) -> Series:
-    """Drop odd stacks, and note what frames are left out of files that are read."""
+    """Drop odd stacks, and note which frames are left out of files that are read."""
     stacks = [stack for stack in series.stacks if stack[0] not in unlike]
     kept = {frame for stack in stacks for frame in stack}
     files = {frame.file for frame in kept}
     dropped = {frame.kind for frame in frames if frame.kind and frame.file in files}
-    remarks = tuple(f"Its frames that are {kind} are left out." for kind in sorted(dropped))
+    remarks = tuple(f"Frames that are {kind} are left out." for kind in sorted(dropped))
     return replace(series, stacks=stacks, remarks=remarks)
 
 
 def read(series: Series, name: str) -> list[Volume]:
     """Read a series: CT in Hounsfield units, everything else in the units of its files.
 
-    Padding is outside of the picture. MONOCHROME1 is reflected about the range that its bits allow
-    after the modality transform; CT in Hounsfield units keeps them, and is marked as inverted.
+    Padding is outside the picture. MONOCHROME1 is reflected about the range that its bits allow
+    after the modality transform; CT in Hounsfield units is not, and is marked as inverted.
 
     Args:
         series: as `gather` made it.
-        name: what its volumes are called.
+        name: name of its volumes.
 
     Raises:
         NoImage: the files are videos.
@@ -218,7 +216,7 @@ def read(series: Series, name: str) -> list[Volume]:
             unusable[file] = str(reason)
         except UserError:
             raise
-        except Exception as error:  # decoders raise whatever a broken file provokes
+        except Exception as error:  # decoders raise any exception on a broken file
             unusable[file] = f"cannot be read ({' '.join(str(error).split())})"
     volumes: list[Volume] = []
     for stack in series.stacks:
@@ -271,7 +269,7 @@ def _orientation(frame: Frame) -> str:
 
 
 def _hidden(frames: Sequence[Frame], series: Sequence[Series]) -> dict[str, str]:
-    """List the ids of patients and the parts of their names, with the hash of the subject."""
+    """Map the ids of patients, and the words of their names, to the hash of the subject."""
     subjects = {f.patient: one.subject for one in series for stack in one.stacks for f in stack}
     hidden: dict[str, str] = {}
     for frame in frames:
@@ -284,14 +282,14 @@ def _hidden(frames: Sequence[Frame], series: Sequence[Series]) -> dict[str, str]
 
 
 def anonymous(text: str, hidden: Mapping[str, str]) -> str:
-    """Put a subject's hash where a path or a reason holds a patient's id or name.
+    """Replace a patient's id or name in a path or a reason by the subject's hash.
 
     Args:
-        text: to be written anywhere.
+        text: text that will be written to a file or the screen.
         hidden: as `gather` lists it.
     """
     for secret in sorted((key for key in hidden if key in text), key=len, reverse=True):
-        # A short one is a word of its own, or every digit would be replaced.
+        # A short id is replaced as a whole word only, or every digit would be replaced.
         edge, end = (
             ("", "") if len(secret) >= LONG_ID else (r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])")
         )

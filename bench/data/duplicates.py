@@ -13,15 +13,15 @@ from bench.data.prepare import FOREGROUND
 
 THUMBNAIL = 32  # pixels along each side of the images that are correlated
 # Correlation of two thumbnails above which one image is a near-copy of the other (resaved,
-# rescaled, brightened); two slices of one patient stay below.
+# rescaled, brightened); two slices of one patient correlate less.
 NEAR = 0.999
 # Correlation above which two images are taken for slices of one patient. On 914 MRI slices of 28
 # known patients it joined a quarter of the neighbouring slices and no two patients.
 ALIKE = 0.98
 BLOCK = 1024  # rows of the correlation matrix held at once
 SATURATED = 0.05  # fraction of pixels at the very maximum
-MANY = 10  # images from which it is a surprise that all are alike
-SAMPLED = 48  # pixels along each side of which some are looked at in larger images
+MANY = 10  # number of images from which it is suspicious that all are alike
+SAMPLED = 48  # side of larger images in pixels, above which only a sample of the pixels is examined
 NEARLY_EMPTY = 0.02  # fraction of foreground
 
 
@@ -32,8 +32,8 @@ class Copies:
     Attributes:
         clusters: pseudo-subject of each image, shared by all that are alike.
         findings: counts by name.
-        notes: the findings that matter, in words.
-        groups: positions of the images of each group of copies that crosses official parts.
+        notes: the important findings, in words.
+        groups: indices of the images of each group of copies that crosses official parts.
     """
 
     clusters: list[str]
@@ -52,15 +52,15 @@ def examine(
     parts: list[str],
     together: Sequence[str] | None = None,
 ) -> Copies:
-    """Look for exact copies (same digest), near-copies and spoilt images.
+    """Find exact copies (same digest), near-copies and defective images.
 
     Args:
         images: magnitudes in [0, 1].
         digests: hash of each image's file or pixels.
         parts: official part of each image, or empty.
         together: name for each image; images of one name are of one person. Images that are
-            merely alike are joined only where neither has company: slices of two volumes at one
-            height are alike, too, where heads are aligned.
+            merely alike are joined only if neither shares its name with another image: slices of
+            two volumes at one height are alike too if the heads are aligned.
     """
     identical = np.unique(digests, return_inverse=True)[1]
     pairs, correlation = alike(thumbnails(images))
@@ -102,7 +102,7 @@ def _guessed(
     correlation: Float32[np.ndarray, "pairs"],
     together: Sequence[str],
 ) -> tuple[Int64[np.ndarray, "n"], str]:
-    """Gather what may be of one person; where that is everything, likeness tells nothing."""
+    """Group images that may be of one person; if all images are alike, likeness is not used."""
     company, counts = np.unique(together, return_inverse=True, return_counts=True)[1:]
     alone = counts[company] == 1
     known = join(identical, _chains(company))
@@ -115,7 +115,7 @@ def _guessed(
     if labels.max() == 0:
         labels, kept = known, "identical files"
     return labels, (
-        "All images are so much alike that likeness tells nothing of subjects: only slices of a "
+        "All images are so much alike that likeness says nothing about subjects: only slices of a "
         f"volume and {kept} are kept together."
     )
 
@@ -143,7 +143,7 @@ def _shrinking(side: int) -> Float32[np.ndarray, "thumbnail side"]:
 def alike(
     thumbs: Float32[np.ndarray, "n pixels"], above: float = ALIKE
 ) -> tuple[Int64[np.ndarray, "pairs 2"], Float32[np.ndarray, "pairs"]]:
-    """List the pairs i < j of images whose correlation is above a threshold, and it."""
+    """List the pairs i < j of images correlated above a threshold, and their correlations."""
     pairs, values = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
     for start in range(0, len(thumbs), BLOCK):
         block = thumbs[start : start + BLOCK] @ thumbs[start:].T
@@ -157,7 +157,7 @@ def alike(
 def join(
     labels: Int64[np.ndarray, "n"], pairs: Int64[np.ndarray, "pairs 2"]
 ) -> Int64[np.ndarray, "n"]:
-    """Merge labelled groups that a pair connects; give the new label of each image."""
+    """Merge labelled groups that a pair connects; return the new label of each image."""
     from scipy.sparse.csgraph import connected_components  # 0.1 s, which every process would spend
 
     count = int(labels.max(initial=-1)) + 1
@@ -176,9 +176,10 @@ def _chains(labels: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "pairs 2"]:
 def _names(
     labels: Int64[np.ndarray, "n"], digests: list[str], together: Sequence[str] = ()
 ) -> list[str]:
-    """Name each group, whatever the order of the images.
+    """Name each group, independently of the order of the images.
 
-    It is the name that all of its images share, if several do, else after the smallest digest.
+    If all images of a group share one name, that is its name; otherwise, or if it is a single
+    image, the name is made from the smallest digest.
     """
     first: dict[int, str] = {}
     for label, digest in sorted(zip(labels.tolist(), digests, strict=True)):

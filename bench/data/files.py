@@ -1,4 +1,4 @@
-"""The files below a dataset's path, and why some of them are no candidates."""
+"""The files below a dataset's path, and why some of them are not candidates."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from bench.errors import UserError, printable
 
-# What operating systems leave in folders, beside names that begin with a dot.
+# What operating systems leave in folders, besides names that begin with a dot.
 SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
 HIDDEN = "hidden or system files"
 EXCLUDED = "files that dataset.include or dataset.exclude leaves out"
@@ -16,11 +16,11 @@ BROKEN = "links that lead nowhere"
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """List everything below a folder that is no folder, links followed, each folder once."""
+    """List everything below a folder except folders; links are followed, each folder once."""
     seen: set[str] = set()
     linked: list[Path] = []
     folders = [root]
-    # Links come last: a folder that also lies here is listed under its own name.
+    # Links come last, so that a folder that is also here is listed under its own name.
     while folders or linked:
         folder = folders.pop() if folders else linked.pop()
         real = os.path.realpath(folder)
@@ -52,8 +52,8 @@ def look(path: Path | str | None) -> tuple[Path, list[Path]]:
     root = Path(path)
     try:
         there = root.exists()
-    except OSError as error:  # as of a name that is too long
-        raise UserError(f"dataset.path: cannot be looked at ({error.strerror})") from None
+    except OSError as error:  # for example a name that is too long
+        raise UserError(f"dataset.path: cannot be read ({error.strerror})") from None
     if not there:
         raise UserError(f"{printable(str(root))}: no such folder or file (dataset.path)")
     if root.is_file():
@@ -73,7 +73,7 @@ def name_of(file: Path, root: Path) -> str:
 
 
 def relative(file: Path, root: Path) -> str:
-    """Cut the folder off a file's path; pathlib takes ten times as long."""
+    """Make a file's path relative to the folder; pathlib takes ten times as long."""
     text, above = os.fspath(file), os.fspath(root)
     return text[len(above) + 1 :] if text.startswith(f"{above}/") else os.path.relpath(file, root)
 
@@ -81,13 +81,13 @@ def relative(file: Path, root: Path) -> str:
 def passing(
     root: Path, files: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> tuple[list[Path], dict[Path, str]]:
-    """Part files into candidates and others, with the kind of each of these.
+    """Separate files into candidates and others, with the kind of each of the others.
 
     Args:
         root: the folder below which files are named.
         files: all of them.
         include: glob patterns; if there are any, only files that match one pass.
-        exclude: glob patterns of files that do not.
+        exclude: glob patterns of files that do not pass.
 
     Raises:
         UserError: the patterns leave nothing.
@@ -118,18 +118,18 @@ def passing(
 
 
 def ending(file: PurePath, limit: int = 6) -> str:
-    """Name a file's ending for a count; numbers and long words are no endings."""
+    """Name a file's ending for a count; numbers and long words do not count as endings."""
     found = "".join(file.suffixes[-2:] if file.suffix.lower() == ".gz" else [file.suffix]).lower()
     usual = re.fullmatch(r"(\.[a-z][a-z0-9]*)+", found) and len(found) <= 2 * limit
     return printable(found) if usual else "no usual ending"
 
 
 def companions(files: Sequence[Path], pairs: Mapping[str, Sequence[str]]) -> set[Path]:
-    """Find the files that belong to another one of the same name, as a header to its data.
+    """Find the files that belong to another file of the same name, as a header does to its data.
 
     Args:
         files: all of them.
-        pairs: ending of a file -> endings of what belongs to it.
+        pairs: ending of a file -> endings of the files that belong to it.
     """
     found: set[Path] = set()
     if not pairs:
@@ -149,13 +149,13 @@ def companions(files: Sequence[Path], pairs: Mapping[str, Sequence[str]]) -> set
 
 
 def _hidden(file: Path, root: Path) -> bool:
-    """Return whether the file or a folder on the way to it is hidden or a system's own."""
+    """Return whether the file or a folder in its path is hidden or the system's own."""
     parts = relative(file, root).split("/")
     return any(part.startswith(".") or part.lower() in SYSTEM for part in parts)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether a pattern matches the path, the file's name or a folder on the way to it."""
+    """Return whether a pattern matches the path, the file's name or a folder in its path."""
     parts = name.split("/")
     paths = ["/".join(parts[: k + 1]) for k in range(len(parts))]
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""Which level of folders is that of the patients, if any is."""
+"""Which level of folders holds one folder for each patient, if any."""
 
 import re
 from collections import Counter
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from bench.data.kinds import words
 from bench.data.parts import are_parts
 
-# Digits of contrasts, units, field strengths and versions number no patients.
+# Digits of contrasts, units, field strengths and versions are not patients' numbers.
 NO_NUMBER = re.compile(
     r"(?<![a-z0-9])(t[12][a-z]*|b\d+|v\d+|[234]d|\d+(\.\d+)?(mm|cm|t|ch|x|bits?|px)|\d+x\d+)(?![a-z0-9])",
     re.IGNORECASE,
 )
-# Folders called by such words alone, or with a number, are scans and not patients.
+# Folders named by such words alone, or with a number, are scans and not patients.
 SCANS = frozenset(
     {
         "acq", "adc", "asl", "axial", "baseline", "bold", "contrast", "cor", "coronal", "ct", "cta",
@@ -26,9 +26,11 @@ SCANS = frozenset(
 )  # fmt: skip
 YEAR = re.compile(r"(19|20)\d\d([-_]?\d\d){0,2}")
 UID = re.compile(r"\d+(\.\d+){4,}")
-# An unnumbered folder of so many images, or one of so few folders, is a class and no patient.
+# An unnumbered folder of so many images, or one of so few folders, is a class, not a patient.
 MANY_IMAGES, FEW_FOLDERS = 200, 3
-FEW_NAMES = 10  # names that come again below each folder of the level above are kinds of scans
+FEW_NAMES = (
+    10  # up to so many names that recur in each folder of the level above are kinds of scans
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class _Level:
     Attributes:
         keys: the names.
         numbered: whether most of them hold a number.
-        crossed: whether they come again below every folder of a level above.
+        crossed: whether they recur below every folder of a level above.
     """
 
     keys: list[str]
@@ -49,9 +51,9 @@ class _Level:
 def of_patients(files: Sequence[str]) -> tuple[list[str], bool] | None:
     """Find the level of folders that are patients; None if there is none.
 
-    Patients' folders hold several images each, and mostly a number in their names; folders that
-    name a part or a kind of scan do not count. Of two levels that are crossed (every visit of
-    every patient) the one with more names is taken, and is a guess.
+    Patients' folders hold several images each, and most have a number in their names; folders that
+    name an official part or a kind of scan do not count. If two levels are crossed (every visit of
+    every patient), the one with more names is chosen, as a guess.
 
     Returns:
         the name of the folder for each image, and whether that is more than a guess.
@@ -68,7 +70,7 @@ def of_patients(files: Sequence[str]) -> tuple[list[str], bool] | None:
 
 
 def _level(paths: Sequence[Sequence[str]], level: int) -> _Level | None:
-    """Name the folder of each image if this level may be patients'."""
+    """Name the folder of each image if the folders of this level may be patients."""
     names = {path[level] for path in paths}
     numbered = sum(map(_is_numbered, names)) > len(names) / 2
     if len(names) < 2 or are_parts(names) or all(map(is_scan, names)):
@@ -90,7 +92,7 @@ def _level(paths: Sequence[Sequence[str]], level: int) -> _Level | None:
 
 
 def is_scan(folder: str) -> bool:
-    """Return whether a folder is called by a kind of scan and nothing else: `T1`, `FSE-coronal`."""
+    """Return whether a folder's name is only a kind of scan: `T1`, `FSE-coronal`."""
     if YEAR.fullmatch(folder):
         return True
     found = words(NO_NUMBER.sub("t", folder))

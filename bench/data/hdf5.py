@@ -28,9 +28,9 @@ def read(
 ) -> list[Volume]:
     """Read an HDF5 or MATLAB file of any version.
 
-    Of the fastMRI layout, `reconstruction_rss` or `reconstruction_esc` is taken, else an image is
-    made of `kspace` and cropped to the size its header states. Raw acquisitions (ISMRMRD) are
-    sorted into k-space.
+    In the fastMRI layout, `reconstruction_rss` or `reconstruction_esc` is read; without them, an
+    image is reconstructed from `kspace` and cropped to the size that its header states. Raw
+    acquisitions (ISMRMRD) are sorted into k-space.
 
     Args:
         file: the file.
@@ -42,12 +42,12 @@ def read(
             shortest axis at either end counts slices, or coils of k-space if the data look so.
 
     Returns:
-        a volume; one of each time frame where `axes` has a t.
+        one volume, or one for each time frame if `axes` has a t.
 
     Raises:
         NoImage: nothing but masks or label maps.
-        Unusable: no image, or an array whose meaning is not clear.
-        UserError: no such kind.
+        Unusable: no image, or an ambiguous array.
+        UserError: unknown kind.
     """
     group = ismrmrd.group_of(file) if key is None else None
     if group is not None:
@@ -70,7 +70,7 @@ def axes_of(content: Content, key: str | None, axes: str) -> str:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Content]:
-    """Open a file; its arrays are read when they are asked for."""
+    """Open a file; its arrays are read when they are used."""
     if file.suffix.lower() == ".mat" and not h5py.is_hdf5(file):
         for _, shape, _ in scipy.io.whosmat(file):
             declared.check(tuple(map(int, shape)), 1, file.stat().st_size)
@@ -130,7 +130,7 @@ def _content_of(found: Mapping[str, Any]) -> Content:
 
 
 def _judged(stack: Stack, chosen: str, arrays: Mapping[str, Any]) -> Stack:
-    """Judge a reconstruction by the k-space beside it, one slice of it."""
+    """Set the badge of a reconstruction by one slice of the k-space in the same file."""
     beside = arrays.get("kspace")
     if not chosen.startswith("reconstruction_") or beside is None or len(beside.shape) < 3:
         return stack
@@ -145,7 +145,7 @@ def _judged(stack: Stack, chosen: str, arrays: Mapping[str, Any]) -> Stack:
 
 
 def _cropped(images: np.ndarray, chosen: str, arrays: Mapping[str, Any]) -> np.ndarray:
-    """Cut off the oversampled readout of fastMRI's k-space, as its header states."""
+    """Crop the oversampled readout of fastMRI's k-space, as its header states."""
     header = arrays.get("ismrmrd_header")
     if chosen != "kspace" or header is None:
         return images

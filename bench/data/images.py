@@ -20,7 +20,7 @@ from bench.data.survey import survey
 from bench.data.volume import Gathered, Plane, Span, Unusable, Volume, span_of
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
-# Endings that other programs use too, and how such a picture begins.
+# Endings that other programs use too, and the first bytes of such a picture.
 BEGINNINGS = {
     ".bmp": (b"BM",),
     ".pgm": (b"P2", b"P5"),
@@ -30,11 +30,11 @@ BEGINNINGS = {
 }
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
 UNKNOWN = (0.0, 0.0)  # spacing
-OTHER_PAGES = "Pages of TIFF files that are of another size than most are left out (thumbnails)."
-# Where a PNG file says its bits and its kind of colour, and what Pillow would cut to 8 bits.
+OTHER_PAGES = "Pages of TIFF files whose size differs from most pages are left out (thumbnails)."
+# Where a PNG file states its bits and kind of colour, and the kinds that Pillow cuts to 8 bits.
 PNG_BITS, PNG_COLOUR, DEEP_COLOURS = 24, 25, (2, 4, 6)
 EIGHT_BIT, BLOCKY, COLOUR, TRANSPARENT = "eight_bit", "jpeg_block_edges", "colour", "transparent"
-COLOURFUL = 16 / 255  # difference of two channels from which a pixel is coloured
+COLOURFUL = 16 / 255  # least difference of two channels of a coloured pixel
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Picture:
 def gather(files: list[Path], root: Path) -> Gathered:
     """Find the range of pictures deeper than 8 bits, which are scaled together by folder.
 
-    16 bits often hold 10, 12 or 14; the smallest depth that holds every picture of a folder is
-    white. Fractions and longer numbers are scaled by the maximum of the folder.
+    16 bits often hold 10, 12 or 14; the full scale of the smallest depth that holds every picture
+    of a folder is white. Fractions and longer numbers are scaled by the maximum of the folder.
     """
     deep = [file for file in files if file.suffix.lower() not in (".jpg", ".jpeg")]
     spans: dict[Path, dict[int, Span]] = defaultdict(dict)
     for file, found in survey(deep, _depth, "looking at depths"):
-        if isinstance(found, tuple):  # an unusable file is named when it is read
+        if isinstance(found, tuple):  # an unusable file is reported when it is read
             bits, span = found
             known = spans[file.parent].get(bits)
             spans[file.parent][bits] = known | span if known else span
@@ -78,7 +78,7 @@ def _depth(file: Path) -> tuple[int, Span] | None:
 
 
 def _white(span: Span | None, bits: int) -> float | None:
-    """Choose the value of white for whole numbers of up to 16 bits; None: the values say."""
+    """Choose the value of white for whole numbers of up to 16 bits; None: the maximum is used."""
     if bits == 8:
         return 255.0
     if bits != 16 or span is None:
@@ -89,17 +89,17 @@ def _white(span: Span | None, bits: int) -> float | None:
 def read(file: Picture, name: str, *, channel: int | None = None) -> list[Volume]:
     """Read a picture, or the pages of a TIFF stack, which is a volume.
 
-    Colour becomes grey (BT.601 luma); pixels without opacity show nothing; WhiteIsZero and the
-    orientation that a camera notes are followed.
+    Colour becomes grey (BT.601 luma); pixels without opacity count as outside; WhiteIsZero and the
+    EXIF orientation are applied.
 
     Args:
         file: the picture, with the range of its folder.
         name: its path below the dataset's folder.
-        channel: which channel to take, counted from 0, where a picture has several that are no
+        channel: which channel to read, counted from 0, if a picture has several that are not
             colours.
 
     Raises:
-        Unusable: damaged, of more than 100 million pixels, or of channels that differ.
+        Unusable: damaged, more than 100 million pixels, or channels that differ.
     """
     place = file.files[0]
     content = place.read_bytes()
@@ -129,7 +129,7 @@ def _decode(content: bytes, suffix: str) -> Pixels:
     """Decode a file.
 
     Raises:
-        Unusable: it is no picture, or too large.
+        Unusable: it is not a picture, or is too large.
     """
     if suffix in (".tif", ".tiff"):
         return _tiff.decode(content)
@@ -140,12 +140,12 @@ def _decode(content: bytes, suffix: str) -> Pixels:
             refuse_huge(opened.width * opened.height)
             ImageOps.exif_transpose(opened, in_place=True)
             return _pillow(opened)
-    except UnidentifiedImageError:  # its message names a buffer, not the file
-        raise Unusable("cannot be read (no image, or its beginning is damaged)") from None
+    except UnidentifiedImageError:  # its message names a buffer instead of the file
+        raise Unusable("cannot be read (not an image, or its beginning is damaged)") from None
 
 
 def _is_deep(content: bytes) -> bool:
-    """Return whether this begins a PNG file of 16 bits a channel and several channels."""
+    """Return whether these bytes begin a PNG file with several channels of 16 bits each."""
     png = content[1:4] == b"PNG" and len(content) > PNG_COLOUR
     return png and content[PNG_BITS] == 16 and content[PNG_COLOUR] in DEEP_COLOURS
 
@@ -186,7 +186,7 @@ def _grey(
     """Convert a page to grey values in its own units.
 
     Raises:
-        Unusable: several channels that differ and are no colours, and none is chosen.
+        Unusable: several channels that differ and are not colours, and none is chosen.
     """
     if page.ndim == 2:
         return page.astype(np.float32)
@@ -203,7 +203,7 @@ def _grey(
 
 
 def _coloured(page: Shaped[np.ndarray, "h w *channels"], bits: int) -> bool:
-    """Return whether any pixel has a colour that is seen."""
+    """Return whether any pixel has a visible colour."""
     if page.ndim == 2 or _is_grey(page):
         return False
     first = page[..., 0].astype(np.float32)
@@ -213,7 +213,7 @@ def _coloured(page: Shaped[np.ndarray, "h w *channels"], bits: int) -> bool:
 
 def _is_grey(page: Shaped[np.ndarray, "h w channels"]) -> bool:
     """Return whether all channels are the same."""
-    some = page[page.shape[0] // 2]  # a line in the middle settles most colours at once
+    some = page[page.shape[0] // 2]  # the middle line suffices for most colour pictures
     return all(
         bool((part[..., k] == part[..., 0]).all())
         for part in (some, page)

@@ -1,7 +1,7 @@
 """Raw acquisitions in HDF5 (ISMRMRD, Inati et al. 2017): sorted into k-space, made into images.
 
-Called by the reader of HDF5 files, whose ending these share. Read are fully sampled Cartesian
-acquisitions in two or three dimensions; anything else is refused by name.
+Called by the reader of HDF5 files, which have the same ending. Fully sampled Cartesian acquisitions
+in two or three dimensions are read; the message that refuses any other names its kind.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from bench.data.contents import text_of
 from bench.data.volume import Unusable, Volume
 
 WHAT = "holds raw acquisitions (ISMRMRD)"
-# Numbers of flags, counted from 1: noise, parallel calibration, navigator, phase correction,
+# Flag numbers, counted from 1: noise, parallel calibration, navigator, phase correction,
 # feedback, dummy scans, surface coil correction and phase stabilisation.
 NOT_IMAGING = (19, 20, 23, 24, 26, 27, 28, 29, 30, 31)
 REVERSED = 22
@@ -31,12 +31,12 @@ LOPSIDED = 0.03
 
 @dataclass(frozen=True)
 class Header:
-    """What the XML header says of the first encoding.
+    """The first encoding in the XML header.
 
     Attributes:
         trajectory: `cartesian`, or another word.
         encoded: samples along x (readout), y and z.
-        recon: pixels along x, y and z, of which the encoded ones may be more.
+        recon: pixels along x, y and z; there may be more encoded samples than these.
         spacing: distance of rows (y) and columns (x) in mm; 1 where it is unknown.
         centres: index of the central line along y and z, if stated.
         subject: the patient's id, if stated.
@@ -52,12 +52,12 @@ class Header:
 
 @dataclass(frozen=True)
 class Raw:
-    """Sorted k-space: whole, and cut to the field of view that is wanted.
+    """Sorted k-space: whole, and cropped to the field of view of the reconstruction.
 
     Attributes:
         whole: as acquired, DC in the middle.
         kspace: without the oversampled part of the field of view.
-        header: what the file says.
+        header: the file's header.
     """
 
     whole: Complex64[np.ndarray, "time slices coils h w"]
@@ -66,7 +66,7 @@ class Raw:
 
 
 def check_dataset(item: h5py.Dataset) -> None:
-    """Refuse values that lie in other files, and more of them than the file holds.
+    """Refuse an array that is in another file, or that is larger than its file can hold.
 
     Raises:
         Unusable: with the name of the array.
@@ -75,19 +75,19 @@ def check_dataset(item: h5py.Dataset) -> None:
         item.is_virtual and any(part.file_name != "." for part in item.virtual_sources())
     )
     if elsewhere:
-        raise Unusable(f"its array {item.name} lies in another file, which is not opened")
+        raise Unusable(f"its array {item.name} is in another file, which is not opened")
     if not item.is_virtual:
         declared.check(item.shape or (), item.dtype.itemsize, item.id.get_storage_size())
 
 
 def _own(group: h5py.Group, name: str) -> Any:
-    """Return a member of a group, unless it is a link to another place."""
+    """Return a member of a group, unless it is a link to somewhere else."""
     link = group.get(name, getlink=True)
     return group[name] if isinstance(link, h5py.HardLink) else None
 
 
 def group_of(file: Path) -> str | None:
-    """Find the group of an HDF5 file that holds acquisitions, if there is one."""
+    """Find the group of an HDF5 file that holds acquisitions, if any."""
     if not h5py.is_hdf5(file):
         return None
     with h5py.File(file) as content:
@@ -128,14 +128,14 @@ def load(file: Path, group: str) -> Raw:
             found = content[group]
             for part in ("xml", "data"):
                 if isinstance(found.get(part, getlink=True), h5py.ExternalLink):
-                    raise Unusable(f"its {part} lies in another file, which is not opened")
+                    raise Unusable(f"its {part} is in another file, which is not opened")
             check_dataset(found["data"])
             header = header_of(found["xml"][()] if "xml" in found else None)
             acquisitions = found["data"][()]
         if header.trajectory != "cartesian":
             raise Unusable(
                 f"{WHAT} along a {header.trajectory} trajectory; only Cartesian ones are read: "
-                "bring the images that a reconstruction made of it"
+                "provide the reconstructed images"
             )
         whole = _sorted(acquisitions, header)
     except (KeyError, ValueError, IndexError, TypeError, OSError, ElementTree.ParseError) as error:
@@ -186,7 +186,7 @@ def _field_of_view(encoding: ElementTree.Element) -> tuple[float, float] | None:
 
 
 def _sorted(acquisitions: np.ndarray, header: Header) -> Complex64[np.ndarray, "t s c h w"]:
-    """Place lines by their counters, average what was measured several times, transform along z."""
+    """Sort lines by their counters, average those acquired repeatedly, and transform along z."""
     lines: dict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
     for acquisition in acquisitions:
         head = acquisition["head"]
@@ -197,12 +197,12 @@ def _sorted(acquisitions: np.ndarray, header: Header) -> Complex64[np.ndarray, "
             continue  # a second encoding is another measurement, such as a calibration
         if flags >> (REVERSED - 1) & 1:
             raise Unusable(
-                f"{WHAT} read out in both directions, which need a phase correction; bring the "
-                "images that a reconstruction made of them"
+                f"{WHAT} read out in both directions, which need a phase correction; provide the "
+                "reconstructed images"
             )
         lines[_place(head, header)].append(_samples(acquisition, header))
     if not lines:
-        raise Unusable(f"{WHAT}, none of which is of an image")
+        raise Unusable(f"{WHAT}, none of which belongs to an image")
     frames = sorted({place[:4] for place in lines})
     slices = sorted({place[4] for place in lines})
     coils = {len(samples[0]) for samples in lines.values()}
@@ -225,7 +225,7 @@ def _sorted(acquisitions: np.ndarray, header: Header) -> Complex64[np.ndarray, "
 
 
 def _place(head: np.void, header: Header) -> tuple[int, ...]:
-    """Name the frame, the slice, and the line along y and z of an acquisition."""
+    """Return the indices of an acquisition: time frame, slice, and line along y and z."""
     index = head["idx"]
     place = [int(index[name]) for name in (*FRAMES, "slice")]
     for axis, (name, centre) in enumerate(
@@ -234,13 +234,13 @@ def _place(head: np.void, header: Header) -> tuple[int, ...]:
         size = header.encoded[axis]
         line = int(index[name]) + (0 if centre is None else size // 2 - centre)
         if not 0 <= line < size:
-            raise Unusable(f"{WHAT} with a line {line} outside of its {size} lines")
+            raise Unusable(f"{WHAT} with a line {line} outside the range of {size} lines")
         place.append(line)
     return tuple(place)
 
 
 def _samples(acquisition: np.void, header: Header) -> Complex64[np.ndarray, "coils width"]:
-    """Read the samples of a line, their centre in the middle of the readout."""
+    """Read the samples of a line, with their centre in the middle of the readout."""
     head, width = acquisition["head"], header.encoded[0]
     count, coils = int(head["number_of_samples"]), int(head["active_channels"])
     values = np.asarray(acquisition["data"], np.float32).view(np.complex64).reshape(coils, count)
@@ -258,7 +258,7 @@ def _samples(acquisition: np.void, header: Header) -> Complex64[np.ndarray, "coi
 
 
 def _check_full(whole: Complex64[np.ndarray, "t s z c h w"]) -> None:
-    """Refuse frames and slices that lack lines, and k-space sampled on one side only.
+    """Refuse frames and slices with missing lines, and k-space sampled on one side only.
 
     Raises:
         Unusable: undersampled or partial.
@@ -266,7 +266,7 @@ def _check_full(whole: Complex64[np.ndarray, "t s z c h w"]) -> None:
     taken = (whole != 0).any(axis=(3, 5))  # time, slice, z, y
     lines = taken.any(axis=(0, 1))
     if (taken.sum(axis=(2, 3)) < (1 - kspace.GAPS) * lines.sum()).any():
-        raise Unusable(f"{WHAT}, and lacks lines in some of its images")
+        raise Unusable(f"{WHAT} with missing lines in some images")
     readout = (whole != 0).any(axis=(0, 1, 2, 3, 4))
     for sampled in (lines.any(0), lines.any(1), readout):
         found = np.flatnonzero(sampled)
@@ -274,22 +274,22 @@ def _check_full(whole: Complex64[np.ndarray, "t s z c h w"]) -> None:
         if np.count_nonzero(sampled) < (1 - kspace.GAPS) * (found[-1] + 1 - found[0]):
             raise Unusable(
                 f"{WHAT} that are undersampled ({len(found)} of {found[-1] + 1 - found[0]} lines), "
-                "in which there is no ground truth; bring fully sampled data"
+                "which have no ground truth; provide fully sampled data"
             )
         if abs(before - after) > max(1, LOPSIDED * len(sampled)):
             raise Unusable(
-                f"{WHAT} that cover only part of k-space (partial Fourier or partial echo), in "
-                "which there is no ground truth; bring fully sampled data"
+                f"{WHAT} that cover only part of k-space (partial Fourier or partial echo), which "
+                "have no ground truth; provide fully sampled data"
             )
     inner = lines[np.ix_(lines.any(1), lines.any(0))]
     if inner.mean() < 1 - kspace.GAPS:
-        raise Unusable(f"{WHAT} that are undersampled, in which there is no ground truth")
+        raise Unusable(f"{WHAT} that are undersampled, which have no ground truth")
 
 
 def _cut(
     whole: Complex64[np.ndarray, "t s c h w"], header: Header
 ) -> Complex64[np.ndarray, "t s c rows columns"]:
-    """Cut the oversampled readout and phase encoding off the field of view."""
+    """Crop the oversampled readout and phase encoding to the field of view."""
     result = whole
     for axis, wanted in ((-1, header.recon[0]), (-2, header.recon[1])):
         size = result.shape[axis]

@@ -21,24 +21,27 @@ BEGINNINGS = {
 
 
 def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> list[Volume]:
-    """Read the volume of a file, cut into slices as NIfTI volumes are.
+    """Read the volume of a file, and cut it into slices as for NIfTI.
 
     Args:
         file: the file.
         name: its path below the dataset's folder.
-        plane: which slices, see `bench.data.nifti.read`.
+        plane: plane of the slices, see `bench.data.nifti.read`.
 
     Raises:
-        NoImage: several values a voxel.
+        NoImage: several values per voxel.
         Unusable: a wrong rank.
         UserError: SimpleITK is not installed.
     """
-    import nibabel as nib  # half a second, which pictures do not need
+    import nibabel as nib  # takes half a second, which readers of pictures need not spend
 
     reader = _simpleitk().ImageFileReader()
     reader.SetFileName(str(file))
     reader.ReadImageInformation()
-    whole = file.suffix.lower() in (".nrrd", ".mha")  # others keep their values in a second file
+    whole = file.suffix.lower() in (
+        ".nrrd",
+        ".mha",
+    )  # other formats keep the values in a second file
     held = file.stat().st_size if whole else None
     declared.check(reader.GetSize(), reader.GetNumberOfComponents(), held)
     image = reader.Execute()
@@ -46,7 +49,7 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
         raise NoImage("volumes of colours or vectors", "holds several values a voxel")
     if image.GetDimension() not in (2, 3, 4):
         raise Unusable(f"has rank {image.GetDimension()}, not 2 to 4")
-    # SimpleITK's arrays run z, y, x.
+    # The axes of SimpleITK's arrays are z, y, x.
     values = _simpleitk().GetArrayFromImage(image).T.astype(np.float32)
     if values.ndim == 2:
         values = values[..., None]
@@ -54,7 +57,7 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
 
 
 def _affine(image: Any) -> np.ndarray:
-    """Compute the RAS affine of an ITK image, whose world runs to the left and to the back."""
+    """Compute the RAS affine of an ITK image; ITK's world axes point to the left and the back."""
     rank = image.GetDimension()
     direction = np.eye(3)
     step, origin = np.ones(3), np.zeros(3)

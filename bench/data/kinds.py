@@ -1,4 +1,4 @@
-"""What beside scans is found in folders of images: label maps, phase images, halves of pairs."""
+"""Files besides scans in folders of images: label maps, phase images, halves of pairs."""
 
 import re
 from collections import defaultdict
@@ -17,12 +17,16 @@ LABEL_WORDS = frozenset({
     "labelmap", "labelmaps", "annotation", "annotations", "annot", "roi", "rois", "aseg",
     "aparc", "dseg", "probseg", "contour", "contours",
 })  # fmt: skip
-TRUTH_WORDS = frozenset({"gt", "groundtruth", "truth"})  # labels, beside a file without the word
+TRUTH_WORDS = frozenset(
+    {"gt", "groundtruth", "truth"}
+)  # label maps, if there is also a file without the word
 PHASE_WORDS = frozenset({"phase", "phases", "ph", "pha", "real", "imag", "imaginary"})
 SCOUT_WORDS = frozenset({"localizer", "localiser", "scout", "scouts", "survey", "topogram"})
-DOSE_WORDS = frozenset({"rt", "dose", "rtdose", "map", "grid"})  # of a name that says nothing else
+DOSE_WORDS = frozenset(
+    {"rt", "dose", "rtdose", "map", "grid"}
+)  # a dose map, if the name has no other words
 MAGNITUDE_WORDS = ("mag", "magnitude", "magn", "m", "")
-# Words that tell the two sides of a pair apart, where the rest of the two paths is the same.
+# Words that distinguish the two sides of a pair, if the rest of the two paths is the same.
 DEGRADED_WORDS = frozenset({
     "input", "inputs", "noisy", "noise", "low", "lowdose", "ld", "ldct", "quarter",
     "quarterdose", "qd", "lq", "lr", "undersampled", "degraded", "corrupted", "blurred",
@@ -33,23 +37,23 @@ CLEAN_WORDS = frozenset({
     "ndct", "hd", "hq", "hr", "gt", "groundtruth", "averaged", "average", "reference", "ref",
     "fullysampled", "highres",
 })  # fmt: skip
-# Words of camelCase, snake_case and kebab-case: labelsTr, case_01-seg.
+# Splits camelCase, snake_case and kebab-case into words: labelsTr, case_01-seg.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 NUMBER = re.compile(r"\d+")
 BIDS_PHASE = re.compile(r"_part-(phase|real|imag)(_|\.)|_phase(diff|1|2)\.")
 
-# Most datasets have none of them, which is found out fast.
+# A fast test: most datasets have none of these words.
 ANY_WORD = re.compile(
     "|".join(
         sorted(LABEL_WORDS | TRUTH_WORDS | PHASE_WORDS | SCOUT_WORDS | {"dose"} | DEGRADED_WORDS)
     ),
     re.IGNORECASE,
 )
-# `low_grade` is no half of a pair.
+# `low_grade` is not a half of a pair.
 CLASS_WORDS = re.compile(r"[_\- ]?(grade|risk|stage|class)", re.IGNORECASE)
 PAIRED = 0.9
 
-# A label map has few values, and neighbouring pixels of an object share theirs.
+# A label map has few values, and neighbouring pixels of an object have the same value.
 FEW_VALUES, VERY_FEW = 64, 8
 SAME = 0.85
 
@@ -60,21 +64,21 @@ def words(text: str) -> list[str]:
 
 
 def by_name(names: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, str]:
-    """Find the files whose names say that they are no images to reconstruct.
+    """Find the files whose names say that they are not images to reconstruct.
 
-    Nothing is concluded from what all names share: where every file is called a mask, the word
-    means something else.
+    A word that all names share is ignored: if every file is called a mask, the word means
+    something else.
 
     Args:
         names: paths below the dataset's folder.
-        wanted: patterns that the user includes; a word in one of them tells nothing.
+        wanted: patterns that the user includes; a word in one of them is ignored.
 
     Returns:
         name -> kind, for the files to leave out.
     """
     known = {word for pattern in wanted for word in words(pattern)}
     found: dict[str, str] = {}
-    # Names that differ in their numbers alone are looked at once.
+    # Names that differ only in their numbers are examined once.
     if not any(map(ANY_WORD.search, {NUMBER.sub("", name) for name in names})):
         return found
     for kind, names_of in (
@@ -93,12 +97,12 @@ def is_label_map(*images: Float32[np.ndarray, "..."]) -> bool:
     """Return whether values are few and shared by neighbours, as in a segmentation.
 
     Args:
-        images: the slices of a volume, or an image, as stored; blank ones tell nothing.
+        images: the slices of a volume, or an image, as stored; blank ones are ignored.
     """
     found: set[float] = set()
     same = pairs = 0
     for image in images:
-        # A line through the middle settles most images at once.
+        # The middle line suffices for most images.
         rows = image.reshape(-1, image.shape[-1])
         for some in (rows[len(rows) // 2], rows[:: max(1, len(rows) // 16)], rows):
             found |= set(np.unique(some[np.isfinite(some)]).tolist())
@@ -121,7 +125,7 @@ def _is_dose(name: str) -> bool:
 
 
 def _labels(names: Sequence[str], telling: frozenset[str], truths: frozenset[str]) -> set[str]:
-    """Find names with a telling word in the file's name, or in a folder beside one of images."""
+    """Find names with a telling word in the file's name, or in a folder next to one of images."""
     found = set()
     beside: dict[str, set[str]] = defaultdict(set)
     for name in names:
@@ -154,7 +158,7 @@ def _labels(names: Sequence[str], telling: frozenset[str], truths: frozenset[str
 
 
 def _is_truth(name: str, truths: frozenset[str], plain: set[str]) -> bool:
-    """Return whether a name ends in a word for the truth and stands beside the name without it."""
+    """Return whether a name ends in a word for the truth, and also exists without that word."""
     stem, dot, ends = name.rpartition("/")[2].partition(".")
     cut = re.fullmatch(r"(.+?)[_-]([A-Za-z]+)", stem)
     if cut is None or cut[2].lower() not in truths:
@@ -165,7 +169,7 @@ def _is_truth(name: str, truths: frozenset[str], plain: set[str]) -> bool:
 
 
 def _phases(names: Sequence[str], telling: frozenset[str]) -> set[str]:
-    """Find names of phase images that stand beside their magnitudes, and BIDS's own."""
+    """Find names of phase images whose magnitudes are also present, and those that BIDS marks."""
     every = set(names)
     found = {name for name in names if telling and BIDS_PHASE.search(name)}
     for name in names:
@@ -194,7 +198,7 @@ def _halves(names: Sequence[str], telling: frozenset[str]) -> set[str]:
     found: set[str] = set()
     for sides in degraded.values():
         twins = {name for name, rest in sides.items() if rest in clean}
-        # Classes called low and high share some numbers; pairs share all.
+        # Classes called low and high have some numbers in common; pairs have all.
         if len(twins) >= PAIRED * len(sides):
             found |= twins
     return found

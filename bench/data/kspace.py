@@ -1,4 +1,4 @@
-"""From k-space to magnitude images, and what k-space tells about how it was made."""
+"""From k-space to magnitude images, and what k-space reveals about how it was made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +15,19 @@ from bench.data.volume import Unusable
 EMPTY, GAP = 1e-7, 10
 # Share of empty samples, inside the extent of the sampled ones, that is still called full.
 GAPS = 0.05
-# Share of empty rows and columns around the sampled ones that is still no zero-padding.
+# Share of empty rows and columns around the sampled ones that does not yet count as zero-padding.
 PADDING = 0.02
-# A picture is swapped where its corners are so many times as bright as its middle, and the middles
-# of its sides, at one pair of them, clearly darker than the corners: in none of 8,345 pictures of
-# heads and chests, in 94 % of them once they are swapped, in 0.5 % of their negatives. For one axis
-# alone, these sides must be so many times as bright as all the rest: in none, and 21 %.
+# A picture is swapped if its corners are so many times as bright as its middle, and the middles of
+# one pair of its sides are clearly darker than the corners: true for none of 8,345 pictures of
+# heads and chests, for 94 % of them once they are swapped, and for 0.5 % of their negatives. For
+# one axis alone, these sides must be so many times as bright as all the rest: true for none, and
+# for 21 % once swapped.
 SWAPPED, DARK_SIDE, ONE_AXIS = 3.0, 0.8, 4.0
-# How much more energy near the corner of k-space than near its middle tells that DC is there.
+# DC is in the corner of k-space if there is so many times more energy there than in the middle.
 CORNER = 2.0
 
 # Share of the energy in the strongest hundredth of the samples: 0.75 to 0.97 in k-space, 0.06 to
-# 0.38 in images. Whichever of an array and its transform has so many times more is the k-space.
+# 0.38 in images. Of an array and its transform, the one with so many times more is the k-space.
 STRONGEST, MOSTLY, TELLING = 0.01, 0.5, 3.0
 
 IN_THE_CORNER = (
@@ -44,7 +45,7 @@ class Convention:
     """Where k-space and its pictures have their origins.
 
     Attributes:
-        corner: by axis, whether DC is in the corner of the array and not in its middle.
+        corner: by axis, whether DC is in the corner of the array instead of in its middle.
         swapped: by axis, whether the picture comes out shifted by half the field of view.
     """
 
@@ -53,14 +54,14 @@ class Convention:
 
     @property
     def shifts(self) -> list[bool]:
-        """By axis, whether the picture is the shifted transform of the array, or the plain one."""
+        """By axis, whether the picture is the shifted transform of the array or the plain one."""
         return [
             corner == swapped for corner, swapped in zip(self.corner, self.swapped, strict=True)
         ]
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What an audit tells about it."""
+        """Sentences about it for the audit."""
         return (IN_THE_CORNER,) * any(self.corner) + (WERE_SWAPPED,) * any(self.swapped)
 
 
@@ -69,14 +70,14 @@ def magnitude(
 ) -> tuple[Float32[np.ndarray, "slices h w"], Convention]:
     """Transform each coil and combine: x = sqrt(sum_c |F^-1 y_c|^2).
 
-    The root of the sum of squares needs no coil sensitivities (Roemer et al., 1990). Where DC is
-    and how the picture is shifted is found in the data.
+    The root of the sum of squares needs no coil sensitivities (Roemer et al., 1990). The position
+    of DC and the shift of the picture are determined from the data.
     """
     corner = _corner(kspace)
     images = np.stack(
         [np.sqrt((np.abs(np.fft.ifft2(y, norm="ortho")) ** 2).sum(0)) for y in kspace]
     ).astype(np.float32)
-    # The magnitude does not depend on where DC is; where the picture's middle is, does.
+    # The magnitude does not depend on the position of DC; the middle of the picture does.
     swapped = _origin(_shifted(images.mean(0), [not inside for inside in corner]))
     convention = Convention(corner, swapped)
     return _shifted(images, convention.shifts), convention
@@ -97,22 +98,22 @@ def centred(
 
 
 def quadrants_swapped(images: Float[np.ndarray, "*n h w"]) -> Bool[np.ndarray, "*n"]:
-    """Find magnitude images in whose corners the middle of the object stands."""
+    """Find magnitude images in which the middle of the object is in the corners."""
     return _places(images)[True, True]
 
 
 def _origin(image: Float[np.ndarray, "h w"]) -> tuple[bool, bool]:
-    """Find the axes along which a picture is shifted by half: its middle is dark, its ends not."""
+    """Find the axes along which a picture is shifted by half: dark middle, bright ends."""
     return next((place for place, found in _places(image).items() if found), (False, False))
 
 
 def _places(
     images: Float[np.ndarray, "*n h w"],
 ) -> dict[tuple[bool, bool], Bool[np.ndarray, "*n"]]:
-    """Judge whether the middle is at an end, by axis.
+    """Judge, by axis, whether the middle is at an end.
 
-    Compared are the means over a quarter of the width around the four places that may be the
-    middle. An object larger than the field of view is bright at its sides and not in its corners.
+    The means over a quarter of the width around the four positions that may be the middle are
+    compared. An object larger than the field of view is bright at its sides but not in its corners.
     """
     if not np.isfinite(images.sum(dtype=np.float64)):
         images = np.nan_to_num(images, nan=0.0, posinf=0.0, neginf=0.0)
@@ -161,20 +162,20 @@ def _shifted(
 
 
 def check_domain(values: Complex[np.ndarray, "*rest h w"], in_kspace: bool) -> None:
-    """Refuse images that are called k-space, and k-space that is called an image.
+    """Refuse images that are declared as k-space, and k-space that is declared as an image.
 
     Raises:
-        Unusable: with the right word.
+        Unusable: wrong domain; the message names the right `dataset.kind`.
     """
     looks = looks_like(values)
     if in_kspace and looks == "image":
-        raise Unusable("looks like complex images and not like k-space; say dataset.kind: image")
+        raise Unusable("looks like complex images and not like k-space; set dataset.kind: image")
     if not in_kspace and looks == "kspace":
-        raise Unusable("looks like k-space and not like an image; say dataset.kind: kspace")
+        raise Unusable("looks like k-space and not like an image; set dataset.kind: kspace")
 
 
 def looks_like(values: Complex[np.ndarray, "*rest h w"]) -> Literal["kspace", "image", "unknown"]:
-    """Judge by where the energy is whether this is k-space; the strongest picture decides."""
+    """Decide whether this is k-space by the distribution of energy in the strongest picture."""
     flat = values.reshape(-1, *values.shape[-2:])
     energy = [float((np.abs(y) ** 2).sum(dtype=np.float64)) for y in flat]
     y = flat[int(np.argmax(energy))]
@@ -195,11 +196,11 @@ def provenance(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[str, 
 
     Returns:
         the badge `raw`, `processed` (zero-padded) or `magnitude-sim` (the phase of the image is
-        smooth where a measurement has noise: somebody transformed a magnitude image, with or
-        without coil sensitivities), and the reason in words.
+        smooth where a measurement has noise: a magnitude image was transformed, with or without
+        coil sensitivities), and the reason in words.
 
     Raises:
-        Unusable: NaN, no signal, or undersampled, which leaves no ground truth.
+        Unusable: NaN, no signal, or undersampled, so that there is no ground truth.
     """
     middle = [axis for axis, corner in zip((2, 3), _corner(kspace), strict=True) if corner]
     if middle:
@@ -229,14 +230,14 @@ def extent_of(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[slice,
     extent = sampled[rows, columns]
     if extent.mean() < 1 - GAPS:
         raise Unusable(
-            f"is undersampled k-space ({extent.mean():.0%} of its extent is sampled), in which "
-            "there is no ground truth; bring fully sampled data"
+            f"is undersampled k-space ({extent.mean():.0%} of its extent is sampled), which has no "
+            "ground truth; provide fully sampled data"
         )
     return rows, columns
 
 
 def sampled_in(kspace: Complex64[np.ndarray, "slices coils h w"]) -> Bool[np.ndarray, "h w"]:
-    """Mark the samples that were taken, in any slice or coil.
+    """Mark the samples that were acquired, in any slice or coil.
 
     Raises:
         Unusable: NaN, or no signal.

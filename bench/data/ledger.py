@@ -1,4 +1,4 @@
-"""What becomes of each file below a dataset's path, so that none is lost silently."""
+"""A record of what became of each file below a dataset's path, so that none is lost silently."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,21 +9,21 @@ from bench.data import files
 from bench.data.volume import NoImage
 from bench.errors import UserError, printable
 
-# A few damaged files among many are skipped and named; more than this and the folder is at fault.
+# A few damaged files among many are skipped and named; a larger share is an error of the folder.
 TOLERATED = 0.05
 READ, UNUSABLE = "read", "unusable files"
 
 
 @dataclass
 class Ledger:
-    """What becomes of each file below the path.
+    """What became of each file below the path.
 
     Attributes:
         root: folder below which files are named.
-        kinds: file -> kind of what is left out.
-        reasons: file -> why, where more is known than its kind.
-        unusable: file -> why.
-        spell: how names and reasons are written: without patients' ids.
+        kinds: file -> its kind, for files that are left out.
+        reasons: file -> why it is left out, if more is known than its kind.
+        unusable: file -> why it cannot be used.
+        spell: function that writes names and reasons without patients' ids.
     """
 
     root: Path
@@ -33,7 +33,7 @@ class Ledger:
     spell: Callable[[str], str] = str
 
     def leave_out(self, places: Sequence[Path], why: NoImage) -> None:
-        """Write down files that hold no image."""
+        """Record files that hold no image."""
         for file in places:
             self.kinds[file] = why.kind
             self.reasons[file] = why.reason
@@ -47,7 +47,7 @@ class Ledger:
         )
 
     def skipped(self) -> dict[str, str]:
-        """Name the files that were looked at and left out, with the reason."""
+        """Name the files that were opened and left out, with the reason."""
         why = {**self.reasons, **self.unusable}
         return {
             self.spell(files.name_of(file, self.root)): self.spell(reason)
@@ -61,7 +61,7 @@ class Ledger:
         file, reason = min(self.unusable.items())
         share = (
             f" ({len(self.unusable)} of {total} files are unusable, more than {TOLERATED:.0%}; "
-            "mend them, or leave them out with dataset.exclude)"
+            "repair them, or leave them out with dataset.exclude)"
         )
         place = printable(str(file))
         raise UserError(f"{self.spell(place)}: {self.spell(reason)}{share if total > 1 else ''}")

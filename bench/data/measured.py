@@ -20,7 +20,7 @@ class Measured:
 
     Attributes:
         kspace: DC and the object in the middle; the brightest pixel of its image is 1.
-        badge: `raw`, `processed` or `magnitude-sim`, as of a dataset's image.
+        badge: `raw`, `processed` or `magnitude-sim`, as for an image of a dataset.
         reason: why the badge is not `raw`.
         remarks: how the file was read.
     """
@@ -43,16 +43,16 @@ def load_measured(
 ) -> Measured:
     """Read the k-space of one slice, and how it was made.
 
-    Undersampled k-space is read too; it counts as `processed`, since nothing tells its origin.
+    Undersampled k-space is read too; it counts as `processed`, because its origin is unknown.
 
     Args:
         path: a NumPy, HDF5, ISMRMRD or MATLAB file, or the .cfl file of BART's pair.
-        slice_number: default: the one in the middle. Time frames follow one another.
+        slice_number: default: the middle one. The slices of all time frames are numbered on.
         key: the array; default: by a usual name, else the largest.
         axes: a letter for each axis, t(ime), s(lice), c(oil), h(eight), w(idth).
 
     Raises:
-        UserError: no such file, or no k-space in it.
+        UserError: no such file, or a file without k-space.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")
@@ -61,11 +61,10 @@ def load_measured(
     except Unusable as why:
         raise UserError(f"{path}: {why}") from None
     except NoImage as what:
-        raise UserError(f"{path}: holds {what.kind}, no k-space") from None
+        raise UserError(f"{path}: holds {what.kind} instead of k-space") from None
     except (OSError, ValueError, EOFError, KeyError, NotImplementedError):
         raise UserError(
-            f"{path}: no NumPy, HDF5 or MATLAB file that holds k-space, nor BART's .cfl with its "
-            ".hdr"
+            f"{path}: not a NumPy, HDF5 or MATLAB file with k-space, nor BART's .cfl with its .hdr"
         ) from None
     number = len(volume) // 2 if slice_number is None else slice_number
     if not 0 <= number < len(volume):
@@ -84,7 +83,7 @@ def load_measured(
 def _open(
     path: Path, key: str | None, axes: str
 ) -> tuple[Complex64[np.ndarray, "slices coils h w"], tuple[str, ...]]:
-    """Read all k-space of a file, whatever the container."""
+    """Read all k-space of a file, in any of the formats."""
     if path.suffix.lower() in (".cfl", ".hdr"):
         _no_options("BART's pair", key, axes)
         frames, remarks = bart.load(path.with_suffix(".cfl"), along_z=True)
@@ -94,7 +93,7 @@ def _open(
         if isinstance(opened, Content):
             return _chosen(opened, key, axes)
         if key is not None:
-            raise Unusable(f"is one array without keys; leave out the key {key!r}")
+            raise Unusable(f"is a single array without keys; leave out the key {key!r}")
         return _taken(opened, path.stem, axes, ())
     group = ismrmrd.group_of(path) if key is None else None
     if group is not None:
@@ -113,7 +112,7 @@ def _no_options(what: str, key: str | None, axes: str) -> None:
 def _chosen(
     content: Content, key: str | None, axes: str
 ) -> tuple[Complex64[np.ndarray, "slices coils h w"], tuple[str, ...]]:
-    """Take an array of several; k-space before what was made of it."""
+    """Choose one of several arrays; k-space is preferred to images reconstructed from it."""
     arrays = content.arrays
     if key is None:
         arrays = {k: v for k, v in arrays.items() if not k.startswith("reconstruction_")}

@@ -1,9 +1,11 @@
-"""Values that are no numbers: where they mean "outside", and where they are damage."""
+"""NaN and infinite values: where they mean "outside", and where they are damage."""
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
-AT_BORDER = 0.99  # share of a slice's NaN that hangs together with its border, if it is outside
+AT_BORDER = (
+    0.99  # NaN is outside if at least this share of it is connected to the border of the slice
+)
 
 
 def is_finite(values: Float32[np.ndarray, "h w"]) -> bool:
@@ -12,12 +14,12 @@ def is_finite(values: Float32[np.ndarray, "h w"]) -> bool:
 
 
 def filled(values: Float32[np.ndarray, "h w"], by: float) -> Float32[np.ndarray, "h w"]:
-    """Put a number in place of NaN and infinite values."""
+    """Replace NaN and infinite values by a number."""
     return np.where(np.isfinite(values), values, np.float32(by))
 
 
 def reaches_border(bad: Bool[np.ndarray, "h w"]) -> bool:
-    """Return whether nearly all marked pixels hang together with the border of the image."""
+    """Return whether nearly all marked pixels are connected to the border of the image."""
     from scipy.ndimage import label  # 0.2 s, which every process of a reader would spend
 
     if not bad.any():

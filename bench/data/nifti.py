@@ -12,27 +12,27 @@ from bench.data.volume import NoImage, Unusable, Volume, planes_of
 
 SUFFIXES = {".nii", ".nii.gz"}
 COMPANIONS = {".img": (".hdr", ".mat"), ".img.gz": (".hdr.gz",), ".par": (".rec",)}
-# Endings that other programs use too, and how such a file begins.
+# Endings that other programs use too, and the first bytes of such a file.
 BEGINNINGS = {
     ".mgz": (b"\x1f\x8b",),
     ".mgh": (b"\x00\x00\x00\x01",),
     ".mnc": (b"CDF\x01", b"CDF\x02", b"\x89HDF"),
     ".par": (b"# === DATA DESCRIPTION FILE", b"\n# === DATA DESCRIPTION", b"\r\n# === DATA"),
 }
-NO_SIDE = "Analyze files do not say which side is left; the usual one (SPM's) was taken."
-ANALYZE_HEADER = 348  # bytes, which its first number says
+NO_SIDE = "Analyze files do not state which side is left; SPM's convention was assumed."
+ANALYZE_HEADER = 348  # bytes; also the first number in the header
 GZIP = b"\x1f\x8b"
 
-# Endings of what may be compressed; MINC is, inside.
+# Endings of files that may be compressed; MINC files are compressed inside.
 PACKED = (".gz", ".bz2", ".mgz", ".mnc", ".zst")
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, Plane, Plane] = ("sagittal", "coronal", "axial")  # across x, y and z
-# Slices so many times as thick as their pixels are wide are looked at as they were taken.
+# Slices so many times as thick as their pixels are wide are kept in the acquired plane.
 THICK = 1.5
 
 
 def recognises(file: Path) -> bool:
-    """Return whether an image file of Analyze or NIfTI has its header beside it."""
+    """Return whether the header of an Analyze or NIfTI image file is in the same folder."""
     pair = file.suffix.lower() == ".img"
     return pair and any(_is_header(file.with_suffix(end)) for end in (".hdr", ".HDR"))
 
@@ -47,23 +47,23 @@ def _is_header(file: Path) -> bool:
 
 
 def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> list[Volume]:
-    """Read the volumes of a file, cut into slices that stand the right way up.
+    """Read the volumes of a file, and cut them into upright slices.
 
-    Volumes are brought to RAS axes; slices are shown as radiologists have them: front or head
+    Volumes are reoriented to RAS axes; slices follow the radiological convention: front or head
     up, the patient's right side on the left, sagittal slices facing left. The volumes of a 4-D
     file are scaled one by one.
 
     Args:
         file: the file.
         name: its path below the dataset's folder.
-        plane: which slices; `auto`: those that were taken, where they are thicker than their
-            pixels are wide, else axial ones.
+        plane: plane of the slices; `auto`: the acquired plane if slices are clearly thicker than
+            their pixels are wide, else axial.
 
     Raises:
-        NoImage: colours, or one of several kinds of numbers that are no magnitudes.
+        NoImage: colours or complex numbers.
         Unusable: a wrong rank.
     """
-    import nibabel as nib  # half a second, which pictures do not need
+    import nibabel as nib  # takes half a second, which readers of pictures need not spend
 
     image = _opened(file)
     volumes = volumes_of(image, name, plane)
@@ -101,9 +101,9 @@ def volumes_of(image: Any, name: str, plane: Plane | Literal["auto"]) -> list[Vo
 
 
 def _check_size(image: Any) -> None:
-    """Compare the size that the header states with that of the files."""
+    """Compare the size that the header states with the size of the files."""
     places = {holder.filename for holder in (image.file_map or {}).values() if holder.filename}
-    if places:  # else the image was made in memory
+    if places:  # otherwise the image was made in memory
         held = sum(Path(place).stat().st_size for place in places if Path(place).exists())
         packed = any(str(place).lower().endswith(PACKED) for place in places)
         shape = tuple(map(int, image.shape))
@@ -111,7 +111,7 @@ def _check_size(image: Any) -> None:
 
 
 def _opened(file: Path) -> Any:
-    """Open a file, whether it is compressed as its ending says or not."""
+    """Open a file, whether or not it is compressed as its ending says."""
     import nibabel as nib
 
     lower = file.name.lower()
@@ -130,14 +130,14 @@ def _opened(file: Path) -> Any:
 
 
 def _is_flat(shape: tuple[int, ...]) -> bool:
-    """Return whether axes beyond the fourth have length 1, or count volumes (NIfTI's fifth)."""
+    """Return whether all axes beyond the fourth have length 1, or the fifth counts volumes."""
     return len(shape) > 4 and sum(length > 1 for length in shape[3:]) <= 1
 
 
 def _zooms(image: Any) -> list[float]:
     """Read the size of voxels along the axes of the RAS volume, in mm; 0 where it is unknown.
 
-    The header states it; the affine, which a tilted gantry shears, would give another one.
+    The header states it; an affine that is sheared by a tilted gantry would yield another size.
     """
     import nibabel as nib
 
@@ -153,18 +153,18 @@ def _zooms(image: Any) -> list[float]:
 def _plane(
     wanted: Plane | Literal["auto"], zooms: list[float], shape: tuple[int, ...]
 ) -> tuple[Plane, tuple[str, ...]]:
-    """Choose the plane, and say where slices are no longer those that were taken."""
+    """Choose the plane, with a remark if slices are not in the acquired plane."""
     across = int(np.argmax(zooms))
     inside = [zoom for axis, zoom in enumerate(zooms) if axis != across]
     thick = min(zooms) > 0 and zooms[across] >= THICK * max(inside)
     native = PLANES[across] if thick else "axial"
     if wanted == "auto":
-        note = f"Slices are {native}, as they were taken; dataset.plane names another plane."
+        note = f"Slices are {native}, as acquired; dataset.plane selects another plane."
         return native, (note,) if native != "axial" else ()
     if thick and wanted != native:
         return wanted, (
-            f"Slices taken {native} are cut across ({wanted}) and interpolated between: "
-            f"dataset.plane: {native} shows them as they were taken.",
+            f"Slices acquired in the {native} plane are resliced ({wanted}) by interpolation; "
+            f"dataset.plane: {native} keeps them as acquired.",
         )
     return wanted, ()
 
@@ -172,7 +172,7 @@ def _plane(
 def upright(
     volume: Float32[np.ndarray, "x y z"], plane: Plane
 ) -> Float32[np.ndarray, "slices rows columns"]:
-    """Turn a RAS volume into slices in their anatomical order, as radiologists look at them."""
+    """Turn a RAS volume into slices in anatomical order, in the radiological convention."""
     # Rows run downwards (from front to back, or from head to foot), columns from the patient's
     # right to the left, or from front to back.
     order = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}[plane]

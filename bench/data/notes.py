@@ -1,4 +1,4 @@
-"""What was noticed while a dataset was read, in sentences; what matters most comes first."""
+"""Sentences on what was noticed while a dataset was read, the most important first."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from bench.data.parts import left_out
 from bench.data.pieces import Facts, Piece
 
 WORTH_SAYING = 0.1  # share of the images
-EXAMPLES = 3  # that a note names
+EXAMPLES = 3  # most examples in a note
 BY_NAME = {LABELS, PHASES, HALVES, SCOUTS, DOSES}
-WANTED = " What names tell is overruled by dataset.include: '*_mask*' reads masks."
+WANTED = " dataset.include overrules what names say: '*_mask*' reads masks."
 
 
 def of_subjects(
@@ -23,40 +23,40 @@ def of_subjects(
     if known:
         return [note]
     notes = [
-        f"{note} Until then slices of a volume, and images that are much alike, count as one "
-        f"pseudo-subject ({len(set(who))} of them); slices of one patient that differ more may "
-        "stand on both sides of the split."
+        f"{note} Until then, slices of a volume, and images that are much alike, count as one "
+        f"pseudo-subject ({len(set(who))} in all); slices of one patient that differ more may "
+        "be on both sides of the split."
     ]
     if parts:
         copies.findings["left_out_of_training"] = left_out(who, parts)
         notes.append(
             f"{copies.findings['left_out_of_training']} training or validation images are left "
-            "out: their pseudo-subject stands in a more protected part."
+            "out: their pseudo-subject is also in a more protected part."
         )
     return notes
 
 
 def of_origins(pieces: Sequence[Piece], badges: Sequence[str]) -> list[str]:
-    """Name what is mixed, and why a badge is not better."""
+    """Name the origins that are mixed, and why a badge is not better."""
     mixed = [f"Images of several origins are mixed: {', '.join(badges)}."] * (len(badges) > 1)
     reasons = Counter((piece.badge, piece.reason) for piece in pieces if piece.reason)
     return mixed + [f"{n} slices are `{badge}`: {why}." for (badge, why), n in reasons.items()]
 
 
 def of_marks(marks: Counter[str], total: int) -> list[str]:
-    """Put into words the findings that matter."""
+    """Describe the important findings."""
     sentences = {
         "low_contrast": "use less than a quarter of [0, 1] (low contrast): PSNR with data range 1 "
-        "says little of them; dataset.scale or dataset.window names what becomes 0 and 1",
-        "quadrants_swapped": "have their quadrants swapped, as an image has whose Fourier "
-        "transform was shifted once too often",
-        "nan_outside": "hold NaN around what is shown; it counts as black",
+        "says little about them; dataset.scale or dataset.window sets what becomes 0 and 1",
+        "quadrants_swapped": "have their quadrants swapped, as happens if the Fourier transform "
+        "is shifted once too often",
+        "nan_outside": "hold NaN around the object; it counts as black",
         "hot_pixels_clipped": "are of volumes in which single pixels are far brighter than all "
         "others; these are clipped",
-        "jpeg_block_edges": "show edges of 8x8 blocks, as JPEG leaves them: they seem compressed "
-        "with loss before any degradation here, and a method is scored against that",
-        "lossy_compression": "were compressed with loss, as their files say: a method is scored "
-        "against that",
+        "jpeg_block_edges": "show edges of 8x8 blocks, as JPEG leaves them: they seem to have had "
+        "lossy compression before any degradation here, and methods are scored against them",
+        "lossy_compression": "had lossy compression, as their files state: methods are scored "
+        "against them",
         "transparent": "have transparent pixels, which count as black",
         "colour": "have real colour, of which the brightness is taken",
     }
@@ -84,7 +84,7 @@ def of_files(files: dict[str, int], skipped: dict[str, str], dropped: Counter[st
 
 
 def of_scales(facts: Sequence[Facts]) -> list[str]:
-    """State the rules by which values became 0 and 1."""
+    """State the rules for what became 0 and 1."""
     rules = Counter(fact.rule for fact in facts if fact.images)
     shown = [f"{rule} ({n})" if len(rules) > 1 else rule for rule, n in rules.most_common(EXAMPLES)]
     more = f" and {len(rules) - EXAMPLES} more rules" if len(rules) > EXAMPLES else ""

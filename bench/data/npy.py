@@ -36,12 +36,12 @@ def read(
             shortest axis at either end counts slices, or coils of k-space if the data look so.
 
     Returns:
-        a volume; one of each time frame where `axes` has a t.
+        one volume, or one for each time frame if `axes` has a t.
 
     Raises:
         NoImage: nothing but masks or label maps.
-        Unusable: objects, text, or an array whose meaning is not clear.
-        UserError: no such kind.
+        Unusable: objects, text, or an ambiguous array.
+        UserError: unknown kind.
     """
     opened = open_file(file)
     if isinstance(opened, np.ndarray):
@@ -53,17 +53,17 @@ def read(
 
 
 def open_file(file: Path) -> np.ndarray | Content:
-    """Load the array of a file, or all of an archive.
+    """Load the array of a file, or all arrays of an archive.
 
     Raises:
-        Unusable: no NumPy file, or pickled objects.
+        Unusable: not a NumPy file, or pickled objects.
     """
     with file.open("rb") as stream:
         start = stream.read(6)
     if not start:
         raise Unusable("cannot be read (it is empty)")
     if not start.startswith(MAGIC):
-        raise Unusable("cannot be read (it does not begin as NumPy's files do)")
+        raise Unusable("cannot be read (it does not begin as a NumPy file does)")
     try:
         if start.startswith(MAGIC[0]):
             with file.open("rb") as stream:
@@ -80,7 +80,7 @@ def open_file(file: Path) -> np.ndarray | Content:
 
 
 def _member(archive: Any, member: str) -> np.ndarray:
-    """Load an array of an archive; pickled objects stay unopened."""
+    """Load an array of an archive; pickled objects are not opened."""
     try:
         name = member if member in archive.zip.namelist() else f"{member}.npy"
         with archive.zip.open(name) as stream:
@@ -93,9 +93,9 @@ def _member(archive: Any, member: str) -> np.ndarray:
 
 
 def _check_header(stream: Any, held: int, packed: bool) -> None:
-    """Compare the shape that begins an array with the bytes that are there."""
+    """Compare the shape in an array's header with the bytes that are present."""
     if stream.read(len(MAGIC[0])) != MAGIC[0]:
-        return  # another file in the archive, which NumPy hands out as it is
+        return  # another file in the archive, which NumPy returns as bytes
     stream = io.BytesIO(MAGIC[0] + stream.read(LONGEST_HEADER))
     version = format.read_magic(stream)
     read_header = (

@@ -22,8 +22,8 @@ def parts_of(names: Sequence[str]) -> list[str]:
     `Training/glioma/1.jpg`, `multicoil_val/file.h5`, `imagesTr/1.nii.gz`.
 
     Returns:
-        one part per name, or an empty list where not every file has one, or where all have the
-        same or none is for training.
+        one part per name, or an empty list if a file has none, if all have the same part, or if
+        there is no training part.
     """
     parts = [_part(name) for name in names]
     if "" in parts or len(set(parts)) < 2 or "train" not in parts:
@@ -35,30 +35,30 @@ def part_called(word: str) -> str:
     """Find the part that a word means, as `training` means "train".
 
     Raises:
-        UserError: it means none.
+        UserError: it means no part.
     """
     found = part_in(word)
     if not found:
         raise UserError(
-            f"dataset.split_csv: {word!r} is no part; write train, val or test in column 'part'"
+            f"dataset.split_csv: {word!r} is not a part; write train, val or test in column 'part'"
         )
     return found
 
 
 def are_parts(folders: Collection[str]) -> bool:
-    """Return whether folders name parts; names that differ by a number alone are of patients."""
+    """Return whether folders name parts; names that differ only by a number are patients."""
     kinds = {re.sub(r"\d+", "", folder) for folder in folders}
     return all(map(part_in, folders)) and (len(kinds) > 1 or len(folders) == 1)
 
 
 def part_in(folder: str) -> str:
-    """Find the part that a folder's name says; empty if it says none."""
+    """Find the part that a folder's name means; empty if it means none."""
     said = set(words(folder))
     return next((part for part, synonyms in WORDS.items() if said & synonyms), "")
 
 
 def assigned_split(present: Iterable[str]) -> str:
-    """Choose the one part that a subject standing in several is kept in: the most protected."""
+    """Choose the one part in which a subject of several parts is kept: the most protected one."""
     return min(present, key=("test", "val", "train").index)
 
 

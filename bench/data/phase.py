@@ -1,4 +1,4 @@
-"""Whether the phase of an image is a measurement's or was made up for a magnitude image."""
+"""Whether the phase of an image was measured, or was simulated for a magnitude image."""
 
 import numpy as np
 from jaxtyping import Complex64, Complex128, Float64
@@ -14,7 +14,7 @@ ROUNDED = 1e-5
 
 
 def is_simulated(kspace: Complex64[np.ndarray, "slices coils h w"]) -> bool:
-    """Return whether the phase is smooth where the images are darkest, as noise never is."""
+    """Return whether the phase is smooth where the images are darkest, where noise would not be."""
     energy = [float((np.abs(y) ** 2).sum(dtype=np.float64)) for y in kspace]
     middle = len(kspace) // 2
     number = middle if energy[middle] > 0 else int(np.argmax(energy))
@@ -30,7 +30,7 @@ def coherence(y: Complex64[np.ndarray, "h w"]) -> float | None:
     to DC first, so that no shift of k-space counts.
 
     Returns:
-        None where the coil holds nothing.
+        the coherence; None if the coil holds no signal.
     """
     strength = np.abs(y)
     if not strength.max() > 0:

@@ -1,4 +1,4 @@
-"""What is kept of a volume once it is prepared: its images, and a line of facts."""
+"""What is kept of a volume after its preparation: its images, and a line of facts."""
 
 import hashlib
 from collections import Counter
@@ -20,12 +20,12 @@ class Piece:
         image: magnitude in [0, 1].
         file: path of its file below the dataset's folder.
         volume: the volume that it is a slice of.
-        subject: who was scanned, as the file says; None where it does not.
+        subject: who was scanned, as the file states; None if it does not.
         presumed: see `bench.data.volume.Volume`.
-        digest: hash by which exact copies are known: of the file, or of the pixels.
+        digest: hash that identifies exact copies: of the file, or of the pixels.
         badge: see `bench.data.volume.Volume`, as `reason`.
         reason: why the badge is not better.
-        marks: what was noticed, counted in the audit.
+        marks: names of what was noticed, counted in the audit.
     """
 
     name: str
@@ -42,19 +42,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the audit's table says of a volume.
+    """A volume's line in the audit's table.
 
     Attributes:
         volume: its name.
         group: the volume, or the folder of a single picture.
-        images: how many images came of it.
-        dropped: kind -> slices of it that are none.
+        images: number of its images.
+        dropped: kind -> number of its slices that did not become images.
         size: shape of its slices.
         spacing: of their pixels.
-        orientation: how they lie.
+        orientation: orientation of the slices.
         low: the least value.
         high: the greatest value.
-        rule: what became 0 and 1, or why nothing did.
+        rule: what became 0 and 1, or why the volume failed.
     """
 
     volume: str

@@ -16,15 +16,15 @@ Normalisation = Literal["auto", "per_volume_max", "per_image_max", "percentile",
 
 FOREGROUND = 0.05  # a pixel brighter than this is foreground, for images in [0, 1]
 SOFT_TISSUE = (40.0, 400.0)  # HU; the window of the AAPM low-dose CT challenge
-# Interpolation undershoots a little below 0; what lies deeper is no magnitude.
+# Interpolation undershoots a little below 0; a value further below is not a magnitude.
 UNDERSHOOT = 0.1
-# The same for 1 % of the pixels, against a size that metal and hot pixels do not move.
+# The same for 1 % of the pixels, relative to a size that metal and hot pixels do not change.
 BELOW = 0.05
-HOT = 3.0  # a maximum so many times the value that 99.9 % do not reach is that of hot pixels
-CONTRAST = 0.25  # whole numbers that use less of their range than this are coded with an offset
-EIGHT_BITS = 255.0  # full scale of pictures that are taken as they are
+HOT = 3.0  # a maximum so many times the 99.9th percentile is due to hot pixels
+CONTRAST = 0.25  # whole numbers that use a smaller share of their range are coded with an offset
+EIGHT_BITS = 255.0  # full scale of pictures whose values are kept
 MIN_SIDE = 16  # pixels; smaller pictures are icons
-MIN_FOREGROUND = 0.1  # of the slices of a volume; a picture that stands alone may show little
+MIN_FOREGROUND = 0.1  # for slices of a volume; a single picture may show little
 BLANK, EMPTY = "blank images", "nearly empty slices"
 BETWEEN = "slices between the steps of dataset.step"
 SMALL = f"images of less than {MIN_SIDE} pixels a side"
@@ -33,15 +33,15 @@ HOT_PIXELS, NAN_OUTSIDE = "hot_pixels_clipped", "nan_outside"
 
 @dataclass(frozen=True)
 class Prepared:
-    """The images of a volume, and how they came about.
+    """The images of a volume, and how they were made.
 
     Attributes:
         images: number of the slice -> image, square, in [0, 1].
-        dropped: number of the slice -> kind, of those that are no images or between steps.
+        dropped: number of the slice -> kind, for slices that are not images or between steps.
         rule: what became 0 and 1, in words.
         span: the range of the values.
         marks: what was noticed, counted by image.
-        faulty: number of the slice -> why it cannot be used, where others of other files can.
+        faulty: number of the slice -> why it cannot be used, if slices of other files can.
     """
 
     images: dict[int, Float32[np.ndarray, "size size"]]
@@ -54,7 +54,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Scale:
-    """What becomes 0 and 1, and that rule in words."""
+    """The values that become 0 and 1, and the rule in words."""
 
     low: float
     high: float
@@ -69,18 +69,18 @@ class Preparation:
         size: side of the images, in pixels.
         normalisation: what becomes 1: the maximum of the volume, the maximum of each image, a
             percentile of the volume, or the upper end of a window. `auto`: the soft-tissue window
-            where the file says Hounsfield units, the full scale of 8-bit pictures, else the
-            maximum of the volume, or the 99.9th percentile where that is a few hot pixels.
+            if the file states Hounsfield units, the full scale of 8-bit pictures, else the
+            maximum of the volume, or the 99.9th percentile if the maximum is due to hot pixels.
         window: centre and width in the units of the data (HU for CT), or `file`: the first window
             that each file states.
         scale: the two values that become 0 and 1.
         percentile: the percentile that becomes 1; brighter values are clipped.
-        nan: what stands for values that are NaN or infinite. Without it NaN that reaches in from
-            the border shows nothing, and any other is refused.
+        nan: replaces values that are NaN or infinite. Without it, NaN that is connected to the
+            border counts as outside, and any other is refused.
         fit: pad the shorter side with zeros, or crop the longer one, both centred.
         min_foreground: slices with a smaller fraction of foreground (pixels above 0.05 after
             normalisation) count as empty and are dropped; by default 0.1, and 0 for a picture
-            that is no slice of a volume.
+            that is not a slice of a volume.
         step: every `step`-th slice is taken.
     """
 
@@ -126,8 +126,8 @@ class Preparation:
 
         Raises:
             NoImage: every slice is blank, nearly empty or tiny.
-            Unusable: NaN inside, infinite values, or values that cannot be scaled without a word
-                from the user; the reason names the option.
+            Unusable: NaN inside, infinite values, or values that cannot be scaled without an
+                option; the reason names it.
         """
         planes, faulty, marks = self._usable(volume.planes)
         apart = all(plane.file is not None for plane in volume.planes)
@@ -164,7 +164,7 @@ class Preparation:
 
         Raises:
             NoImage: all values are the same.
-            Unusable: values that cannot be scaled without a word from the user.
+            Unusable: values that cannot be scaled without an option.
         """
         if self.scale is not None:
             return Scale(*self.scale, f"{self.scale[0]:g} to {self.scale[1]:g} (dataset.scale)")
@@ -198,10 +198,10 @@ class Preparation:
     def _usable(
         self, planes: Sequence[Plane]
     ) -> tuple[list[Plane | None], dict[int, str], list[str]]:
-        """Replace NaN by what the user says, or take it for outside.
+        """Replace NaN by the user's value, or treat it as outside.
 
         Returns:
-            the slices, None for faulty ones (no window where one is asked for, NaN that is not
+            the slices, None for faulty ones (without the requested window, or with NaN that is not
             outside); what is wrong with these; and marks.
         """
         made: list[Plane | None] = []
@@ -216,7 +216,7 @@ class Preparation:
             elif self.nan is not None:
                 made.append(replace(plane, values=filled(plane.values, self.nan)))
             elif has_faults(plane.values):
-                faulty[number] = "holds NaN or infinite values; dataset.nan: 0 takes them for 0"
+                faulty[number] = "holds NaN or infinite values; dataset.nan: 0 replaces them by 0"
                 made.append(None)
             else:
                 bad = np.isnan(plane.values)
@@ -264,7 +264,7 @@ HOT_RULE = "0 to the 99.9th percentile of the volume, since single pixels are fa
 def _nothing(dropped: Collection[str], least: float) -> NoImage:
     kind = next(kind for kind in (SMALL, EMPTY, BLANK) if kind in dropped)
     why = {
-        BLANK: "holds only blank slices: what is scaled to [0, 1] is the same everywhere",
+        BLANK: "holds only blank slices: all values are the same after scaling to [0, 1]",
         EMPTY: f"holds only empty slices (less than {least:.0%} foreground each); lower "
         "dataset.min_foreground",
         SMALL: f"is smaller than {MIN_SIDE} pixels a side",
@@ -276,23 +276,24 @@ def _refuse_negative(span: Span) -> None:
     below = span.low < -UNDERSHOOT * span.high or span.floor < -BELOW * span.usual
     if span.high <= 0 or below:
         raise Unusable(
-            f"reaches from {span.low:g} to {span.high:g}, which is no magnitude; if these are "
-            "Hounsfield units write dataset.window: [40, 400] (centre and width), else "
-            "dataset.scale: [low, high], what becomes 0 and 1; dataset.exclude leaves files out"
+            f"reaches from {span.low:g} to {span.high:g}, which is not a magnitude; if these are "
+            "Hounsfield units, write dataset.window: [40, 400] (centre and width), else "
+            "dataset.scale: [low, high], the values that become 0 and 1; dataset.exclude leaves "
+            "files out"
         )
 
 
 def _refuse_offset(span: Span, full: float) -> None:
-    """Refuse whole numbers that lie in a small part of their range, as CT coded with an offset."""
+    """Refuse whole numbers in a small part of their range, such as CT coded with an offset."""
     used = span.high - span.floor
     if full > EIGHT_BITS and span.whole and 0 < used < CONTRAST * span.high:
         raise Unusable(
             f"holds values from {span.floor:g} to {span.high:g} and few others: CT coded with an "
-            f"offset, or a negative; write dataset.scale: [{span.floor:g}, {span.high:g}], what "
-            "becomes 0 and 1, or dataset.window: [centre, width]"
+            f"offset, or a negative; write dataset.scale: [{span.floor:g}, {span.high:g}], the "
+            "values that become 0 and 1, or dataset.window: [centre, width]"
         )
 
 
 def foreground(image: Float32[np.ndarray, "..."]) -> float:
-    """Measure the fraction of pixels that show something, for values in [0, 1]."""
+    """Measure the fraction of foreground pixels, for values in [0, 1]."""
     return float((image > FOREGROUND).mean())

@@ -295,7 +295,9 @@ def test_a_split_that_somebody_has(tmp_path: Path) -> None:
     assert found.audit.files["tables that the benchmark file names"] == 1
     for text, says in {
         "\n".join(["file,part", *lines[1:]]): r"no part for 'p0/0\.png' \(dataset\.split_csv\)",
-        "\n".join(["file,part", *lines]).replace("val", "other"): "'other' is no part; write train",
+        "\n".join(["file,part", *lines]).replace(
+            "val", "other"
+        ): "'other' is not a part; write train",
         "\n".join(
             ["file,subject", *lines]
         ): "dataset.split_csv needs the columns 'file' and 'part'",

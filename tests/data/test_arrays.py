@@ -305,7 +305,7 @@ def test_the_wrong_kind_is_noticed(tmp_path: Path) -> None:
     for name, wrong, right in (("a", "kspace", "image"), ("b", "image", "kspace")):
         with pytest.raises(Unusable, match=r"is complex.*dataset\.kind"):
             read(tmp_path / f"{name}.npy")
-        with pytest.raises(Unusable, match=rf"say dataset\.kind: {right}"):
+        with pytest.raises(Unusable, match=rf"set dataset\.kind: {right}"):
             read(tmp_path / f"{name}.npy", kind=wrong, axes="shw")
         (volume,) = read(tmp_path / f"{name}.npy", kind=right, axes="shw")
         assert len(volume.planes) == 3
@@ -343,8 +343,8 @@ def test_named_axes_are_obeyed(
         ((12, 64, 48), "shw", "first axis counts slices"),
         ((64, 48, 12), "hws", "last axis counts slices"),
         ((240, 240, 155), "hws", "last axis counts slices"),
-        ((64, 64, 64), "shw", "do not tell"),
-        ((48, 20, 48), "shw", "do not tell"),
+        ((64, 64, 64), "shw", "do not show"),
+        ((48, 20, 48), "shw", "do not show"),
         ((1, 64, 48), "chw", ""),
         ((12, 1, 64, 48), "schw", "first axis counts slices"),
         ((64, 48, 12, 1), "hwsc", "last axis counts slices"),
@@ -428,7 +428,7 @@ def test_what_a_file_holds_beside_the_image(tmp_path: Path) -> None:
     with pytest.raises(Unusable, match=r"dataset\.key"):
         read(file)
     (volume,) = read(write_h5(tmp_path / "f.h5", vol=images, background=images[0]))
-    assert "'vol' was taken" in volume.remarks[0]
+    assert "'vol' was read" in volume.remarks[0]
 
 
 def test_subjects_come_from_what_a_file_says(tmp_path: Path) -> None:

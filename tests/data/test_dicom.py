@@ -761,10 +761,10 @@ def test_bad_files_end_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "slope.dcm").write_bytes(odd)
     for name, says in {
         "truncated": "cannot be read",
-        "headless": "breaks off",
+        "headless": "header is truncated",
         "empty": "is empty",
-        "text": "is no DICOM file",
-        "slope": "RescaleSlope is no number",
+        "text": "is not a DICOM file",
+        "slope": "RescaleSlope is not a number",
     }.items():
         with pytest.raises(UserError, match=says) as caught:
             load(tmp_path / f"{name}.dcm")

@@ -269,7 +269,7 @@ def test_a_thumbnail_first_does_not_hide_the_pages(tmp_path: Path) -> None:
     found = load(tmp_path, 64)
     assert len(found) == 5
     np.testing.assert_allclose(found.images[4, 0], picture(64, 64, 4) / 255, atol=1e-6)
-    assert any("another size than most" in note for note in found.audit.notes)
+    assert any("differs from most" in note for note in found.audit.notes)
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])

@@ -107,7 +107,7 @@ def test_hounsfield_units_in_every_format(tmp_path: Path, end: str) -> None:
         nib.save(
             nib.Nifti1Image(values[:, ::-1, ::-1].transpose(2, 1, 0), np.eye(4)), tmp_path / "a.nii"
         )
-    with pytest.raises(UserError, match=r"no magnitude.*dataset\.window"):
+    with pytest.raises(UserError, match=r"not a magnitude.*dataset\.window"):
         load(tmp_path)
     found = load(tmp_path, window=[40, 400])
     expected = ((values + 160) / 400.0).clip(0, 1)
