@@ -1,4 +1,4 @@
-"""Read every file below a path with one reader: it becomes images, or is accounted for."""
+"""Read every file below a path with one reader; each becomes images or is accounted for."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ def read(
         window: centre and width, or `file`.
         scale: the two values that become 0 and 1.
         percentile: for normalisation `percentile`.
-        nan: what stands for NaN and infinite values.
+        nan: replaces NaN and infinite values.
         fit: `pad` to a square or centre-`crop`.
         min_foreground: smaller fractions of foreground make a slice empty; it is dropped.
         step: every `step`-th slice of a volume is taken.
@@ -116,7 +116,7 @@ def _candidates(
     include: Sequence[str],
     exclude: Sequence[str],
 ) -> list[Path]:
-    """Choose the files to read; write down what the others are."""
+    """Choose the files to read; record what the others are."""
     wanted, ledger.kinds = files.passing(ledger.root, found, include, exclude)
     mine = [file for file in wanted if sources.takes(reader, file)]
     headers = files.companions(wanted, getattr(reader, "COMPANIONS", {}))
@@ -142,7 +142,7 @@ def _candidates(
 
 
 def _gathered(reader: ModuleType, candidates: list[Path], ledger: Ledger) -> Gathered:
-    """Let a reader look at all of its files first, if it needs to."""
+    """Let a reader examine all of its files first, if it needs to."""
     if not hasattr(reader, "gather"):
         return Gathered([_File(files.name_of(file, ledger.root), [file]) for file in candidates])
     gathered: Gathered = reader.gather(candidates, ledger.root)
@@ -164,13 +164,13 @@ class _File:
 
 @dataclass
 class _Got:
-    """What came of an item.
+    """The result of reading an item.
 
     Attributes:
         pieces: its images.
         facts: one for each of its volumes, for the audit's table.
         remarks: how it was read.
-        left_out: files of it that gave no image.
+        left_out: files of it without an image.
         unusable: files of it that are damaged.
         label_map: whether its values look like those of a segmentation.
     """
@@ -190,7 +190,7 @@ def _read_all(
     prepare: Preparation,
     own: Mapping[str, Any],
 ) -> _Got:
-    """Read and prepare every item; write down what comes of its files."""
+    """Read and prepare every item; record what became of its files."""
     work = partial(_read_item, source=source, prepare=prepare, root=ledger.root, own=own)
     got: list[tuple[Item, _Got]] = []
     for item, result in survey(gathered.items, work, "reading"):
@@ -200,7 +200,7 @@ def _read_all(
             ledger.unusable |= dict.fromkeys(item.files, result)
         else:
             got.append((item, result))
-    # Where everything has few values, that is what these images are.
+    # If all volumes have few values, that is how these images are.
     sort_out = any(result.pieces and not result.label_map for _, result in got)
     made = _Got(remarks=set(gathered.remarks))
     for item, result in got:
@@ -226,7 +226,7 @@ def _read_item(
 
 
 def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root: Path) -> _Got:
-    """Make images of an item's volumes; one that gives none does not spoil the others."""
+    """Make images of an item's volumes; a volume without images does not affect the others."""
     got = _Got(label_map=bool(volumes))
     places = {files.name_of(file, root): file for file in item.files}
     failed: dict[Path, NoImage | Unusable] = {}

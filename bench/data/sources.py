@@ -1,4 +1,4 @@
-"""The readers: which there are, which of them reads a file, and which reads most of a folder."""
+"""The list of readers; which of them reads a file, and which reads most of a folder."""
 
 import inspect
 from collections import Counter, defaultdict
@@ -12,12 +12,12 @@ from bench.data import files, kinds
 from bench.errors import UserError, printable
 from bench.registry import Registry
 
-# Pictures beside scans are previews of them; they must weigh so many times as much to be taken.
+# Pictures next to scans are usually previews; to be chosen, they need so many times as many bytes.
 PREVIEWS = 10
 
 
 def reads(module: ModuleType) -> bool:
-    """Return whether a reader reads files, as others make images."""
+    """Return whether a reader reads files instead of making images."""
     return hasattr(module, "SUFFIXES")
 
 
@@ -63,7 +63,7 @@ def _of_files() -> dict[str, ModuleType]:
 
 
 def source_of(file: Path) -> str | None:
-    """Find the reader of a file by its ending, or else by a look inside."""
+    """Find the reader of a file by its ending, or else by its content."""
     lower = file.name.lower()
     for endings, name in _by_ending():
         if lower.endswith(endings):
@@ -72,12 +72,12 @@ def source_of(file: Path) -> str | None:
 
 
 def takes(module: ModuleType, file: Path) -> bool:
-    """Return whether this reader reads the file; asked by name, its own look inside decides."""
+    """Return whether this reader reads the file, by its ending or by a test of its content."""
     return file.name.lower().endswith(tuple(module.SUFFIXES)) or _looks_like(module, file)
 
 
 def _looks_like(module: ModuleType, file: Path) -> bool:
-    """Look at how a file begins, as its ending promises, and let the reader look itself."""
+    """Check that a file begins as its ending demands, and let the reader test its content."""
     beginnings = getattr(module, "BEGINNINGS", {}).get(file.suffix.lower(), ())
     try:
         if beginnings:
@@ -93,7 +93,7 @@ def guess(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) 
     """Find the reader of most of the data at a path.
 
     Raises:
-        UserError: nothing at the path, or nothing there that a reader knows.
+        UserError: nothing at the path, or nothing there that a reader can read.
     """
     root, found = files.look(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Training, validation and test images: parted by subject, the training sets nested."""
+"""Training, validation and test images: split by subject, with nested training sets."""
 
 import itertools
 import math
@@ -14,8 +14,8 @@ from bench.data.parts import assigned_split
 from bench.errors import UserError
 from bench.seeds import derive_seed
 
-LEAST_SHARE = {"test": 0.2, "val": 0.1}  # of the subjects, where other sets need them too
-Group = list[int]  # positions of images that must stand together
+LEAST_SHARE = {"test": 0.2, "val": 0.1}  # of the subjects, if other sets need them too
+Group = list[int]  # indices of images that must be in the same set
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Split:
 
     Attributes:
         train: the largest training set; the first n images are the training set of size n.
-        val: validation images, which tune and choose.
-        test: test images, which only finished methods meet.
+        val: validation images, for tuning and model selection.
+        test: test images, used only to score finished methods.
     """
 
     train: ImageSet
@@ -34,14 +34,14 @@ class Split:
 
 
 def split(images: ImageSet, n_train: int, n_val: int, n_test: int) -> Split:
-    """Part images by subject; subjects that share an identical image count as one.
+    """Split images by subject; subjects that share an identical image count as one.
 
     Subjects are ordered by a hash of their name. Test images come from the first of them, as many
     as it takes to fill the set and at least a fifth (or one for each image), validation images
     from the next, at least a tenth, training images from all others. Within a set the subjects
-    take turns, so that a few volumes of many slices do not leave a set with one subject; which
-    slice stands first is a hash of its id. Hence test and validation never depend on n_train, and
-    training sets are nested.
+    take turns, so that a few volumes of many slices do not leave a set with one subject; their
+    slices are ordered by a hash of the id. Hence test and validation sets never depend on n_train,
+    and training sets are nested.
 
     Official parts, where a Dataset has them, are respected: test images are taken from the test
     part, training images from the training part, and so are validation images unless there is a
@@ -49,7 +49,7 @@ def split(images: ImageSet, n_train: int, n_val: int, n_test: int) -> Split:
     that cross the parts are left out of training.
 
     Raises:
-        UserError: too few images, or a known subject stands in two official parts.
+        UserError: too few images, or a known subject is in two official parts.
     """
     sizes = {"test": n_test, "val": n_val, "train": n_train}
     queues = _queues(images)
@@ -80,17 +80,17 @@ def _in_turns(groups: list[Group], ids: list[str]) -> list[int]:
 def fitting(
     images: ImageSet, n_train: list[int], n_val: int, n_test: int, shrink_training: bool = True
 ) -> tuple[list[int], int, int]:
-    """Shrink sizes that nobody insisted on to what the images can fill, if they cannot as it is.
+    """Shrink default sizes if the images cannot fill them.
 
-    At most a quarter of the images goes to the test set then and an eighth to the validation set,
-    fewer where subjects demand it; training sizes beyond the rest become the rest.
+    If so, at most a quarter of the images goes to the test set and an eighth to the validation set,
+    or fewer if the subjects require it; training sizes are limited to the remaining images.
 
     Args:
         images: all of them.
         n_train: training-set sizes.
-        n_val: of the validation set.
-        n_test: of the test set.
-        shrink_training: otherwise the held-out sets alone shrink.
+        n_val: size of the validation set.
+        n_test: size of the test set.
+        shrink_training: whether training sets shrink too, or only the held-out sets.
 
     Returns:
         n_train, n_val and n_test.
@@ -102,7 +102,7 @@ def fitting(
     if _fits(images, max(n_train), n_val, n_test):
         return n_train, n_val, n_test
     if not _fits(images, least, 1, 2):
-        split(images, max(n_train), n_val, n_test)  # says what is wrong
+        split(images, max(n_train), n_val, n_test)  # raises the error that says why
     n_test = min(n_test, max(2, len(images) // 4))
     n_val = min(n_val, max(1, len(images) // 8))
     while (n_test, n_val) != (2, 1) and not _fits(images, least, n_val, n_test):
@@ -124,7 +124,7 @@ def _fits(images: ImageSet, n_train: int, n_val: int, n_test: int) -> bool:
 
 
 def _queues(images: ImageSet) -> dict[str, list[Group]]:
-    """Return, for each set, the groups that may fill it in their order; sets may share a queue."""
+    """Return for each set the groups that may fill it, in order; sets may share a queue."""
     groups = _groups(images)
     parts = images.parts if isinstance(images, Dataset) else []
     if not parts:
@@ -135,9 +135,9 @@ def _queues(images: ImageSet) -> dict[str, list[Group]]:
         present = {parts[i] for i in group}
         if len(present) > 1 and SUBJECTS_UNKNOWN not in images.audit.badges:
             raise UserError(
-                f"subject {images.subjects[group[0]]!r} stands in the official parts "
-                f"{' and '.join(sorted(present))}; mend the folders (or dataset.split_csv), or set "
-                "dataset.official_split: false to part by subject alone"
+                f"subject {images.subjects[group[0]]!r} is in the official parts "
+                f"{' and '.join(sorted(present))}; correct the folders (or dataset.split_csv), or "
+                "set dataset.official_split: false to split by subject alone"
             )
         part = assigned_split(present)
         official[part].append([i for i in group if parts[i] == part])
@@ -147,7 +147,7 @@ def _queues(images: ImageSet) -> dict[str, list[Group]]:
 
 
 def _groups(images: ImageSet) -> list[Group]:
-    """Gather images of one subject, and subjects that share an image, in the order of a hash."""
+    """Group images of one subject, and subjects that share an image, in the order of a hash."""
     from scipy.sparse.csgraph import connected_components  # 0.1 s, which every process would spend
 
     count = len(images)
@@ -174,7 +174,7 @@ def _too_few(images: ImageSet, sizes: dict[str, int]) -> str:
         f"{len(images)} images of {len(set(images.subjects))} subjects "
         f"{f'(official parts: {official}) ' if official else ''}cannot fill "
         f"dataset.n_test={sizes['test']}, dataset.n_val={sizes['val']} and "
-        f"n_train={sizes['train']} without sharing a subject: lower one of these, or bring more "
+        f"n_train={sizes['train']} without sharing a subject: lower one of these, or add more "
         "images (`reconbench audit` says how subjects were found; dataset.subject_regex or "
         "dataset.subject_csv name them)"
     )
@@ -185,5 +185,5 @@ def _refuse_shared(parts: Split) -> None:
     for name, part in vars(parts).items():
         for mark in {*part.subjects, *part.pixel_digests()}:
             if mark in seen:
-                raise UserError(f"subject or image {mark!r} stands in {seen[mark]} and in {name}")
+                raise UserError(f"subject or image {mark!r} is both in {seen[mark]} and in {name}")
             seen[mark] = name

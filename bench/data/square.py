@@ -1,4 +1,4 @@
-"""Square images of one size from images of any: padded or cropped, resized, never distorted."""
+"""Square images of one size from images of any size: padded or cropped, resized, not distorted."""
 
 from functools import lru_cache
 from typing import Literal
@@ -21,8 +21,8 @@ def to_square(
 ) -> Float32[np.ndarray, "size size"]:
     """Pad to a square with zeros, or crop to one, centred, and resize without aliasing.
 
-    Bicubic kernels overshoot at edges; the result is clipped to the range of the image. Pixels
-    that are not square are made so first.
+    Bicubic kernels overshoot at edges, so the result is clipped to the range of the image. Pixels
+    that are not square are first resampled to squares.
     """
     shape = square_shape(image.shape, spacing)
     if shape != image.shape:
@@ -43,7 +43,7 @@ def to_square(
 
 
 def square_shape(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[int, int]:
-    """Compute the shape of an image once its pixels are squares; unknown spacing means they are."""
+    """Compute the shape of an image with square pixels; unknown spacing counts as square."""
     height, width = shape
     known = all(np.isfinite(step) and step > 0 for step in spacing)
     if not known or max(spacing) <= (1 + SQUARE_PIXELS) * min(spacing):
@@ -63,9 +63,9 @@ def _resize(
 
 @lru_cache(64)
 def _weights(side: int, wanted: int) -> csr_array:
-    """Write Pillow's antialiased bicubic resizing of a line as a matrix, as it is linear.
+    """Write Pillow's antialiased bicubic resizing of a line, which is linear, as a matrix.
 
-    Sparse, it takes a quarter of Pillow's time, which copies images to and fro.
+    The sparse matrix takes a quarter of the time of Pillow, which copies images back and forth.
     """
     lines = Image.fromarray(np.eye(side, dtype=np.float32))
     return csr_array(np.asarray(lines.resize((side, wanted), Image.Resampling.BICUBIC)))

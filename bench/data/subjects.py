@@ -1,7 +1,7 @@
-"""Who was scanned: what the user says, what the files say, or what their folders and names show.
+"""Who was scanned: from the user's rule, from the files, or from the names of folders and files.
 
-Images of one subject never stand in two sets, so a wrong guess that joins two people costs some
-images; one that parts a person's images makes every score too good. Guesses therefore join.
+Images of one subject are never in two sets. A wrong guess that joins two people costs some images;
+one that separates images of one person makes every score too good. Guesses therefore join.
 """
 
 import csv
@@ -27,7 +27,7 @@ class Assignment:
     """Who is on each image.
 
     Attributes:
-        subjects: one per image; None where nobody knows.
+        subjects: one per image; None if unknown.
         together: one per image; images of one name are of one person as far as can be guessed.
         note: how subjects were found, for the audit.
         certain: whether that is more than a guess.
@@ -40,7 +40,7 @@ class Assignment:
 
 
 def rule_of(root: Path, regex: str | None, table: str | None) -> SubjectOf | None:
-    """Make the function that finds a file's subject by what the user says; None without a word.
+    """Make the function that finds a file's subject by the user's rule; None if there is no rule.
 
     Args:
         root: folder below which files are named, where the table may lie.
@@ -48,7 +48,7 @@ def rule_of(root: Path, regex: str | None, table: str | None) -> SubjectOf | Non
         table: a CSV file with columns `file` and `subject`.
 
     Raises:
-        UserError: both are given, no pattern, or an unreadable table.
+        UserError: both are given, an invalid pattern, or an unreadable table.
     """
     if regex is not None and table is not None:
         raise UserError("dataset.subject_regex and dataset.subject_csv: give one of them")
@@ -58,7 +58,7 @@ def rule_of(root: Path, regex: str | None, table: str | None) -> SubjectOf | Non
 
 
 def by_table(root: Path, table: str, column: str) -> SubjectOf:
-    """Make the function that finds what a CSV file says of a file (`dataset.<column>_csv`).
+    """Make the function that looks a file up in a CSV file (`dataset.<column>_csv`).
 
     Args:
         root: folder below which files are named, where the table may lie too.
@@ -96,7 +96,7 @@ def _by_regex(regex: str) -> SubjectOf:
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        raise UserError(f"dataset.subject_regex: {regex!r} is no pattern ({error})") from None
+        raise UserError(f"dataset.subject_regex: {regex!r} is not a pattern ({error})") from None
 
     def subject(name: str) -> str:
         match = pattern.search(name)
@@ -120,10 +120,10 @@ def assign(
     Args:
         files: path of each image's file below the dataset's folder.
         volumes: name of each image's volume.
-        stated: who it is as the file itself says.
-        presumed: whether that is not sure; where it never is, patients' folders go before it.
-        rule: what the user says of a file, which goes before everything else.
-        hashed: names of folders and files are not written, as they may be those of patients.
+        stated: the subject that the file itself states.
+        presumed: whether that is uncertain; if it always is, patients' folders take precedence.
+        rule: the user's rule, which takes precedence over everything else.
+        hashed: names of folders and files are not written, because they may name patients.
     """
     together = list(volumes) if hashed else _guesses(files, volumes)
     if rule is not None:
@@ -153,13 +153,13 @@ def assign(
             list(keys), together,
             f"The {len(names)} folders {names[0]}, {names[1]}"
             f"{', ...' if len(names) > 2 else ''} count as one subject each; "
-            "if they are no patients, dataset.subject_regex or dataset.subject_csv names them.",
+            "if they are not patients, dataset.subject_regex or dataset.subject_csv names them.",
             certain,
         )  # fmt: skip
     if all(stated):
         return Assignment(
             list(stated), together,
-            f"{len(set(stated))} subjects, presumed of what the files say; dataset.subject_regex "
+            f"{len(set(stated))} subjects, presumed from what the files say; dataset.subject_regex "
             "or dataset.subject_csv name them.",
             certain=False,
         )  # fmt: skip
@@ -177,10 +177,10 @@ def _hash(name: str) -> str:
 
 
 def _guesses(files: Sequence[str], volumes: Sequence[str]) -> list[str]:
-    """Gather the slices of a volume, and files whose names differ in a last number only.
+    """Group the slices of a volume, and files whose names differ only in a last number.
 
-    The common part of the names must hold a number itself (`L067_12.npy`), as a patient's does
-    and a class's does not, and several of them must be there.
+    The common part of the names must itself contain a number (`L067_12.npy`), as a patient's name
+    does and a class's does not, and there must be several common parts.
     """
     alone = {volume for volume, count in Counter(volumes).items() if count == 1}
     stems = {file: _stem(file) for file in dict.fromkeys(files)}
@@ -197,7 +197,7 @@ def _guesses(files: Sequence[str], volumes: Sequence[str]) -> list[str]:
         if named:
             made.append(named[1])
         elif volume not in alone:
-            # A file is of one person, whatever else is in it, and so is its like of another scan.
+            # A file is of one person, and so is the corresponding file of another scan.
             made.append(_without_scans(stems[file]) if volume.startswith(file) else volume)
         elif common in groups and len(groups) > 1:
             made.append(common)
@@ -207,7 +207,7 @@ def _guesses(files: Sequence[str], volumes: Sequence[str]) -> list[str]:
 
 
 def _common_part(stem: str) -> str:
-    """Cut the last number off a file's name, if a number is left in it; else nothing is left."""
+    """Cut the last number off a file's name; the result is empty if no other number is left."""
     folder, slash, name = stem.rpartition("/")
     match = NUMBERED.fullmatch(name)
     common = COUNTED.sub("", match[1] or "") if match else ""

@@ -1,4 +1,4 @@
-"""Work through many files in parallel, each failure a word about its file."""
+"""Process many files in parallel; each failure becomes a message about its file."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ from rich.progress import track
 from bench.data.volume import NoImage, Unusable
 from bench.errors import UserError
 
-MOST_AT_ONCE = 16  # items of a worker's turn
+MOST_AT_ONCE = 16  # items that a worker takes at a time
 MANY = 1000  # items from which processes read them
 IDLE_SECONDS = 60  # after which a process ends by itself
-# As many processes as CPUs need no threads each.
+# With as many processes as CPUs, each needs no threads.
 ALONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 Entry = TypeVar("Entry")
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 def workers_for(count: int, prepare: Callable[[], object]) -> Iterator[None]:
     """Start the processes of `survey` early, and end them with the block.
 
-    They take a second or two to begin, in which other work can be done.
+    They take a second or two to start, during which other work can be done.
 
     Args:
         count: how many items there may be; few need no processes.
@@ -44,21 +44,21 @@ def workers_for(count: int, prepare: Callable[[], object]) -> Iterator[None]:
     try:
         yield
         ended = True
-    finally:  # they would stay for a while, beside the trials of a sweep
+    finally:  # otherwise they would run on for a while, during the trials of a sweep
         pool.shutdown(kill_workers=not ended)
 
 
 def survey(
     items: Sequence[Entry], work: Callable[[Entry], Result], doing: str = "reading files"
 ) -> Iterator[tuple[Entry, Result | NoImage | str]]:
-    """Work through items in parallel, in order; a string says why an item is unusable.
+    """Process items in parallel, in order; a string says why an item is unusable.
 
     Args:
         items: what to work on.
         work: a function that another process can find by its name, or a `partial` of one.
         doing: what the progress bar says.
     """
-    # Several at a time, or those at work wait for one another more than they work.
+    # Several items at a time, or workers would mostly wait for one another.
     size = max(1, min(MOST_AT_ONCE, len(items) // (4 * _workers())))
     chunks = [items[k : k + size] for k in range(0, len(items), size)]
     with _pool(len(items)) as pool:
@@ -85,7 +85,7 @@ def _processes() -> ProcessPoolExecutor:
 
 @contextmanager
 def _pool(count: int) -> Iterator[Executor]:
-    """Open threads, or the processes that share no lock as threads do, for many items."""
+    """Open threads, or, for many items, processes, which do not share a lock."""
     if count >= MANY:
         yield _processes()
         return
@@ -111,5 +111,5 @@ def _attempt(work: Callable[[Entry], Result], item: Entry) -> Result | NoImage |
         return str(reason)
     except UserError:
         raise
-    except Exception as error:  # decoders raise whatever a broken file provokes
+    except Exception as error:  # decoders raise any exception on a broken file
         return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"

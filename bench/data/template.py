@@ -1,9 +1,9 @@
-"""Synthetic brain slices derived from the ICBM152 template, which nilearn carries.
+"""Synthetic brain slices derived from the ICBM152 template, which nilearn provides.
 
 Each subject is the 1 mm T1 template with its grey- and white-matter maps (Fonov et al., NeuroImage
 54, 2011), smoothly deformed, given a T1-, T2- or PD-like contrast, a bias field and sometimes
-small lesions. Subject k is the same however many are made. The images try methods out where no
-scans are at hand; they are no scans, and a finding on them is to be confirmed on real ones.
+small lesions. Subject k does not depend on how many are made. The images are for trying methods
+without scans; they are not scans, and findings on them must be confirmed on real images.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ WARPS = ((60.0, 5.0), (14.0, 1.4))
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The template on its 1 mm grid: tissue fractions and what they leave unexplained of T1."""
+    """The template on its 1 mm grid: tissue fractions, and the T1 detail they do not explain."""
 
     csf: Float32[np.ndarray, "x y z"]
     grey: Float32[np.ndarray, "x y z"]
@@ -76,7 +76,7 @@ def make(
     audit = Audit(
         notes=[
             f"Images are template-derived: {subjects} synthetic subjects made from the ICBM152 "
-            "brain template by random deformation, contrast, bias field and lesions. They are no "
+            "brain template by random deformation, contrast, bias field and lesions. They are not "
             "scans of patients; confirm findings on real images."
         ],
         badges=["template-derived"],

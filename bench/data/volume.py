@@ -1,4 +1,4 @@
-"""What a reader returns: slices in the units of their file, with what the file says of them."""
+"""What a reader returns: slices in the units of their file, and what the file says about them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,11 +21,11 @@ class Unusable(Exception):
 
 
 class NoImage(Exception):
-    """A file holds something else than images to reconstruct; it is left out and counted by kind.
+    """A file holds something other than images to reconstruct; it is left out, counted by kind.
 
     Attributes:
         kind: what it is, in the plural and a few words: "label maps", "phase images".
-        reason: follows the file's name where nothing else is there to read.
+        reason: follows the file's name in the message if there is nothing else to read.
     """
 
     def __init__(self, kind: str, reason: str = ""):
@@ -42,10 +42,10 @@ class Plane:
     """One slice.
 
     Attributes:
-        values: in the units of the file; NaN where the file says NaN.
+        values: in the units of the file; NaN where the file has NaN.
         spacing: distance of rows and of columns, in any common unit; a number that is not
-            positive means unknown, and pixels are taken for squares.
-        outside: pixels that show nothing, whatever their value (padding); black in the picture.
+            positive means unknown, and pixels are assumed to be square.
+        outside: pixels outside the picture, whatever their value (padding); they become black.
         window: centre and width that the file states for this slice.
         file: path below the dataset's folder, where it differs from the volume's.
     """
@@ -64,7 +64,7 @@ class Span:
     Attributes:
         low: the minimum.
         high: the maximum.
-        floor: a value below which 1 % of the pixels lie that are not 0.
+        floor: a value below which 1 % of the nonzero pixels lie.
         bright: a value above which 0.1 % of the pixels lie.
         usual: a size, sign aside, above which 5 % of the pixels are.
         whole: whether all values are whole numbers.
@@ -97,23 +97,23 @@ class Volume:
         name: unique in the dataset and stable across runs; the ids of its slices are
             `<name>/<label>-<number>`, or the name itself where the label is empty.
         planes: the slices in their order, at least one.
-        file: path of its file below the dataset's folder, which tells its official part.
-        subject: who was scanned, if the file itself says so.
-        presumed: whether that is only presumed, of something that the file does say.
-        label: what its slices are called; empty for a single picture.
+        file: path of its file below the dataset's folder, which determines its official part.
+        subject: who was scanned, if the file itself states it.
+        presumed: whether the subject is only presumed from other information in the file.
+        label: name of its slices; empty for a single picture.
         units: `HU` if the file says that these are Hounsfield units, else empty.
         inverted: low values are bright (DICOM's MONOCHROME1).
         full_scale: the value that the file shows as white (255 in an 8-bit picture); None: what
             is white depends on the values.
-        span: the range of what is scaled together with this volume, if that is more than itself.
-        digest: hash by which copies of a file are known; None: hashes of the pixels.
-        badge: `raw` if made here from k-space as it was acquired, `processed` if somebody else
-            made the magnitudes, `magnitude-sim` if its k-space was computed from magnitudes.
+        span: the range of all volumes that are scaled together with this one, if there are others.
+        digest: hash that identifies copies of a file; None: hashes of the pixels.
+        badge: `raw` if reconstructed here from k-space as acquired, `processed` if the magnitudes
+            were made elsewhere, `magnitude-sim` if its k-space was computed from magnitudes.
         reason: why the badge is not better, where that is known.
         marks: short names of what was noticed, counted by image in the audit (`eight_bit`).
-        remarks: sentences on how the file was read where it could be read in another way, or on
-            what else in it was left out; each is told once in the audit, with the number of files.
-        orientation: how the slices lie, for the audit's table (`axial`, say).
+        remarks: sentences on how an ambiguous file was read, or on what in it was left out; each
+            is shown once in the audit, with the number of files.
+        orientation: orientation of the slices for the audit's table, such as `axial`.
         left_out: what else the file or series holds, by file: a kind, as in `NoImage`.
         unusable: files of this series that cannot be used, and why.
     """
@@ -150,11 +150,11 @@ def planes_of(
 
 
 def span_of(planes: Iterable[Plane], quick: bool = False) -> Span:
-    """Measure the range of the pixels that show something.
+    """Measure the range of the pixels inside the picture.
 
     Args:
         planes: the slices.
-        quick: the least and the greatest value alone, where they decide nothing.
+        quick: only the least and the greatest value, if the others decide nothing.
 
     Raises:
         NoImage: nothing but padding.
@@ -189,7 +189,7 @@ def _quantile(values: Float32[np.ndarray, " n"], share: float) -> float:
 
 @runtime_checkable
 class Item(Protocol):
-    """What a reader gets in place of a file where several files make one volume."""
+    """What a reader gets instead of a file if several files make one volume."""
 
     @property
     def name(self) -> str:
@@ -202,10 +202,10 @@ class Item(Protocol):
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a reader made of all files of its kind before it reads the first.
+    """What a reader found out about all of its files before it reads the first.
 
     Attributes:
-        items: what is read one by one.
+        items: files or groups of files that are read one by one.
         left_out: files that hold no images: a kind, as in `NoImage`.
         unusable: files that cannot be used, and why.
         remarks: sentences for the audit.

@@ -1,8 +1,8 @@
-"""Which k-space positions a Cartesian scan measures; DC stands at index n // 2 of each axis.
+"""Which k-space positions a Cartesian scan measures; DC is at index n // 2 of each axis.
 
-Every mask has exactly round(positions / acceleration) positions, those of the fully sampled centre
-included, so that methods are compared at the acceleration that the task names. It is drawn from
-its own parameters, hence the same wherever it is made.
+Every mask has exactly round(positions / acceleration) positions, including those of the fully
+sampled centre, so that methods are compared at the acceleration that the task names. The random
+seed depends on the mask's parameters alone, so a mask is the same wherever it is drawn.
 """
 
 from functools import lru_cache
@@ -130,8 +130,8 @@ def _poisson_disc(
     """Throw darts that keep a distance of a + slope r from each other, r the radius.
 
     Variable-density Poisson-disc sampling (Lustig and Pauly, MRM 2010). Darts land anywhere within
-    a grid cell, lest the grid show. The slope is found by bisection; the few darts too many are
-    drawn and taken away.
+    a grid cell, so that the grid is not visible. The slope is found by bisection; the few darts too
+    many are removed at random.
     """
     radius = _radius(centre.shape)
     order = rng.permutation(centre.size)
@@ -158,7 +158,7 @@ def _darts(
     spots: Float64[np.ndarray, "2 h w"],
     enough: int,
 ) -> Int64[np.ndarray, " darts"]:
-    """Accept cells in the given order, each unless an accepted one keeps its spot off."""
+    """Accept cells in the given order, unless the spot is too close to that of an accepted cell."""
     width = centre.shape[1]
     blocked = centre.copy()
     accepted: list[int] = []

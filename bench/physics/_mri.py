@@ -18,7 +18,7 @@ class MRI(Physics):
     """k-space of each coil: y_c = E(S_c x) + n, n complex, white and Gaussian.
 
     E samples the Fourier transform, scaled to preserve energy on a full Cartesian grid. The images
-    x are magnitudes, hence real, and so is what `A_adjoint` gives: its real part is the adjoint on
+    x are magnitudes, hence real, and `A_adjoint` returns the real part, which is the adjoint on
     real images. With measured k-space (see `mri_cartesian.measured`) images are complex.
 
     Args:
@@ -58,27 +58,27 @@ class MRI(Physics):
         return self.encode(self.sensitivities(x) * x)
 
     def A_adjoint(self, y: Complex64[Tensor, "b coils ..."]) -> Shaped[Tensor, "b 1 h w"]:
-        """Combine what each coil's samples give back."""
+        """Combine the back-transformed samples of all coils."""
         combined = self.combine(self.decode(y))
         return combined if self.complex_image else combined.real
 
     def A_dagger(self, y: Complex64[Tensor, "b coils ..."]) -> Float[Tensor, "b 1 h w"]:
-        """Fill what is missing with zeros and take the magnitude of the combined image."""
+        """Fill missing samples with zeros and return the magnitude of the combined image."""
         return self.combine(self.decode(y, weighted=True)).abs()
 
     def consistent(
         self, x: Shaped[Tensor, "b 1 h w"], y: Complex64[Tensor, "b coils ..."]
     ) -> Shaped[Tensor, "b 1 h w"]:
-        """Replace what images say about the measured samples by what was measured.
+        """Replace the images' own values at the measured k-space positions by the measurement.
 
-        The same as to sample k-space fully, put y in its place and transform back: since the
-        transform of all samples of x is x, only the difference has to be transformed.
+        This equals transforming x to full k-space, inserting y and transforming back; by linearity
+        only the difference has to be transformed.
         """
         combined = self.combine(self.fill(y - self.A(x)))
         return x + (combined if self.complex_image else combined.real)
 
     def fill(self, y: Complex64[Tensor, "b coils ..."]) -> Complex64[Tensor, "b coils h w"]:
-        """Transform fully sampled k-space that is 0 but for the measured samples."""
+        """Transform full k-space that is 0 except at the measured samples."""
         return self.decode(y)
 
     def combine(self, images: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b 1 h w"]:

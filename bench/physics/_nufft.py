@@ -20,8 +20,8 @@ READOUT_OVERSAMPLING = 2  # samples along a readout, per Nyquist interval
 class NonCartesian(MRI):
     """Samples along a trajectory; y has shape (b, coils, samples).
 
-    The transform runs on the CPU whatever the device, in one thread a call: several would sum in
-    an order that changes from call to call.
+    The transform runs on the CPU whatever the device, in one thread per call: several threads would
+    sum in an order that changes from call to call.
     """
 
     @abstractmethod

@@ -118,9 +118,9 @@ def system_matrix(shape: tuple[int, int], views: int, device: str) -> tuple[Tens
 
 
 def _kept(shape: tuple[int, int], views: int) -> dict[str, Tensor] | None:
-    """Map the parts of both matrices from the cache, where one process puts them first.
+    """Map the arrays of both matrices from the cache, which the first process fills.
 
-    None where no cache can be written.
+    None if the cache cannot be written.
     """
     folder = places.cache_folder()
     if folder is None:
@@ -140,7 +140,7 @@ def _kept(shape: tuple[int, int], views: int) -> dict[str, Tensor] | None:
 
 
 def _compressed(shape: tuple[int, int], views: int) -> dict[str, Tensor]:
-    """Compute the matrix and its transpose, each compressed by rows, as their parts."""
+    """Compute the arrays of the matrix and of its transpose, each compressed by rows."""
     parts = list(_joseph(shape, views))
     rays, pixels, lengths = (np.concatenate(values) for values in zip(*parts, strict=True))
     size = (detectors(shape) * views, shape[0] * shape[1])
@@ -167,8 +167,8 @@ def _joseph(
 ) -> Iterator[tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]]:
     """Yield, for each view, ray, pixel and weight of every pixel that a ray meets.
 
-    A ray crosses rows (or columns, whichever it crosses more steeply); at each it takes the two
-    nearest pixels, linearly interpolated: Joseph, IEEE TMI 1, 1982.
+    A ray crosses rows (or columns, whichever it crosses more steeply); at each, the two nearest
+    pixels are linearly interpolated: Joseph, IEEE TMI 1, 1982.
     """
     height, width = shape
     count = detectors(shape)
@@ -223,7 +223,7 @@ def ramp(count: int, window: Filter, cutoff: float = 1.0) -> Float[Tensor, " fre
 
 
 class _Product(torch.autograd.Function):
-    """Sparse matrix times columns, differentiable in the columns by the transpose at hand."""
+    """Sparse matrix times columns, differentiable in the columns by the given transpose."""
 
     @staticmethod
     def forward(ctx: Any, columns: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
@@ -236,7 +236,7 @@ class _Product(torch.autograd.Function):
 
 
 def _product(matrix: Tensor, columns: Tensor) -> Tensor:
-    """Multiply a fixed number of columns at a time, so that a batch changes no bit of an image."""
+    """Multiply a fixed number of columns at a time: results must not depend on the batch size."""
     total = columns.shape[1]
     padded = torch.nn.functional.pad(columns.float(), (0, -total % COLUMNS))
     parts = [matrix @ part.contiguous() for part in padded.split(COLUMNS, dim=1)]

@@ -1,4 +1,4 @@
-"""What every degradation is: a forward operator, its adjoint, a pseudo-inverse, and noise."""
+"""The interface of a degradation: forward operator, adjoint, pseudo-inverse and noise."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -26,16 +26,16 @@ PROX_TOLERANCE = 1e-6
 class Physics(nn.Module, ABC):
     """Forward operator with noise at one level.
 
-    A newcomer's degradation is one file in this folder with one subclass: its constructor takes
-    `level`, `image_size` and keyword options; it supplies `A`, `A_adjoint` and, where the
-    adjoint is no usable starting point, `A_dagger`; and `add_noise`, where the noise is not white
-    and Gaussian. A class whose A is not linear says so, and supplies `A` and `A_dagger`. The three
+    A new degradation is one file in this folder with one subclass. Its constructor takes `level`,
+    `image_size` and keyword options. It defines `A`, `A_adjoint`, `A_dagger` if the adjoint is not
+    a usable first estimate, and `add_noise` if the noise is not white and Gaussian. A class whose
+    A is not linear sets `linear = False` and defines `A` and `A_dagger`. The three
     names and the batch-first layout are DeepInverse's, so that its models run here as
     `model(y, physics)`; `A_vjp`, `prox_l2` and `noise_model` are there for them too.
 
     Class attributes:
-        name: what messages call it, and part of the seed of its noise: with another name it would
-            measure every image otherwise. A class that states none has its own, `MyNoise`.
+        name: its name in messages, and part of the seed of its noise: under another name it draws
+            other noise. Default: the name of the class, such as `MyNoise`.
         unit: what `level` counts.
         levels: the least and greatest level accepted.
         presets: three typical levels, easy to hard.
@@ -49,8 +49,8 @@ class Physics(nn.Module, ABC):
             imaginary part of a complex one. Images lie in [0, 1].
 
     Raises:
-        UserError: the level lies outside `levels`, the noise variance is negative, or the class
-            lacks what it has to supply.
+        UserError: the level is outside `levels`, the noise variance is negative, or the class
+            lacks a required method.
     """
 
     name: ClassVar[str]
@@ -82,7 +82,7 @@ class Physics(nn.Module, ABC):
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.shape = (height, width)
         self.noise_variance = float(noise_variance)
-        # What y carries when it comes back to `A_dagger`; a chain adds the noise of later steps.
+        # The noise in the y that `A_dagger` receives; a chain adds the noise of later steps.
         self.total_noise_variance = self.noise_variance
         self._observed: float | None = None
 
@@ -93,9 +93,9 @@ class Physics(nn.Module, ABC):
 
     @property
     def noise_std(self) -> float:
-        """Root mean square of y - A x, of the real and of the imaginary part each.
+        """Root mean square of y - A x, for real and imaginary parts separately.
 
-        Where it depends on the image, that of the images in `observe`, or of a phantom.
+        If it depends on the image: measured on the images given to `observe`, or on a phantom.
         """
         if self.white:
             return self.noise_variance**0.5
@@ -106,17 +106,17 @@ class Physics(nn.Module, ABC):
         return self._observed
 
     def observe(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> None:
-        """Find out the power of the noise on images like those to come, if it depends on them.
+        """Measure the power of the noise on representative images, if it depends on the image.
 
         Args:
-            x: images, never those for testing.
+            x: images, never test images.
             ids: one per image.
         """
         if not self.white:
             self._observed = root_mean_square(self.measure(x, ids) - self.A(x))
 
     def observed_noise(self) -> list[float | None]:
-        """Return what `observe` found out, to be kept; None where nothing was observed."""
+        """Return the result of `observe`, to be saved; None where nothing was observed."""
         return [self._observed]
 
     def restore_noise(self, observed: Sequence[float | None]) -> None:
@@ -125,7 +125,7 @@ class Physics(nn.Module, ABC):
 
     @property
     def noise_model(self) -> SimpleNamespace:
-        """What DeepInverse's models ask of the noise: its standard deviation `sigma`."""
+        """The noise as DeepInverse's models expect it: with its standard deviation `sigma`."""
         return SimpleNamespace(sigma=self.noise_std)
 
     @abstractmethod
@@ -142,13 +142,13 @@ class Physics(nn.Module, ABC):
         raise NotImplementedError(f"{self.name} has no adjoint: it is not linear")
 
     def A_dagger(self, y: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b 1 h w"]:
-        """Estimate the image as the field would without a prior; the adjoint unless overridden."""
+        """Compute the usual estimate without a prior; the adjoint unless overridden."""
         return self.A_adjoint(y)
 
     def add_noise(
         self, y: Shaped[Tensor, "b ..."], noise: Sequence[torch.Generator]
     ) -> Shaped[Tensor, "b ..."]:
-        """Add noise to noiseless measurements, image i drawn from `noise[i]` on the CPU."""
+        """Add noise to noiseless measurements, drawn from `noise[i]` on the CPU for image i."""
         if not self.noise_variance:
             return y
         return y + self.noise_std * standard_normal(y, noise)
@@ -156,8 +156,8 @@ class Physics(nn.Module, ABC):
     def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Shaped[Tensor, "b ..."]:
         """Measure images: `A(x)` plus noise.
 
-        The noise of an image is drawn on the CPU from the degradation, its level and the image's
-        id alone: any order, batch size, worker or device measures it identically.
+        The noise of an image is drawn on the CPU, with a seed made only of the degradation, its
+        level and the image's id: order, batch size, worker and device do not change it.
 
         Args:
             x: images, float32, magnitude in [0, 1].
@@ -174,19 +174,19 @@ class Physics(nn.Module, ABC):
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"] | None:
         """Return the eigenvalues of A^T A if the real Fourier transform diagonalises it, or None.
 
-        They stand as `torch.fft.rfft2` orders frequencies, for images of the given shape.
+        They are in the frequency order of `torch.fft.rfft2`, for images of the given shape.
         """
         return None
 
     def A_normal(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
-        """Apply A^T A, on the short way where there is one."""
+        """Apply A^T A, by the spectrum if there is one."""
         values = None if x.is_complex() else self.spectrum((x.shape[-2], x.shape[-1]))
         if values is None:
             return self.A_adjoint(self.A(x))
         return torch.fft.irfft2(torch.fft.rfft2(x) * values.to(x.device), s=x.shape[-2:])
 
     def response(self, like: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "h w"]:
-        """Return what A^T A makes of a point, moved to the corner: its kernel if it convolves."""
+        """Return A^T A of a point, moved to the corner: the kernel if A^T A is a convolution."""
         height, width = like.shape[-2:]
         point = torch.zeros(1, 1, height, width, dtype=like.dtype, device=like.device)
         point[..., height // 2, width // 2] = 1
@@ -203,13 +203,13 @@ class Physics(nn.Module, ABC):
 
     @property
     def mask(self) -> Bool[Tensor, "1 1 h w"] | None:
-        """True where k-space is measured, DC in the middle; None of what measures no k-space."""
+        """True where k-space is measured, DC in the middle; None if y is not k-space."""
         return None
 
     def A_vjp(
         self, x: Shaped[Tensor, "b 1 h w"], v: Shaped[Tensor, "b ..."]
     ) -> Shaped[Tensor, "b 1 h w"]:
-        """Apply the transposed Jacobian at x to v: of a linear operator, the adjoint."""
+        """Apply the transposed Jacobian at x to v: the adjoint for a linear operator."""
         if self.linear:
             return self.A_adjoint(v)
         product: Tensor = torch.func.vjp(self.A, x)[1](v)[0]
@@ -250,7 +250,7 @@ class Denoising(Physics):
 
 
 def root_mean_square(values: Shaped[Tensor, "..."]) -> float:
-    """Compute it over all values, of complex ones over their real and imaginary parts."""
+    """Compute the root mean square of all values; complex ones count as two values each."""
     parts = torch.view_as_real(values) if values.is_complex() else values
     return parts.double().square().mean().sqrt().item()
 
@@ -258,7 +258,7 @@ def root_mean_square(values: Shaped[Tensor, "..."]) -> float:
 def phantom(shape: tuple[int, int]) -> Float[Tensor, "1 1 h w"]:
     """Draw a disc with a pattern, as bright and as large as the head in the template's slices.
 
-    Its mean is 0.21 and its mean square 0.13; there these are 0.21 and 0.13 in the mean.
+    Its mean is 0.21 and its mean square 0.13, as on average in those slices.
     """
     rows, columns = (torch.linspace(-1, 1, side) for side in shape)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
@@ -271,7 +271,7 @@ def standard_normal(
 ) -> Shaped[Tensor, "b ..."]:
     """Draw N(0, 1) for each image from its own generator, on the CPU, and move it to `like`.
 
-    Of a complex measurement the real and the imaginary part have variance 1 each.
+    For a complex measurement, the real and the imaginary part have variance 1 each.
     """
     shape = (*like.shape[1:], 2) if like.is_complex() else like.shape[1:]
     draws = torch.stack([torch.randn(shape, generator=generator) for generator in noise])
@@ -279,7 +279,7 @@ def standard_normal(
 
 
 def full_precision(method: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Keep autocast out of an operator: in bf16 a measurement would carry an error of 2^-9."""
+    """Disable autocast in an operator: in bf16 a measurement would have an error of 2^-9."""
 
     @wraps(method)
     def guarded(*args: Given.args, **kwargs: Given.kwargs) -> Result:
@@ -297,7 +297,7 @@ def conjugate_gradients(
     tolerance: float = PROX_TOLERANCE,
     precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Shaped[Tensor, "b ..."]:
-    """Solve `operator(x) = right`, each image of the batch for itself.
+    """Solve `operator(x) = right`, each image of the batch independently.
 
     Hestenes and Stiefel, J. Res. NBS 49, 1952.
 
@@ -335,5 +335,5 @@ def conjugate_gradients(
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Divide, leaving 0 where there is nothing left to divide by."""
+    """Divide; the result is 0 where the divisor is 0."""
     return torch.where(denominator > 0, numerator / denominator, 0)

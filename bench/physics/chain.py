@@ -11,7 +11,7 @@ from bench import physics
 from bench.errors import UserError
 from bench.physics.base import Physics, Size, root_mean_square
 
-# What MedRecon-ARU's code does, whose text says noise of variance 0.5: a 15x15 Gaussian (OpenCV's
+# What MedRecon-ARU's code does (its text states noise of variance 0.5): a 15x15 Gaussian (OpenCV's
 # sigma for that size), and 5 % salt and pepper.
 MEDRECON = (
     {"name": "gaussian_blur", "level": 2.6, "kernel_size": 15, "noise_variance": 0.0},
@@ -23,7 +23,7 @@ class Chain(Physics):
     """Degradations in order, each with its own noise; only the last may leave the image domain.
 
     Args:
-        level: level of the one step that states none.
+        level: level of the one step that has none of its own.
         image_size: pixels along each side, or (height, width).
         steps: `name`, `level` and options of each degradation; one of them without its level.
     """
@@ -40,8 +40,8 @@ class Chain(Physics):
         without = [step for step in steps if "level" not in step]
         if len(without) != 1:
             raise UserError(
-                f"{self.name}: exactly one of its steps takes the level and states none itself; "
-                f"here {len(without)} of {len(steps)} do"
+                f"{self.name}: exactly one step must have no level of its own, because it takes "
+                f"the task's; here {len(without)} of {len(steps)} have none"
             )
         self.steps: list[Physics] = []
         image = torch.zeros(1, 1, *self.shape)
@@ -71,14 +71,14 @@ class Chain(Physics):
         )
 
     def _tell_of_later_noise(self) -> None:
-        """Let every step know how much noise its measurement has when it comes back."""
+        """Tell every step how much noise the input of its `A_dagger` has."""
         variance = 0.0
         for step in reversed(self.steps):
             variance += step.noise_std**2
             step.total_noise_variance = variance
 
     def observe(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> None:
-        """Find out the power of the noise of every step, and of what becomes of all of it."""
+        """Measure the power of the noise of every step, and of the total noise in y."""
         noise = self.measure(x, ids) - self.A(x)
         mask = self.steps[-1].mask
         if mask is not None and noise.shape[-2:] == mask.shape[-2:]:  # zeros between the samples
@@ -90,7 +90,7 @@ class Chain(Physics):
         self._tell_of_later_noise()
 
     def observed_noise(self) -> list[float | None]:
-        """Return what was observed of the whole, then of each step."""
+        """Return what was observed for the whole chain, then for each step."""
         return [self._observed, *(one for step in self.steps for one in step.observed_noise())]
 
     def restore_noise(self, observed: Sequence[float | None]) -> None:
@@ -103,7 +103,7 @@ class Chain(Physics):
         self._tell_of_later_noise()
 
     def _ids(self, ids: Sequence[str]) -> list[list[str]]:
-        """Name the images of each step; steps of one name have noise of their own."""
+        """Make the image ids for each step, so that steps of the same name draw different noise."""
         return [[f"{id_}/{number}" for id_ in ids] for number in range(len(self.steps))]
 
     def A(self, x: Float[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b ..."]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.physics._parallel_beam import Filter, ParallelBeam, Views
 from bench.physics.base import Size
 
-FEWEST = 0.5  # stands for a count of 0, whose logarithm there is none of
+FEWEST = 0.5  # replaces a count of 0, whose logarithm is undefined
 
 
 class CTLowDose(ParallelBeam):
@@ -45,8 +45,8 @@ class CTLowDose(ParallelBeam):
     def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Float[Tensor, "b 1 d v"]:
         """Measure images on the CPU.
 
-        Photons are drawn one after the other; were their expectations to differ in the last bit,
-        as they do between devices, all later ones would be others.
+        Photon counts are drawn one after the other; if an expectation differed in the last bit, as
+        it does between devices, all later counts would change.
         """
         return super().measure(x.cpu(), ids).to(x.device)
 

@@ -22,8 +22,8 @@ class GaussianBlur(Convolution):
     Args:
         level: standard deviation of the Gaussian, in pixels.
         image_size: pixels along each side, or (height, width); any is accepted.
-        noise_variance: of the noise added after the blur; without any, deblurring is but a
-            division.
+        noise_variance: variance of the noise added after the blur; without noise, deblurring is
+            only a division.
         kernel_size: side of the square that the Gaussian is cut off to, an odd number of pixels;
             default: four sigmas to each side.
     """

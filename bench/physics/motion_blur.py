@@ -19,8 +19,8 @@ class MotionBlur(Convolution):
     Args:
         level: length of the motion, in pixels.
         image_size: pixels along each side, or (height, width); any is accepted.
-        noise_variance: of the noise added after the blur; without any, deblurring is but a
-            division.
+        noise_variance: variance of the noise added after the blur; without noise, deblurring is
+            only a division.
         angle: direction of the motion in degrees, counter-clockwise from the rows' direction.
     """
 

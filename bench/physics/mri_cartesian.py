@@ -20,7 +20,7 @@ RIM = 0.95  # quantile of the radius beyond which measured k-space counts as noi
 
 
 class MRICartesian(MRI):
-    """Fourier samples on a part of the Cartesian grid, DC in the middle, 0 where none is taken.
+    """Fourier samples on a subset of the Cartesian grid, DC in the middle, 0 where not measured.
 
     Lines are columns, as in fastMRI. ReconResNet's patterns are `equispaced` at level 4 with
     `centre_fraction: 0`, and `gaussian1d` or `gaussian2d` at levels 20, 10, 6.667 and 3.333, which
@@ -55,7 +55,7 @@ class MRICartesian(MRI):
         self.pattern: Pattern = mask
         self.centre_fraction = default_centre(level) if centre_fraction is None else centre_fraction
         self.fixed: Tensor | None = None
-        self.sampled(self.shape)  # refuse now what cannot be drawn
+        self.sampled(self.shape)  # refuses a mask that cannot be drawn
 
     def centre_side(self) -> int:
         """Return the side of the largest square around DC that is fully sampled."""
@@ -89,7 +89,7 @@ class MRICartesian(MRI):
     def decode(
         self, y: Complex64[Tensor, "b coils h w"], weighted: bool = False
     ) -> Complex64[Tensor, "b coils h w"]:
-        """Transform back; all samples cover the same area, so that weights change nothing."""
+        """Transform back; `weighted` changes nothing, because all samples cover the same area."""
         return inverse_fourier(self.keep(y))
 
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"] | None:
@@ -108,7 +108,7 @@ class MRICartesian(MRI):
         return combined if self.complex_image else combined.real
 
     def keep(self, kspace: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b coils h w"]:
-        """Set to 0 what is not measured; a product would leave negative zeros behind."""
+        """Set unmeasured positions to 0; a product would leave negative zeros."""
         mask = self.sampled((kspace.shape[-2], kspace.shape[-1])).to(kspace.device)
         return torch.where(mask, kspace, 0)
 
@@ -136,7 +136,7 @@ def inverse_fourier(kspace: Complex64[Tensor, "*b h w"]) -> Complex64[Tensor, "*
 
 
 def _mirrored(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h wr"]:
-    """Average a mask over k and -k, in the order of `rfft2`: A^T A sees real images so."""
+    """Average a mask over k and -k, in the order of `rfft2`: A^T A on real images."""
     corner = torch.fft.ifftshift(mask.float())
     mirror = corner.flip(0, 1).roll((1, 1), (0, 1))
     return ((corner + mirror) / 2)[:, : mask.shape[1] // 2 + 1]
@@ -148,7 +148,7 @@ def _ramps(
 ) -> tuple[Complex64[Tensor, "h w"], Complex64[Tensor, "h w"]]:
     """Return the phases that move the origin from a corner to the middle, before and after an FFT.
 
-    With c = n // 2, (k - c)(m - c) = k m - k c - c m + c c: as good as rolling the array twice,
+    With c = n // 2, (k - c)(m - c) = k m - k c - c m + c c: equivalent to rolling the array twice,
     which takes longer than the FFT.
     """
     before = torch.ones(1, 1, dtype=torch.complex128)
@@ -156,7 +156,7 @@ def _ramps(
     for axis, size in enumerate(shape):
         middle = size // 2
         place = torch.arange(size).view((-1, 1) if axis == 0 else (1, -1))
-        # Whole turns are taken off in whole numbers, before they cost precision.
+        # Whole turns are removed in integer arithmetic, before they cost precision.
         before = before * _turn(place * middle % size, size)
         after = after * _turn((place * middle - middle**2) % size, size)
     return before.to(device, torch.complex64), after.to(device, torch.complex64)
@@ -202,7 +202,7 @@ def measured(
 
 
 def _within(acquired: Bool[Tensor, "h w"], physics: MRICartesian) -> Bool[Tensor, "h w"]:
-    """Draw the mask on the part of k-space around DC that a scanner acquired."""
+    """Draw the mask on the region of k-space around DC that a scanner acquired."""
     window = []
     for axis, size in enumerate(acquired.shape):
         places = torch.nonzero(acquired.any(1 - axis))[:, 0]
@@ -215,7 +215,7 @@ def _within(acquired: Bool[Tensor, "h w"], physics: MRICartesian) -> Bool[Tensor
 
 
 def _noise_variance(kspace: Complex64[Tensor, "coils h w"]) -> float:
-    """Estimate the noise of each complex part where k-space holds little else: at its rim.
+    """Estimate the variance of the real and imaginary noise at the rim of k-space, mostly noise.
 
     The magnitude of complex Gaussian noise has the median sigma sqrt(2 log 2).
     """

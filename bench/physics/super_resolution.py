@@ -59,8 +59,8 @@ class SuperResolution(Physics):
     def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 hs ws"]:
         """Downsample."""
         rows, columns = (self._matrix(n).to(x) for n in x.shape[-2:])
-        # Image by image: on some processors the product of a batch is rounded in another way, and
-        # an image's measurement depends on nothing but the image.
+        # Image by image: on some processors the product of a batch is rounded differently, but an
+        # image's measurement must not depend on its batch.
         return torch.stack([rows @ image @ columns.T for image in x])
 
     @full_precision
@@ -81,8 +81,8 @@ class SuperResolution(Physics):
     def zero_fill(self, y: Float[Tensor, "b 1 hs ws"]) -> Float[Tensor, "b 1 h w"]:
         """Enlarge by padding the Fourier transform with zeros.
 
-        Pixels of `bicubic` and `area` lie in the middle of those that they stand for; a cropped
-        k-space leaves them on the first.
+        Pixels of `bicubic` and `area` are centred on the pixels that they replace; with a cropped
+        k-space they are at the first of them.
         """
         size = self.full_size(y)
         shift = 0.0 if self.downsampler == "kspace_crop" else (self.factor - 1) / 2

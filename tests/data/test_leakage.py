@@ -82,7 +82,7 @@ def test_official_parts_nest_too(images, small, large) -> None:
 def test_a_known_subject_in_two_official_parts_is_refused() -> None:
     parts = ["train"] * 10 + ["test"] * 10
     subjects = [f"s{k}" for k in range(19)] + ["s3"]
-    with pytest.raises(UserError, match=r"subject 's3' stands in the official parts test and tr"):
+    with pytest.raises(UserError, match=r"subject 's3' is in the official parts test and tr"):
         split(dataset(subjects, list(range(20)), parts, known=True), 2, 2, 2)
     left = split(dataset(subjects, list(range(20)), parts), 9 - 2, 2, 2)
     assert "s3" not in {*left.train.subjects, *left.val.subjects}

@@ -80,7 +80,7 @@ def test_subjects_by_pattern(tmp_path: Path) -> None:
     assert "subjects unknown" not in found.audit.badges
     with pytest.raises(UserError, match=r"anna/1\.png: dataset\.subject_regex"):
         load(tmp_path, subject_regex="clara")
-    with pytest.raises(UserError, match="is no pattern"):
+    with pytest.raises(UserError, match="is not a pattern"):
         load(tmp_path, subject_regex="(")
 
 
