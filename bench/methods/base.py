@@ -1,4 +1,4 @@
-"""What every method is: a reconstructor that maps measurements and physics to images."""
+"""The interface of a method: a reconstructor that maps measurements and physics to images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ class Reconstructor(nn.Module, ABC):
 
     Class attributes:
         kind: "classical" or "learned".
-        uses_training_images: whether it is run once per training-set size.
-        deterministic: whether every seed gives the same images, so that one refit says all.
+        uses_training_images: whether it uses training images.
+        deterministic: whether every seed yields the same images, so that one refit suffices.
         supported_physics: the kind of physics whose measurements it reconstructs; a user's class
             may call it `serves`.
-        needs_linear: whether it takes measurements of linear operators only, as whatever uses
-            `A_adjoint`, `A_normal` or `prox_l2` does.
-        requires: a package that it needs, and the extra of ours that installs it.
-        recipe: how a network was trained when it was published, as fields of
-            `bench.training.Recipe`; a configuration or a search space overrules it.
+        needs_linear: whether it needs a linear operator, as every method does that uses
+            `A_adjoint`, `A_normal` or `prox_l2`.
+        requires: a package that it needs, and our optional extra that installs it.
+        recipe: the published training settings of a network, as fields of
+            `bench.training.Recipe`; a configuration or a search space overrides them.
         presets: named configurations, chosen by the key `preset`.
-        controls: configurations that are run beside it wherever it is run.
+        controls: configurations that are always run along with it.
         search_space: what the sweep may vary, for a method of a user's own package; a built-in
             method has its file in `search_spaces/` instead.
     """
@@ -60,7 +60,7 @@ class Classical(Reconstructor):
     deterministic = True
 
     def prepare(self, images: Float[Tensor, "n 1 h w"]) -> None:
-        """Take in the training images, for the few that use them (`uses_training_images`)."""
+        """Use the training images; for the few methods with `uses_training_images`."""
 
 
 class Denoiser(Classical):

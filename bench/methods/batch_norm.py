@@ -26,15 +26,15 @@ class _Sum(torch.autograd.Function):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe and Szegedy, ICML 2015) whose moments are those of all workers.
+    """Batch normalisation (Ioffe and Szegedy, ICML 2015) with statistics over all workers.
 
-    PyTorch's own synchronised version runs on GPUs only. A channel that is a single value, as at
-    the bottom of a U-Net of a small image in a batch of one, has no moments of its own: it is
-    normalised by the remembered ones, in training as later.
+    PyTorch's own synchronised version runs on GPUs only. A channel with a single value, as at the
+    bottom of a U-Net for a small image in a batch of one, has no batch statistics: it is normalised
+    by the running statistics, in training as in evaluation.
     """
 
     def forward(self, features: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
-        """Normalise each channel; while training by the moments of the batch."""
+        """Normalise each channel; in training by the statistics of the batch."""
         workers = dist.get_world_size() if dist.is_initialized() else 1
         if self.training and workers * features.numel() == self.num_features:
             return batch_norm(

@@ -17,7 +17,7 @@ class DenoiserNetwork(ImageNetwork):
         model: the denoiser, or a plain network of x alone.
     """
 
-    stride = 16  # what nets of four poolings ask for
+    stride = 16  # required by networks with four poolings
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -26,7 +26,7 @@ class DenoiserNetwork(ImageNetwork):
         self.sigma = 0.0
 
     def forward(self, y: Tensor, physics: Physics) -> Float[Tensor, "b 1 h w"]:
-        """Reconstruct, the standard deviation of the noise given to the denoiser."""
+        """Reconstruct; the denoiser receives the standard deviation of the noise."""
         self.sigma = physics.noise_std
         return super().forward(y, physics)
 
@@ -38,7 +38,7 @@ class DenoiserNetwork(ImageNetwork):
 
 
 def maps_images(model: nn.Module) -> bool:
-    """Return whether a model is called with an image, and perhaps its noise, instead of y."""
+    """Return whether a model is called with an image, and possibly its noise, instead of y."""
     names = _inputs(model)
     return len(names) == 1 or names[1:2] in (["sigma"], ["noise_level"])
 

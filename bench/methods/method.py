@@ -1,4 +1,4 @@
-"""What is known of a method once it is found: its kind, its options, and how it is built."""
+"""A method that was found by name or path: its kind, its options, and how it is built."""
 
 import copy
 import inspect
@@ -46,8 +46,8 @@ class Method:
 
     Attributes:
         name: what a benchmark file calls it.
-        target: its class, a function that builds it, or a network; what it says of itself are
-            the class attributes of `Reconstructor`, all of which a user's method may leave out.
+        target: its class, a function that builds it, or a network. It may have the class
+            attributes of `Reconstructor`; a user's method may leave out any of them.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Method:
 
     @property
     def kind(self) -> str:
-        """Classical or learned; a network that does not say is learned if it has weights."""
+        """Classical or learned; a network without this attribute is learned if it has weights."""
         trainable = not isinstance(self.target, nn.Module) or any(
             weight.requires_grad for weight in self.target.parameters()
         )
@@ -82,13 +82,13 @@ class Method:
 
     @property
     def uses_training_images(self) -> bool:
-        """Whether it looks at training images."""
+        """Whether it uses training images."""
         return bool(self._says("uses_training_images", True))
 
     @property
     def supported_physics(self) -> type[Physics]:
         """The kind of physics whose measurements it reconstructs."""
-        # `serves` is what users' classes of earlier versions say; none of ours does.
+        # `serves` is the former name, still accepted in users' classes.
         kind: type[Physics] = self._says("serves", self._says("supported_physics", Physics))
         return kind
 
@@ -106,7 +106,7 @@ class Method:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What its publication says of its training, as fields of a `training.Recipe`."""
+        """The published training settings, as fields of a `training.Recipe`."""
         return dict(self._says("recipe", {}))
 
     @property
@@ -121,13 +121,13 @@ class Method:
 
     @property
     def missing_extra(self) -> str | None:
-        """The extra of ours that installs what it needs and is not there; None if nothing lacks."""
+        """Our optional extra that installs a missing requirement; None if nothing is missing."""
         package, extra = self._says("requires", None) or (None, "")
         return extra if package is not None and find_spec(package) is None else None
 
     @property
     def code(self) -> str:
-        """A digest of the code of a method from elsewhere; empty for one of ours."""
+        """A digest of the code of a user's method; empty for one of ours."""
         return METHODS.code(self.target)
 
     @property
@@ -150,8 +150,8 @@ class Method:
     def sizes(self, sizes: list[int]) -> list[int]:
         """Return the training-set sizes at which it is run.
 
-        All of them if it is learned; [0] if it is classical; the largest if it is classical and
-        looks at training images all the same.
+        All of them if it is learned; [0] if it is classical; the largest if it is classical but
+        uses training images.
         """
         if self.learned:
             return sizes
@@ -174,10 +174,10 @@ class Method:
         return issubclass(kind, self.supported_physics) and (linear or not self.needs_linear)
 
     def space(self, fixed: Mapping[str, Any] | None = None) -> search_spaces.Space:
-        """Return its search space, less what the benchmark file holds fixed.
+        """Return its search space without the parameters that the benchmark file fixes.
 
         Raises:
-            UserError: the search space of a user's class is none, or an unknown preset.
+            UserError: the search space of a user's class is invalid, or an unknown preset.
         """
         own = self._says("search_space", None)
         if own is not None:
@@ -188,14 +188,14 @@ class Method:
         elif self.built_in:
             space = search_spaces.load(self.name)
         else:
-            # A class from elsewhere says nothing of its parameters: its training alone is varied.
+            # A user's class without a search space: only its training is varied.
             varied = self.learned and not isinstance(self.target, nn.Module)
             space = search_spaces.load("_training") if varied else {}
         chosen = self.expand(fixed or {})
         return {key: entry for key, entry in space.items() if key not in chosen}
 
     def expand(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Write out the preset that a configuration names.
+        """Replace the preset that a configuration names by its values.
 
         Raises:
             UserError: it has no preset of that name.
@@ -220,8 +220,8 @@ class Method:
         """Build the reconstructor.
 
         Args:
-            physics: of the task, for a class whose constructor has a parameter of that name.
-            config: keywords of its class, or `preset` and what is to differ from it.
+            physics: the task's physics, for a class whose constructor has a parameter of that name.
+            config: keywords of its class, or `preset` and the values that differ from it.
 
         Raises:
             UserError: unknown keyword or preset, or a value out of range.
@@ -249,8 +249,8 @@ def find(given: Given) -> Method:
     """Find a method.
 
     Args:
-        given: its name, its dotted path, its class, a function that builds it, a network that is
-            used as it is (each run trains a copy), or what was found before.
+        given: its name, its dotted path, its class, a function that builds it, a network (each run
+            trains a copy of it), or a `Method`.
 
     Raises:
         UserError: see `Registry.find`.
@@ -258,7 +258,9 @@ def find(given: Given) -> Method:
     if isinstance(given, Method):
         return given
     target = METHODS.find(given)
-    method = Method if isinstance(target, nn.Module) else _method  # a cache would keep networks
+    method = (
+        Method if isinstance(target, nn.Module) else _method
+    )  # a cache would keep networks alive
     return method(METHODS.name_of(given), target)
 
 

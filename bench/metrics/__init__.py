@@ -1,7 +1,7 @@
 """Image quality per image, under named conventions.
 
 A metric is a file here, or a class of a user's package. PSNR, SSIM and NMSE are computed in every
-run, others where a benchmark file names them.
+run, others if a benchmark file names them.
 
 | convention | data range | averaged over |
 |---|---|---|
@@ -9,9 +9,8 @@ run, others where a benchmark file names them.
 | `volume` | the volume's maximum | PSNR: the volume, SSIM: each slice (fastMRI, arXiv 1811.08839) |
 | `roi` | 1 | foreground pixels only |
 
-Predictions are taken as they are: nothing is clipped or rescaled here. Every score of a
-reconstruction with a pixel that is no finite number is NaN, and so is a score that its image leaves
-undefined.
+Reconstructions are neither clipped nor rescaled here. Every score of a reconstruction with a pixel
+that is not finite is NaN, and so is a score that is undefined for its image.
 """
 
 import inspect
@@ -42,10 +41,10 @@ METRICS: Registry[type[Metric]] = Registry(
 
 
 def find(given: str | type[Metric]) -> type[Metric]:
-    """Find a metric by the name of our file, a dotted path, an entry point or as it is.
+    """Find a metric by its name, dotted path or entry point; a class is returned after a check.
 
     Raises:
-        UserError: there is none, it cannot be imported, or it lacks what a metric has.
+        UserError: it does not exist, cannot be imported, or is not a metric.
     """
     metric = METRICS.find(given)
     if inspect.isabstract(metric):
@@ -62,7 +61,7 @@ def describe(further: Sequence[str] = ()) -> dict[str, ScoreColumn]:
     """Describe the columns of scores of a run, by name, as report and dashboard show them.
 
     Args:
-        further: the metrics that its benchmark file names beside the standard ones.
+        further: the metrics that its benchmark file names besides the standard ones.
 
     Raises:
         UserError: a metric is unknown or cannot be imported.
@@ -94,17 +93,17 @@ def evaluate(
         convention: one of `CONVENTIONS`.
         volumes: for `volume`: which volume each image belongs to; default: all one volume.
         mask: for `roi`: the foreground; default: `foreground(x)`.
-        metrics: names, paths or classes; those that the convention is not defined for are left out.
+        metrics: names, paths or classes; those not defined for the convention are left out.
 
     Returns:
         for each metric, by its column's name, scores of shape (b,): `psnr` in dB, at most
         `PERFECT`, `ssim`, and under `image` also `nmse`, |x_hat - x|^2 / |x|^2. NaN for a
-        reconstruction with a pixel that is not finite; undefined, and NaN too, are `nmse` of an
-        image of zeros, `volume` of a volume of zeros, and `roi` of an image without foreground.
+        reconstruction with a pixel that is not finite, and for undefined scores: `nmse` of an
+        image of zeros, `volume` of a volume of zeros, `roi` of an image without foreground.
 
     Raises:
         ValueError: unknown convention, unequal shapes, or images smaller than the SSIM window.
-        UserError: a metric is unknown, or returns something else than a number per image.
+        UserError: a metric is unknown, or does not return one number per image.
     """
     if x_hat.shape != x.shape:
         raise ValueError(f"reconstruction {tuple(x_hat.shape)} and image {tuple(x.shape)} differ")

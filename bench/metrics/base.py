@@ -1,4 +1,4 @@
-"""What a metric is, and what several of ours share."""
+"""The interface of a metric, and functions that several of ours share."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
@@ -13,7 +13,7 @@ CONVENTIONS = ("image", "volume", "roi")
 
 
 class Metric(ABC):
-    """A number per image that says how good a reconstruction is.
+    """A number per image that measures the quality of a reconstruction.
 
     `image` scores under the convention of that name. A metric that has the methods `volume` or
     `roi` is scored under these conventions too:
@@ -26,10 +26,10 @@ class Metric(ABC):
     All take float64 tensors (b, 1, h, w) and return (b,), NaN where the score is undefined.
 
     Attributes:
-        label: heads its columns.
-        unit: stands behind its values.
+        label: heading of its columns.
+        unit: unit of its values.
         direction: which values are better, "higher" or "lower".
-        decimals: with which its values are shown.
+        decimals: number of decimals shown.
     """
 
     label: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Peak signal-to-noise ratio, as scikit-image defines it; of a volume, as fastMRI does."""
+"""Peak signal-to-noise ratio, as scikit-image defines it; for a volume, as fastMRI does."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bench.metrics.base import Metric, masked_mean, ratio, volume_means
 
-PERFECT = 100.0  # dB: an error of 1e-5 of the data range is what float32 leaves of an operator
+PERFECT = 100.0  # dB: an error of 1e-5 of the data range, which an operator in float32 makes
 
 
 class Psnr(Metric):

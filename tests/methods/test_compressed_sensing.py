@@ -14,12 +14,12 @@ from skimage.transform import resize
 
 from bench import methods, metrics, physics
 from bench.methods.classical._admm import natural_weight, objective, solve
-from bench.methods.classical._frames import Frame, Gradient, Wavelets
+from bench.methods.classical._transforms import Gradient, SparsifyingTransform, Wavelets
 from bench.physics._coils import birdcage
 from bench.physics.mri_cartesian import fourier, measured
 
 X = torch.tensor(resize(shepp_logan_phantom(), (48, 48)), dtype=torch.float32)[None, None]
-FRAMES = [Gradient(), Wavelets("haar", 3), Wavelets("db2", 2), Wavelets("sym4", 1)]
+TRANSFORMS = [Gradient(), Wavelets("haar", 3), Wavelets("db2", 2), Wavelets("sym4", 1)]
 # Every physics at a level where there is something to do.
 TASKS = {
     "gaussian_noise": (0.02, {}),
@@ -51,23 +51,23 @@ def test_every_degradation_is_a_task_here() -> None:
     assert set(TASKS) == set(physics.names())
 
 
-# --- frames ----------------------------------------------------------------------------------
+# --- transforms ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("shape", [(16, 16), (17, 22)])
 @pytest.mark.parametrize("kind", [torch.float32, torch.complex64])
-def test_a_frame_has_its_adjoint_and_its_gram(
-    frame: Frame, shape: tuple[int, int], kind: torch.dtype
+def test_a_transform_has_its_adjoint_and_its_gram(
+    transform: SparsifyingTransform, shape: tuple[int, int], kind: torch.dtype
 ) -> None:
     x = torch.randn(2, 1, *shape, dtype=kind)
-    coefficients = frame.analyse(x)
+    coefficients = transform.analyse(x)
     other = torch.randn_like(coefficients)
     left = torch.vdot(other.flatten(), coefficients.flatten())
-    right = torch.vdot(frame.synthesise(other).flatten(), x.flatten())
+    right = torch.vdot(transform.synthesise(other).flatten(), x.flatten())
     assert abs(left - right) < 1e-4 * other.norm() * coefficients.norm()
-    again = torch.fft.ifft2(torch.fft.fft2(x) * frame.gram(shape))
-    assert torch.allclose(frame.synthesise(coefficients).to(again), again, atol=1e-4)
+    again = torch.fft.ifft2(torch.fft.fft2(x) * transform.gram(shape))
+    assert torch.allclose(transform.synthesise(coefficients).to(again), again, atol=1e-4)
 
 
 @pytest.mark.parametrize(("wavelet", "levels"), [("haar", 3), ("db2", 2), ("db4", 1)])
@@ -86,14 +86,14 @@ def test_wavelets_are_pywts_undecimated_ones(wavelet: str, levels: int) -> None:
     assert np.allclose(np.linalg.norm(ours), np.linalg.norm(X.numpy()), rtol=1e-5)
 
 
-@pytest.mark.parametrize("frame", FRAMES)
-def test_shrinking_solves_its_little_problem(frame: Frame) -> None:
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_shrinking_solves_its_little_problem(transform: SparsifyingTransform) -> None:
     """prox: argmin_d 1/2 |d - c|^2 + t |d|."""
-    given_c = torch.randn_like(frame.analyse(X))
-    best = frame.shrink(given_c, 0.3)
+    given_c = torch.randn_like(transform.analyse(X))
+    best = transform.shrink(given_c, 0.3)
 
     def value(d: torch.Tensor) -> float:
-        return (0.5 * (d - given_c).square().sum() + 0.3 * frame.norm(d)).item()
+        return (0.5 * (d - given_c).square().sum() + 0.3 * transform.norm(d)).item()
 
     for seed in range(5):
         step = 0.05 * torch.randn(best.shape, generator=torch.Generator().manual_seed(seed))
@@ -107,24 +107,25 @@ def test_shrinking_solves_its_little_problem(frame: Frame) -> None:
 @given(
     name=st.sampled_from(sorted(TASKS)),
     weight=st.floats(0.2, 3.0),
-    frame=st.sampled_from(FRAMES[:3]),
+    transform=st.sampled_from(TRANSFORMS[:3]),
 )
 def test_the_objective_falls_and_ends_where_no_step_improves_it(
-    name: str, weight: float, frame: Frame
+    name: str, weight: float, transform: SparsifyingTransform
 ) -> None:
     operator = operator_of(name)
     y = operator.measure(X, ["a"])
     strength = weight * natural_weight(operator, X)
 
     def value(x: torch.Tensor) -> float:
-        return objective(x, y, operator, frame, strength).item()
+        return objective(x, y, operator, transform, strength).item()
 
     path = [
-        value(solve(y, operator, frame, weight, tolerance=0.0, most=steps)) for steps in (1, 8, 40)
+        value(solve(y, operator, transform, weight, tolerance=0.0, most=steps))
+        for steps in (1, 8, 40)
     ]
     assert path[2] <= path[1] * 1.005
     assert path[2] <= path[0] * 1.001
-    x = solve(y, operator, frame, weight, tolerance=3e-5, most=300)
+    x = solve(y, operator, transform, weight, tolerance=3e-5, most=300)
     for seed in range(3):
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
         assert value(x) <= value((x + 0.01 * noise).clamp(0, 1))
@@ -164,12 +165,12 @@ def test_the_minimum_is_scipys(name: str) -> None:
     operator = operator_of(name, 20)
     x = X[..., 12:32, 12:32]
     y = operator.measure(x, ["a"])
-    frame, weight = Gradient(), 0.7
+    transform, weight = Gradient(), 0.7
     strength = weight * natural_weight(operator, x)
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
         image = torch.tensor(flat.reshape(1, 1, 20, 20), dtype=torch.float32, requires_grad=True)
-        length = (frame.analyse(image).square().sum(1) + 1e-8).sqrt().sum()
+        length = (transform.analyse(image).square().sum(1) + 1e-8).sqrt().sum()
         total = 0.5 * (operator.A(image) - y).square().sum() + strength * length
         total.backward()
         return total.item(), image.grad.double().numpy().ravel()
@@ -179,8 +180,8 @@ def test_the_minimum_is_scipys(name: str) -> None:
         options={"maxiter": 400},
     )  # fmt: skip
     theirs = torch.tensor(found.x.reshape(1, 1, 20, 20), dtype=torch.float32)
-    ours = solve(y, operator, frame, weight, tolerance=1e-5, most=800)
-    values = [objective(image, y, operator, frame, strength).item() for image in (ours, theirs)]
+    ours = solve(y, operator, transform, weight, tolerance=1e-5, most=800)
+    values = [objective(image, y, operator, transform, strength).item() for image in (ours, theirs)]
     assert values[0] <= values[1] * 1.002
     assert (ours - theirs).square().mean().sqrt() < 0.01
 
@@ -190,9 +191,12 @@ def _scaled(operator: physics.Physics, factor: float) -> physics.Physics:
 
 
 @pytest.mark.parametrize(
-    ("app", "frame"), [("TotalVariationRecon", Gradient()), ("L1WaveletRecon", Wavelets("db4", 3))]
+    ("app", "transform"),
+    [("TotalVariationRecon", Gradient()), ("L1WaveletRecon", Wavelets("db4", 3))],
 )
-def test_the_default_stop_is_as_good_as_sigpys_hundred_iterations(app: str, frame: Frame) -> None:
+def test_the_default_stop_is_as_good_as_sigpys_hundred_iterations(
+    app: str, transform: SparsifyingTransform
+) -> None:
     operator = physics.create("mri_cartesian", 3, 64, mask="poisson_disc")
     x = torch.tensor(resize(shepp_logan_phantom(), (64, 64)), dtype=torch.float32)[None, None]
     y = operator.measure(x, ["a"])
@@ -206,7 +210,7 @@ def test_the_default_stop_is_as_good_as_sigpys_hundred_iterations(app: str, fram
             ).run()
         ]
     )
-    ours = max(psnr(solve(y, operator, frame, weight), x) for weight in (0.3, 0.7, 1.0))
+    ours = max(psnr(solve(y, operator, transform, weight), x) for weight in (0.3, 0.7, 1.0))
     assert ours >= best
 
 

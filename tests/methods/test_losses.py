@@ -50,10 +50,10 @@ def test_mixes_are_read(text: str, weights: dict[str, float]) -> None:
     ("text", "says"),
     [
         ("mes", "did you mean 'mse'"),
-        ("mse +", "is no sum"),
-        ("", "is no sum"),
-        ("mse - l1", "is no sum"),
-        ("l1 + 2 l1", "stands twice"),
+        ("mse +", "is not a sum"),
+        ("", "is not a sum"),
+        ("mse - l1", "is not a sum"),
+        ("l1 + 2 l1", "appears twice"),
     ],
 )
 def test_mistakes_in_mixes(text: str, says: str) -> None:

@@ -5,32 +5,33 @@ d = K x and 0 <= z = x <= 1 as variables of their own, every step is in closed f
 
     (A^T A + mu K^T K + mu) x = A^T y + mu K^T (d - u) + mu (z - v).
 
-Where the Fourier transform diagonalises A^T A this is a division. Else a few steps of conjugate
-gradients are taken, preconditioned by the division that would be right if A^T A were the
-convolution that it makes of a point, and started from the x before.
+If the Fourier transform diagonalises A^T A, this is a division. Otherwise it takes a few steps of
+conjugate gradients, started from the previous x and preconditioned by the division that would be
+exact if A^T A were a convolution with its point response.
 """
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from bench.methods.classical._frames import Frame
+from bench.methods.classical._transforms import SparsifyingTransform
 from bench.physics import Physics
 from bench.physics.base import conjugate_gradients
 
-# mu = PENALTY lambda where lambda is weak: coefficients are cut off at 1 / PENALTY grey levels.
-# Strong ones (much noise) converge faster with less. Chosen on template slices, five physics.
+# mu = PENALTY lambda for a weak lambda: coefficients are cut off at 1 / PENALTY grey levels. With
+# a strong lambda (much noise) a smaller mu converges faster. Chosen on template slices, with five
+# physics.
 PENALTY, STRONG = 20.0, 3.0
 RELAXATION = 1.7  # Eckstein and Bertsekas, Math. Programming 55, 1992
 TOLERANCE, MOST_STEPS = 3e-3, 200
 INNER_STEPS, INNER_TOLERANCE = 4, 0.1
-CACHED = 2**19  # numbers worked on at a time: what the processor's cache holds is faster
-# Below this no noise is believed: a model is never exact, and some weight is needed to fill in.
+CACHED = 2**19  # numbers processed at a time: they should fit into the processor's cache
+# Least noise assumed: a model is never exact, and some weight is needed to fill missing samples.
 LEAST_NOISE = 1e-3
 
 
 def natural_weight(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
-    """Return a lambda near which the best one lies: the standard deviation of A^T n at a pixel."""
+    """Return a lambda close to the best one: the standard deviation of A^T n at a pixel."""
     return max(physics.noise_std, LEAST_NOISE) * _gain(physics, like) ** 0.5
 
 
@@ -40,43 +41,45 @@ def penalty(strength: float, physics: Physics, like: Shaped[Tensor, "b 1 h w"]) 
 
 
 def _gain(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
-    """Return the mean eigenvalue of A^T A; 1 where A measures nothing, and any number will do."""
+    """Return the mean eigenvalue of A^T A; 1 if A measures nothing, where any number will do."""
     return physics.response(like)[0, 0].abs().item() or 1.0
 
 
 def solve(
     y: Shaped[Tensor, "b ..."],
     physics: Physics,
-    frame: Frame,
+    transform: SparsifyingTransform,
     weight: float,
     tolerance: float = TOLERANCE,
     most: int = MOST_STEPS,
 ) -> Shaped[Tensor, "b 1 h w"]:
-    """Reconstruct images that are sparse in a frame.
+    """Reconstruct images whose transform is sparse.
 
     Args:
         y: measurements.
         physics: a linear operator.
-        frame: K and its norm.
+        transform: K and its norm.
         weight: lambda, in units of `natural_weight`.
         tolerance: stop when neither x nor d - K x changes x by more than this fraction.
         most: stop after so many iterations in any case.
 
     Returns:
-        images in [0, 1], or complex ones where the physics has such.
+        images in [0, 1], or complex ones if the physics has complex images.
     """
     b = physics.A_adjoint(y)
     strength = weight * natural_weight(physics, b)
-    update = Update(physics, frame, penalty(strength, physics, b), b)
-    few = max(1, CACHED // max(frame.analyse(b[:1]).numel(), 2 * y[0].numel()))
-    parts = b.split(few)
-    return torch.cat([_iterate(part, update, frame, strength, tolerance, most) for part in parts])
+    update = Update(physics, transform, penalty(strength, physics, b), b)
+    few = max(1, CACHED // max(transform.analyse(b[:1]).numel(), 2 * y[0].numel()))
+    chunks = b.split(few)
+    return torch.cat(
+        [_iterate(chunk, update, transform, strength, tolerance, most) for chunk in chunks]
+    )
 
 
 def _iterate(
     b: Shaped[Tensor, "b 1 h w"],
     update: "Update",
-    frame: Frame,
+    transform: SparsifyingTransform,
     strength: float,
     tolerance: float,
     most: int,
@@ -84,15 +87,15 @@ def _iterate(
     """Run ADMM from the quadratic problem's solution."""
     mu = update.mu
     x = update(b, torch.zeros_like(b))
-    image = frame.analyse(x)
+    image = transform.analyse(x)
     d, z = torch.zeros_like(image), bounded(x)
     u, v = torch.zeros_like(image), torch.zeros_like(x)
     for _ in range(most):
         u = u + torch.lerp(d, image, RELAXATION)
-        d = frame.shrink(u, strength / mu)
+        d = transform.shrink(u, strength / mu)
         u = u - d
         gap = (d - image).flatten(1).norm(dim=1)
-        right = b + mu * frame.synthesise(d - u)
+        right = b + mu * transform.synthesise(d - u)
         if b.is_complex():
             right = right + mu * x
         else:
@@ -104,7 +107,7 @@ def _iterate(
         change = (x - before).flatten(1).norm(dim=1)
         if (torch.maximum(change, gap) <= tolerance * x.flatten(1).norm(dim=1)).all():
             break
-        image = frame.analyse(x)
+        image = transform.analyse(x)
     return bounded(x)
 
 
@@ -112,12 +115,12 @@ def objective(
     x: Shaped[Tensor, "b 1 h w"],
     y: Shaped[Tensor, "b ..."],
     physics: Physics,
-    frame: Frame,
+    transform: SparsifyingTransform,
     strength: float,
 ) -> Float[Tensor, " b"]:
     """Evaluate 1/2 |A x - y|^2 + strength |K x|."""
     misfit = (physics.A(x) - y).abs().square().flatten(1).sum(1)
-    return 0.5 * misfit + strength * frame.norm(frame.analyse(x))
+    return 0.5 * misfit + strength * transform.norm(transform.analyse(x))
 
 
 def bounded(x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
@@ -126,14 +129,14 @@ def bounded(x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
 
 
 class Update:
-    """Solves (A^T A + mu K^T K + mu) x = right, from a start where it is not exact."""
+    """Solves (A^T A + mu K^T K + mu) x = right; from a start value if the solver is iterative."""
 
-    def __init__(self, physics: Physics, frame: Frame, mu: float, like: Tensor):
-        self.physics, self.frame, self.mu = physics, frame, mu
+    def __init__(self, physics: Physics, transform: SparsifyingTransform, mu: float, like: Tensor):
+        self.physics, self.transform, self.mu = physics, transform, mu
         shape = (like.shape[-2], like.shape[-1])
         exact = None if like.is_complex() else physics.spectrum(shape)
         self.exact = exact is not None
-        gram = frame.gram(shape).to(like.device)
+        gram = transform.gram(shape).to(like.device)
         if like.is_complex():
             spectrum = torch.fft.fft2(physics.response(like)).real
         else:
@@ -155,7 +158,7 @@ class Update:
         return start + correction
 
     def _apply(self, x: Tensor) -> Tensor:
-        penalty = self.frame.synthesise(self.frame.analyse(x)) + x
+        penalty = self.transform.synthesise(self.transform.analyse(x)) + x
         return self.physics.A_normal(x) + self.mu * penalty
 
     def _divide(self, x: Tensor) -> Tensor:

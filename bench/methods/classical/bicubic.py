@@ -9,7 +9,7 @@ from bench.physics import SuperResolution
 
 
 class Bicubic(Classical):
-    """Enlarge by bicubic interpolation, whatever made the image small."""
+    """Enlarge by bicubic interpolation, whatever the downsampler."""
 
     supported_physics = SuperResolution
 

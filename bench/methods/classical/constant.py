@@ -1,4 +1,4 @@
-"""The mean training image, whatever was measured: the floor that a use of y must beat."""
+"""The mean training image, independent of y: a baseline for any method that uses y."""
 
 import torch
 from jaxtyping import Float, Shaped
@@ -9,7 +9,7 @@ from bench.physics import Physics
 
 
 class Constant(Classical):
-    """Answer with the pixelwise mean of the training images, the best answer blind to y."""
+    """Return the pixelwise mean of the training images, the best estimate without y."""
 
     uses_training_images = True
 

@@ -16,13 +16,13 @@ from torch.nn.functional import interpolate
 
 from bench.methods.base import Classical
 from bench.methods.classical._admm import natural_weight
-from bench.methods.classical._frames import Gradient
+from bench.methods.classical._transforms import Gradient
 from bench.physics import Physics
 from bench.ranges import Iterations, Weight
 from bench.seeds import derive_seed
 
 COARSEST = 8  # side of the random input, in pixels
-FLAT = 1e-3  # grey levels; gradients below it count as none
+FLAT = 1e-3  # grey levels; gradients below this are smoothed to 0 in the TV norm
 
 
 class Layer(NamedTuple):
@@ -62,7 +62,7 @@ class DIPTV(Classical):
         seed, layers = self._start(physics.shape, len(y), y.device)
         strength = self.weight * natural_weight(physics, torch.zeros(1, 1, *physics.shape))
         optimiser = torch.optim.Adam([part for layer in layers for part in layer], lr=self.lr)
-        # The measurement's scale is the physics's own; the rate should not depend on it.
+        # The scale of y depends on the physics; the learning rate should not depend on it.
         scale = 1 / physics.norm_squared
         for _ in range(self.steps):
             x = _decode(seed, layers, physics.shape)

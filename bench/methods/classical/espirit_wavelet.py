@@ -1,7 +1,7 @@
 """Orthogonal-sparse reconstruction with sensitivities estimated from the measurement itself.
 
-ESPIRiT: Uecker et al., MRM 71, 2014, by SigPy. No method is told more of the coils than the
-scanner's centre of k-space tells.
+ESPIRiT: Uecker et al., MRM 71, 2014, by SigPy. All it knows about the coils comes from the fully
+sampled centre of k-space.
 """
 
 import copy
@@ -11,7 +11,7 @@ from jaxtyping import Complex64, Shaped
 from torch import Tensor
 
 from bench.methods.base import Classical
-from bench.methods.classical._frames import Levels, Orthogonal
+from bench.methods.classical._transforms import Levels, Orthogonal
 from bench.methods.classical.wavelet_cs import WaveletCS
 from bench.physics import MRICartesian
 from bench.physics._coils import espirit

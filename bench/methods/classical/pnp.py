@@ -21,7 +21,7 @@ from bench.methods.classical.wavelet import Wavelet
 from bench.physics import Physics
 from bench.ranges import Iterations, Weight
 
-FIRST = 0.2  # noise believed in at first, in grey levels
+FIRST = 0.2  # noise level of the first iteration, in grey levels
 
 
 class PnP(Classical):
@@ -29,8 +29,8 @@ class PnP(Classical):
 
     Args:
         denoiser: `nlm` or `wavelet`, with their own defaults.
-        strength: how far the denoiser is trusted against the measurement.
-        last: noise believed in at last, in grey levels.
+        strength: weight of the denoiser relative to the measurement.
+        last: noise level of the last iteration, in grey levels.
         steps: number of iterations.
     """
 

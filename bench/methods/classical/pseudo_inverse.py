@@ -1,4 +1,4 @@
-"""What the measurement shows by itself: zero-filled k-space, interpolation, back-projection."""
+"""The estimate without a prior: zero-filled k-space, interpolation, back-projection."""
 
 from jaxtyping import Float, Shaped
 from torch import Tensor

@@ -22,7 +22,7 @@ from bench.methods.classical._admm import (
     natural_weight,
     penalty,
 )
-from bench.methods.classical._frames import Gradient, length_of
+from bench.methods.classical._transforms import Gradient, length_of
 from bench.physics import Physics
 from bench.ranges import Weight
 
@@ -43,20 +43,20 @@ class TGV(Classical):
 
     def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Shaped[Tensor, "b 1 h w"]:
         """Reconstruct images whose edges and slopes are few."""
-        b, frame = physics.A_adjoint(y), Gradient()
+        b, transform = physics.A_adjoint(y), Gradient()
         strength = self.weight * natural_weight(physics, b)
         mu = penalty(strength, physics, b)
-        update = Update(physics, frame, mu, b)
+        update = Update(physics, transform, mu, b)
         first, second = strength / mu, self.ratio * strength / mu
         x = update(b, torch.zeros_like(b))
-        w = torch.zeros_like(frame.analyse(x))
+        w = torch.zeros_like(transform.analyse(x))
         u, s, v = torch.zeros_like(w), torch.zeros_like(_symmetrised(w)), torch.zeros_like(x)
         solve_w = _inverse_of_identity_plus_gram((b.shape[-2], b.shape[-1]), b.device)
         for _ in range(MOST_STEPS):
-            slope, bend = frame.analyse(x) - w, _symmetrised(w)
+            slope, bend = transform.analyse(x) - w, _symmetrised(w)
             p, q = _shorten(slope + u, first), _shorten(bend + s, second)
             u, s = u + slope - p, s + bend - q
-            right = b + mu * frame.synthesise(p + w - u)
+            right = b + mu * transform.synthesise(p + w - u)
             if b.is_complex():
                 right = right + mu * x
             else:
@@ -64,7 +64,7 @@ class TGV(Classical):
                 v = v + x - z
                 right = right + mu * (z - v)
             before, x = x, update(right, x)
-            w = _apply(solve_w, frame.analyse(x) - p + u + _symmetrised_adjoint(q - s))
+            w = _apply(solve_w, transform.analyse(x) - p + u + _symmetrised_adjoint(q - s))
             change = (x - before).flatten(1).norm(dim=1)
             gap = (p - slope).flatten(1).norm(dim=1)
             if (torch.maximum(change, gap) <= TOLERANCE * x.flatten(1).norm(dim=1)).all():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.methods.base import Classical
 from bench.methods.classical._admm import solve
-from bench.methods.classical._frames import Gradient
+from bench.methods.classical._transforms import Gradient
 from bench.physics import Physics
 from bench.ranges import Weight
 

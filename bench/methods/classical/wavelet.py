@@ -13,7 +13,7 @@ from pywt import dwtn_max_level
 from skimage.restoration import cycle_spin, denoise_wavelet
 
 from bench.methods.base import Denoiser
-from bench.methods.classical import _frames
+from bench.methods.classical import _transforms
 
 
 class Wavelet(Denoiser):
@@ -31,8 +31,8 @@ class Wavelet(Denoiser):
 
     def __init__(
         self,
-        wavelet: _frames.Discrete = "haar",
-        levels: _frames.Levels = 3,
+        wavelet: _transforms.Discrete = "haar",
+        levels: _transforms.Levels = 3,
         rule: Literal["BayesShrink", "VisuShrink"] = "BayesShrink",
         mode: Literal["soft", "hard"] = "soft",
         scale: Annotated[float, Field(gt=0, le=100)] = 1.0,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.methods.base import Classical
 from bench.methods.classical._admm import solve
-from bench.methods.classical._frames import Levels, Orthogonal, Wavelets
+from bench.methods.classical._transforms import Levels, Orthogonal, Wavelets
 from bench.physics import Physics
 from bench.ranges import Weight
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.methods.base import Classical
-from bench.methods.classical._frames import Gradient
+from bench.methods.classical._transforms import Gradient
 from bench.physics import Convolution
 from bench.ranges import Weight
 

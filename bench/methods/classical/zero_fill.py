@@ -1,4 +1,4 @@
-"""Zero-filling of k-space, which is sinc interpolation, whatever made the image small."""
+"""Zero-filling of k-space, which is sinc interpolation, whatever the downsampler."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -35,8 +35,8 @@ class AttentionResidualUNet(ImageNetwork):
         stems: convolutions before each residual unit, which then keeps its number of channels:
             this many in the encoder, one in the middle and the decoder. Without, the unit itself
             changes the number of channels.
-        sigmoid: let the result pass a sigmoid, unless it is a correction; the input is then
-            not scaled, since the result could not be put back on its scale.
+        sigmoid: apply a sigmoid to the result, unless it is a correction; the input is then not
+            scaled, because the scaling of the result could not be undone.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -135,7 +135,7 @@ def level_unit(channels_in: int, channels_out: int, norm: Norm, stems: int) -> n
 
 
 class AttentionGate(nn.Module):
-    """Weigh the pixels of a skip by what the coarser level asks for.
+    """Weight the pixels of a skip connection by a gate from the coarser level.
 
     alpha = sigmoid(psi(relu(W_x x + W_g g))), and the skip x becomes alpha x; g has half its
     resolution.

@@ -1,4 +1,4 @@
-"""Image-to-image networks and the parts that they share."""
+"""Image-to-image networks, and the components that they share."""
 
 from abc import abstractmethod
 from typing import Annotated, Literal
@@ -28,8 +28,8 @@ class ImageNetwork(Reconstructor):
 
     Attributes:
         stride: the image is padded to a multiple of this and cropped back.
-        scaling: what is taken from each image before the network and given back to its result:
-            "none"; "rms", its root mean square, so that the background stays 0; "standard", its
+        scaling: normalisation of each image before the network, undone on its result: "none";
+            "rms", division by the root mean square, so that the background stays 0; "standard", by
             mean and standard deviation, as in fastMRI's NormUnet (arXiv 1811.08839).
     """
 
@@ -60,7 +60,7 @@ class ImageNetwork(Reconstructor):
 def moments(
     image: Shaped[Tensor, "b 1 h w"], scaling: Scaling
 ) -> tuple[Tensor | float, Tensor | float]:
-    """Return what is subtracted from each image, and what it is divided by then."""
+    """Return the value subtracted from each image, and the one it is then divided by."""
     if scaling == "none":
         return 0.0, 1.0
     mean = image.mean((1, 2, 3), keepdim=True) if scaling == "standard" else 0.0
@@ -71,8 +71,8 @@ def moments(
 def scaling_with(norm: Norm) -> Scaling:
     """Choose the scaling for a network's normalisation.
 
-    Instance normalisation loses the mean, which must be given back. With any other, a background
-    that is exactly 0 is worth more: on 32x32 slices at noise 0.1 a U-Net's SSIM was higher by 0.03.
+    Instance normalisation loses the mean, which must be restored. With any other, a background of
+    exactly 0 is better: on 32x32 slices at noise 0.1 a U-Net's SSIM was higher by 0.03.
     """
     return "standard" if norm == "instance" else "rms"
 
@@ -91,9 +91,9 @@ def norm_layer(norm: Norm, channels: int, affine: bool = True) -> nn.Module:
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance normalisation (Ulyanov et al., arXiv 1607.08022), also where it has one pixel.
+    """Instance normalisation (Ulyanov et al., arXiv 1607.08022), also for images of one pixel.
 
-    That has no spread to divide by, and without its mean nothing would be left: it stays as it is.
+    A single pixel has no spread, and without its mean nothing would be left: it is not changed.
     """
 
     def forward(self, features: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
@@ -123,7 +123,7 @@ class ChannelNorm(nn.Module):
 class Head(nn.Conv2d):
     """The last convolution, in float32 whatever the precision of the rest.
 
-    In bf16 the result itself would carry a relative error of 2^-9, visible in the PSNR.
+    In bf16 the result itself would have a relative error of 2^-9, visible in the PSNR.
 
     Args:
         channels: of the features.

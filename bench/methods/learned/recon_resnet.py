@@ -1,7 +1,7 @@
 """ReconResNet: Chatterjee et al., Comput. Biol. Med. 143, 2022 (arXiv 2103.09203).
 
-A residual network between two strided convolutions and two transposed ones, trained with SSIM; what
-was measured in k-space then replaces what the network says of it.
+A residual network between two strided convolutions and two transposed ones, trained with SSIM; the
+measured k-space samples then replace those of the network's result.
 """
 
 from typing import Any, ClassVar
@@ -23,8 +23,8 @@ class ReconResNet(ImageNetwork):
         norm: "instance", "batch" or "none"; without affine weights.
         dropout: fraction of the channels set to 0 in the middle of each residual block.
         global_skip: predict the correction to the input instead of a sigmoid of the image.
-        data_consistency: replace measured k-space, see `bench.physics.MRI.consistent`; of other
-            measurements the network's result is kept as it is.
+        data_consistency: replace measured k-space, see `bench.physics.MRI.consistent`; with other
+            measurements the network's result is not changed.
     """
 
     recipe: ClassVar[dict[str, Any]] = {"loss": "ssim", "optimiser": "adam"}
@@ -65,7 +65,7 @@ class ReconResNet(ImageNetwork):
     def finish(
         self, x_hat: Float[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], physics: Physics
     ) -> Float[Tensor, "b 1 h w"]:
-        """Replace what the network says of the measured k-space."""
+        """Replace the network's values at the measured k-space samples."""
         if self.data_consistency and isinstance(physics, MRI):
             x_hat = physics.consistent(x_hat, y)
         return super().finish(x_hat.abs() if x_hat.is_complex() else x_hat, y, physics)

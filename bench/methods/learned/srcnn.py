@@ -16,7 +16,7 @@ from bench.methods.learned.base import Head, ImageNetwork, Width
 
 def _odd(size: int) -> int:
     if size % 2 == 0:
-        raise ValueError("an odd number of pixels has a middle one")
+        raise ValueError("must be an odd number of pixels")
     return size
 
 

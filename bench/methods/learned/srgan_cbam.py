@@ -28,7 +28,7 @@ class SRGANCBAM(ImageNetwork):
         attention: whether the residual branches carry CBAM.
         reduction: of the channels inside CBAM.
         global_skip: predict the correction to `A_dagger(y)` instead of the image.
-        physics: of the task, which says how much is to be enlarged; default: four times.
+        physics: the task's physics, which determines the enlargement; default: four times.
     """
 
     supported_physics = SuperResolution

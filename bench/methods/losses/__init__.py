@@ -1,9 +1,9 @@
-"""Training losses: mixes such as `0.84 ms_ssim + 0.16 l1` of losses that are one file each.
+"""Training losses: weighted sums such as `0.84 ms_ssim + 0.16 l1` of losses, one file each.
 
-Such a file defines a function of (x_hat, x) with the file's name, or a class that extends
-`torch.nn.Module` and is called so. The constructor of a class may have parameters named
-`perceptual` and `discriminator_width`, which are fields of a training recipe. If it has an
-attribute `discriminator`, that network is trained beside the other.
+Such a file defines a function of (x_hat, x) with the file's name, or a subclass of
+`torch.nn.Module` that is called like such a function. The constructor of a class may have
+parameters named `perceptual` and `discriminator_width`, which are fields of a training recipe. If
+the class has an attribute `discriminator`, that network is trained along with the reconstructor.
 """
 
 import inspect
@@ -40,27 +40,27 @@ TERM = re.compile(
 
 
 def parse(text: str) -> dict[str, float]:
-    """Read a mix of losses.
+    """Parse a weighted sum of losses.
 
     Args:
         text: names or dotted paths with optional weights, as in "mse", "0.84 ms_ssim + 0.16 l1"
             or "mse + 0.1 my_pkg.losses:mine".
 
     Returns:
-        the weight of each part.
+        the weight of each loss.
 
     Raises:
-        UserError: an unknown part, one that stands twice, or a text that is no such sum.
+        UserError: an unknown loss, a duplicate one, or a text that is not such a sum.
     """
     weights: dict[str, float] = {}
     for term in re.split(r"(?<!\de)\+", text):  # but not in an exponent
         match = TERM.fullmatch(term.strip())
         if match is None:
-            raise UserError(f"loss: {text!r} is no sum such as '0.84 ms_ssim + 0.16 l1'")
+            raise UserError(f"loss: {text!r} is not a sum such as '0.84 ms_ssim + 0.16 l1'")
         name = match["name"]
         LOSSES.find(name)
         if name in weights:
-            raise UserError(f"loss: {name!r} stands twice in {text!r}")
+            raise UserError(f"loss: {name!r} appears twice in {text!r}")
         weights[name] = float(match["weight"] or 1)
         if not 0 < weights[name] < math.inf:
             raise UserError(f"loss: {match['weight']} {name}: a weight is above 0 and finite")
@@ -68,7 +68,7 @@ def parse(text: str) -> dict[str, float]:
 
 
 def chosen(text: str, perceptual: str) -> dict[str, float]:
-    """Read a mix of losses, without its perceptual part where that is left out.
+    """Parse a weighted sum of losses, without the perceptual loss if that is switched off.
 
     Args:
         text: see `parse`.
@@ -81,22 +81,22 @@ def chosen(text: str, perceptual: str) -> dict[str, float]:
     if perceptual == "none":
         weights.pop("perceptual", None)
     if not weights:
-        raise UserError(f"loss: without its perceptual part nothing is left of {text!r}")
+        raise UserError(f"loss: without the perceptual loss nothing is left of {text!r}")
     return weights
 
 
 class Criterion(nn.Module):
-    """A mix of losses, computed in float32, with what its parts need.
+    """A weighted sum of losses, computed in float32.
 
     Args:
         text: see `parse`.
-        perceptual: whose features the perceptual part compares, see `Perceptual`; "none" leaves
-            that part out.
-        discriminator_width: channels of the first level of the adversarial part's discriminator.
+        perceptual: the network whose features the perceptual loss compares, see `Perceptual`;
+            "none" leaves that loss out.
+        discriminator_width: channels of the first level of the adversarial loss's discriminator.
 
     Attributes:
-        weights: of each loss, by name.
-        losses: themselves, by name.
+        weights: weight of each loss, by name.
+        losses: the losses, by name.
 
     Raises:
         UserError: see `parse` and `Perceptual`.
@@ -114,7 +114,7 @@ class Criterion(nn.Module):
 
     @property
     def discriminator(self) -> nn.Module | None:
-        """The network to be trained beside the other, if a loss has one."""
+        """The network to be trained along with the reconstructor, if a loss has one."""
         found = (getattr(loss, "discriminator", None) for loss in self.losses.values())
         return next((one for one in found if one is not None), None)
 
@@ -133,11 +133,11 @@ def built(given: Any, options: Mapping[str, Any] | None = None) -> Callable[...,
     """Return a loss ready to be called.
 
     Args:
-        given: its name or dotted path, or itself.
-        options: of these a class is given those that its constructor names.
+        given: its name or dotted path, or the loss itself.
+        options: a class receives those that its constructor names.
 
     Raises:
-        UserError: there is no such loss, or what it needs is not there.
+        UserError: there is no such loss, or a requirement is missing.
     """
     loss = LOSSES.find(given)
     if not inspect.isclass(loss):

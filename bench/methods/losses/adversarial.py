@@ -38,9 +38,9 @@ class Discriminator(nn.Sequential):
 
 
 def generator_loss(discriminator: nn.Module, x_hat: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
-    """Return -log D(x_hat), which is small when the discriminator is deceived; it learns nothing.
+    """Return -log D(x_hat), small if the discriminator is deceived, which is not trained here.
 
-    The form that does not saturate: Goodfellow et al., section 3.
+    The non-saturating form: Goodfellow et al., section 3.
     """
     discriminator.requires_grad_(False)
     logits = discriminator(x_hat)
@@ -51,7 +51,7 @@ def generator_loss(discriminator: nn.Module, x_hat: Float[Tensor, "b 1 h w"]) ->
 def discriminator_loss(
     discriminator: nn.Module, x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, ""]:
-    """Return -log D(x) - log(1 - D(x_hat)); the reconstructions are taken as they are."""
+    """Return -log D(x) - log(1 - D(x_hat)); the reconstructor receives no gradient."""
     real, made = discriminator(x).float(), discriminator(x_hat.detach()).float()
     return softplus(-real).mean() + softplus(made).mean()
 
@@ -65,7 +65,7 @@ def _block(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
 
 
 class Adversarial(nn.Module):
-    """Reward the network for what its discriminator takes for an image.
+    """Reward the network for images that its discriminator takes for real ones.
 
     Args:
         discriminator_width: channels of the first convolution of the discriminator.

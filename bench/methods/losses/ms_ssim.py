@@ -14,8 +14,8 @@ SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 def ms_ssim(x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
     """Return 1 - MS-SSIM: luminance at the coarsest scale, contrast and structure at each.
 
-    Of images below 112 pixels, as many scales are used as leave room for the window, their
-    exponents enlarged to the same sum.
+    For images below 112 pixels, as many scales are used as leave room for the window, with their
+    exponents rescaled to the same sum.
     """
     fitting = sum(min(x.shape[-2:]) >> scale >= WINDOW for scale in range(len(SCALES)))
     exponents = [weight * sum(SCALES) / sum(SCALES[:fitting]) for weight in SCALES[:fitting]]

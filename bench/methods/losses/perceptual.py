@@ -1,8 +1,8 @@
-"""Perceptual loss: distance between the features that VGG sees in two images.
+"""Perceptual loss: distance between the VGG features of two images.
 
 Johnson, Alahi and Fei-Fei, ECCV 2016 (arXiv 1603.08155); VGG: Simonyan and Zisserman, ICLR 2015
-(arXiv 1409.1556), with the weights that torchvision trained on ImageNet. The network stands here in
-plain PyTorch, its layers numbered as torchvision numbers them.
+(arXiv 1409.1556), with the weights that torchvision trained on ImageNet. The network is defined
+here in plain PyTorch, with its layers numbered as in torchvision.
 """
 
 import hashlib
@@ -48,14 +48,14 @@ NETWORKS = {
 
 
 class Perceptual(nn.Module):
-    """Distance between VGG features of two grey images, shown to it as colour images.
+    """Distance between VGG features of two grey images, which are passed to it as colour images.
 
     Args:
-        perceptual: "vgg19" or "vgg16", whose weights lie in torch.hub's cache, or the path of a
-            file with such weights.
+        perceptual: "vgg19" or "vgg16", with weights in torch.hub's cache, or the path of a file
+            with such weights.
 
     Raises:
-        UserError: the file is not there, or is not what its name says.
+        UserError: the file does not exist, or its content does not match its name.
     """
 
     mean: Tensor
@@ -95,7 +95,7 @@ def layers(blocks: tuple[int, ...]) -> nn.Sequential:
 
 
 def file_of(source: str) -> Path:
-    """Return the file that holds the weights of a source, whether or not it is there."""
+    """Return the file that holds the weights of a source, whether or not it exists."""
     if source in NETWORKS:
         return Path(torch.hub.get_dir()) / "checkpoints" / NETWORKS[source].file
     return Path(source).expanduser()
@@ -105,7 +105,7 @@ def verify(source: str) -> None:
     """Refuse a source whose weights cannot be used.
 
     Raises:
-        UserError: one line that names the file to fetch and the way without it.
+        UserError: one line that names the file to download, and how to go without it.
     """
     if source != "none":
         _weights(source)
@@ -113,7 +113,7 @@ def verify(source: str) -> None:
 
 @lru_cache(maxsize=2)
 def _weights(source: str) -> tuple[str, dict[str, Tensor]]:
-    """Read weights; say of which network of `NETWORKS` they are."""
+    """Read weights; return the network of `NETWORKS` to which they belong, and the weights."""
     path = file_of(source)
     wanted = NETWORKS.get(source)
     if not path.is_file():

@@ -14,13 +14,13 @@ from torch import Tensor
 
 def _discrete(name: str) -> str:
     if name not in pywt.wavelist(kind="discrete"):
-        raise ValueError("no discrete wavelet that PyWavelets knows, such as 'haar'")
+        raise ValueError("not a discrete wavelet of PyWavelets, such as 'haar'")
     return name
 
 
 def _orthogonal(name: str) -> str:
     if not pywt.Wavelet(name).orthogonal:
-        raise ValueError("no orthogonal wavelet, such as 'haar'")
+        raise ValueError("not an orthogonal wavelet, such as 'haar'")
     return name
 
 
@@ -29,10 +29,10 @@ Orthogonal = Annotated[Discrete, AfterValidator(_orthogonal)]
 Levels = Annotated[int, Field(ge=1, le=10)]
 
 
-class Frame(ABC):
-    """A linear map K from images to coefficients (b, k, h, w), and the shrinkage that goes with it.
+class SparsifyingTransform(ABC):
+    """A linear map K from images to coefficients (b, k, h, w), with its norm and shrinkage.
 
-    Everything wraps around at the border, so that K^T K is a convolution.
+    Boundaries are periodic, so that K^T K is a convolution.
     """
 
     @abstractmethod
@@ -58,7 +58,7 @@ class Frame(ABC):
         """Apply the proximal map of `threshold` times the norm."""
 
 
-class Gradient(Frame):
+class Gradient(SparsifyingTransform):
     """Differences to the neighbours above and to the left; their isotropic norm is TV."""
 
     def analyse(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 2 h w"]:
@@ -93,12 +93,12 @@ def length_of(vectors: Shaped[Tensor, "b k h w"]) -> Float[Tensor, "b 1 h w"]:
     return squares.sum(1, keepdim=True).sqrt()
 
 
-class Wavelets(Frame):
+class Wavelets(SparsifyingTransform):
     """The undecimated wavelet transform, scaled so that K^T K = 1.
 
     Its weighted l1 norm is that of the orthogonal transform, averaged over all shifts of the image
-    (Coifman and Donoho, 1995): coefficients of level j count 2^-j; the coarsest image is free.
-    Applied by FFT.
+    (Coifman and Donoho, 1995): coefficients of level j have the weight 2^-j, those of the coarsest
+    image 0. Applied by FFT.
 
     Args:
         wavelet: an orthogonal wavelet that PyWavelets knows.
@@ -170,6 +170,6 @@ def filter_bank(wavelet: str, levels: int, shape: tuple[int, int]) -> Complex64[
 
 
 def _response(taps: np.ndarray, step: int, size: int) -> np.ndarray:
-    """Transform a filter whose taps stand `step` pixels apart."""
+    """Transform a filter whose taps are `step` pixels apart."""
     frequency = np.fft.fftfreq(size)[:, None]
     return np.exp(-2j * np.pi * frequency * step * np.arange(len(taps))) @ taps
