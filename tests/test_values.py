@@ -102,8 +102,8 @@ def test_what_a_sweep_may_give_is_allowed(name: str) -> None:
         ("unet", {"loss": "0 mse"}, "loss: 0 mse: a weight is above 0 and finite"),
         ("unet", {"loss": "1e999 mse"}, "a weight is above 0"),
         ("unet", {"loss": "perceptual", "perceptual": "none"}, "nothing is left"),
-        ("wavelet", {"wavelet": "hair"}, "wavelet.wavelet: no discrete wavelet"),
-        ("wavelet_cs", {"wavelet": "bior2.2"}, "wavelet_cs.wavelet: no orthogonal wavelet"),
+        ("wavelet", {"wavelet": "hair"}, "wavelet.wavelet: not a discrete wavelet"),
+        ("wavelet_cs", {"wavelet": "bior2.2"}, "wavelet_cs.wavelet: not an orthogonal wavelet"),
         ("unet", {"preset": ["x"]}, "unknown preset of unet"),
     ],
 )
