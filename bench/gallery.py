@@ -1,4 +1,4 @@
-"""Pictures of what a degradation does: x, y, what y shows by itself, and the sampling mask."""
+"""Pictures of a degradation: x, y, A_dagger(y) and the sampling mask."""
 
 import math
 from collections import defaultdict
@@ -43,7 +43,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Score:
-    """How good a reconstruction is.
+    """The scores of a reconstruction.
 
     Attributes:
         psnr: in dB.
@@ -64,9 +64,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Degraded:
-    """What became of one image.
+    """One degraded image with its reconstructions.
 
-    Scores are those of A_dagger(y), then of each method; NaN where x is unknown.
+    Scores are those of A_dagger(y), then of each method; NaN if x is unknown.
 
     Attributes:
         id: the image's id.
@@ -128,7 +128,7 @@ def degrade_kspace(
     reading: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Degraded:
-    """Undersample what a scanner measured; the reference is the image of all of it.
+    """Undersample measured k-space; the reference is the image of all of its samples.
 
     Args:
         path: a file with k-space, see `bench.data.measured`.
@@ -164,7 +164,7 @@ def _degraded(
     by: Sequence[str],
     notes: Sequence[str] = (),
 ) -> Degraded:
-    """Draw an image's measurement and what is made of it, scored where the image is known."""
+    """Draw an image's measurement and its reconstructions, with scores if the image is known."""
     panels = [Panel(f"y\n{'x'.join(map(str, y.shape[1:]))}", picture_of(y, operator))]
     if x is not None:
         panels.insert(0, Panel("x\n" + "x".join(map(str, x.shape[-2:])), x[0, 0].numpy()))
@@ -197,8 +197,8 @@ def _score(answer: Tensor, x: Tensor | None, y: Tensor, operator: Physics) -> Sc
 def picture_of(y: Shaped[Tensor, "1 ..."], operator: Physics) -> Float32[np.ndarray, "h w"]:
     """Draw a measurement: an image or sinogram in grey, k-space on a logarithmic scale.
 
-    Of several coils the root of the sum of squares is drawn; non-Cartesian samples stand one
-    readout a row.
+    For several coils the root of the sum of squares is drawn; non-Cartesian samples are drawn with
+    one readout per row.
     """
     if not y.is_complex():
         plane = y[0, 0].float().numpy()
@@ -260,13 +260,13 @@ def contact_sheet(dataset: data.Dataset, count: int = SHEET) -> Image.Image:
 
 
 def _spread(entries: Sequence[T], count: int) -> list[T]:
-    """Choose entries evenly spread over a sequence, the middle one where only one is wanted."""
+    """Choose entries evenly spread over a sequence; a single one is the middle one."""
     count = min(count, len(entries))
     return [entries[int((k + 0.5) * len(entries) / count)] for k in range(count)]
 
 
 def _two_lines(name: str) -> str:
-    """Break a name for a caption: the folder, and what is in it; the ends tell most."""
+    """Break a name into two caption lines, folder and file; their ends are kept."""
     folder, _, last = name.rpartition("/")
     return f"{folder[-LETTERS:]}\n{last[-LETTERS:]}" if folder else last[-LETTERS:]
 

@@ -12,14 +12,14 @@ from bench.errors import UserError, unknown
 
 
 def options_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
-    """Map the named parameters of a callable, less `self` and the reserved ones."""
+    """Map the named parameters of a callable, without `self` and the reserved ones."""
     function = target.__init__ if inspect.isclass(target) else target
     skip = {"self", *reserved}
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     try:
         parameters = inspect.signature(function).parameters
-    except (ValueError, TypeError):  # of some functions in C
-        raise UserError(f"{target}: does not tell its parameters; wrap it in a function") from None
+    except (ValueError, TypeError):  # some functions in C have no signature
+        raise UserError(f"{target}: has no signature; wrap it in a function") from None
     return {
         name: parameter
         for name, parameter in parameters.items()
@@ -28,7 +28,7 @@ def options_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, inspect.P
 
 
 def defaults_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, Any]:
-    """Map the named parameters of a callable that have a default to it."""
+    """Map the named parameters of a callable to their defaults, where they have one."""
     return {
         name: parameter.default
         for name, parameter in options_of(target, reserved).items()
@@ -68,14 +68,14 @@ def checked_options(
 
 def _checked(where: str, wanted: TypeAdapter, value: Any) -> Any:
     try:
-        # Otherwise true would be the number 1.
+        # Otherwise `true` would count as the number 1.
         return wanted.validate_python(value, strict=True if isinstance(value, bool) else None)
     except ValidationError as error:
         raise UserError(f"{where}: {explained(error)} (given: {shortened(value)})") from None
 
 
 def explained(error: ValidationError) -> str:
-    """Put pydantic's first complaint in one line."""
+    """Return pydantic's first error message in one line."""
     return " ".join(error.errors()[0]["msg"].removeprefix("Value error, ").split())
 
 
@@ -87,11 +87,11 @@ def shortened(value: Any) -> str:
 
 @cache
 def types_of(target: Any) -> dict[str, TypeAdapter]:
-    """Map the parameters of a class or function to what checks their values."""
+    """Map the parameters of a class or function to the adapters that check their values."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):  # names that its author's type checker alone has
+    except (NameError, TypeError, AttributeError):  # annotations imported for type checkers only
         return {}
     found = {}
     for name, hint in hints.items():

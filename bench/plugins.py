@@ -1,4 +1,4 @@
-"""Import the files of a folder of ours, or what a user's dotted path names."""
+"""Import the files of one of our folders, or the object that a user's dotted path names."""
 
 import ast
 import hashlib
@@ -29,8 +29,8 @@ def modules(package: ModuleType) -> tuple[str, ...]:
 def defined(module_name: str) -> Mapping[str, Any]:
     """Map the names that a plug-in file defines at its top level to their values.
 
-    Without importing it: asking which file is of a kind shall not import what the others need.
-    None stands for what is not written out.
+    The file is not imported, so that looking for one kind does not import what other kinds need.
+    The value is None if it is not a literal.
     """
     spec = importlib.util.find_spec(module_name)
     assert spec is not None and spec.origin is not None
@@ -59,12 +59,12 @@ def load_module(name: str) -> ModuleType:
 
 
 def origin_of(module_name: str) -> str | None:
-    """Return where the package of a module is, without importing it; None where there is none."""
+    """Return where the package of a module is, without importing it; None if there is none."""
     _look_here()
     package = module_name.partition(".")[0]
     try:
         spec = importlib.util.find_spec(package)
-    except ValueError:  # of a module that was put in place by hand
+    except ValueError:  # a module that was added to sys.modules by hand
         return None
     if spec is None:
         return None
@@ -72,7 +72,7 @@ def origin_of(module_name: str) -> str | None:
 
 
 def _look_here() -> None:
-    """Let modules of the current folder be found, after those that are installed."""
+    """Make modules of the current folder importable, after those that are installed."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -126,9 +126,9 @@ def imported(given: str, load: Callable[[], Any]) -> Any:
 
 @cache
 def digest_of(module_name: str) -> str:
-    """Hash the code of an imported module, or of all the package that it belongs to.
+    """Hash the code of an imported module, or of the whole package that it belongs to.
 
-    Nothing is known of what was typed into a session.
+    Code that was typed into an interactive session is not covered.
     """
     top = sys.modules[module_name.partition(".")[0]]
     place = getattr(top, "__file__", None) or getattr(sys.modules[module_name], "__file__", None)

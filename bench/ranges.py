@@ -1,6 +1,6 @@
-"""Ranges of numbers, as types of what a benchmark file may give.
+"""Ranges of numbers, as types for the values in a benchmark file.
 
-They are what pydantic checks (`bench.options.checked_options`); to Python they are plain numbers.
+Pydantic checks them (`bench.options.checked_options`); in Python they are plain numbers.
 """
 
 from typing import Annotated

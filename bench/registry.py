@@ -1,4 +1,4 @@
-"""Find the parts of a benchmark: ours by their file's name, a user's by a path or as they are.
+"""Find the parts of a benchmark: ours by their file's name, a user's by a path or as an object.
 
 There is one `Registry` for each kind of part: methods, degradations, readers, losses and metrics.
 """
@@ -47,10 +47,10 @@ class Registry(Generic[Part]):
         base: what the class in such a file extends; `ModuleType` where the part is the file itself.
         wanted: what a part is, for messages.
         accepts: whether a thing is a part; default: whether it is a class that extends `base`.
-        reserved: parameters that are no options: whoever builds a part gives them.
-        function_of: what takes the options of a part; default: the part itself.
-        of_kind: whether a file of the packages, named as a module, is of this kind. It is asked of
-            every file, and shall import none.
+        reserved: parameters that are not options, because the benchmark passes them itself.
+        function_of: returns the callable that takes a part's options; default: the part itself.
+        of_kind: whether a file of the packages, named as a module, is of this kind. It is called
+            for every file, and must import none.
         key: what the user wrote, for messages; default: `word`.
     """
 
@@ -78,7 +78,7 @@ class Registry(Generic[Part]):
         return [*self.ours(), *(point.name for point in entry_points(group=self.group))]
 
     def is_path(self, given: str) -> bool:
-        """Return whether a text is the path of a part and not a name."""
+        """Return whether a text is the path of a part instead of a name."""
         return ":" in given or (self.base is ModuleType and "." in given)
 
     def find(self, given: Any) -> Part:
@@ -91,7 +91,7 @@ class Registry(Generic[Part]):
         if not isinstance(given, str):
             return self._accepted(given, label_of(given))
         if self.is_path(given):
-            # The module a.b is what a names b.
+            # The module a.b is the attribute b of the module a.
             path = given if ":" in given else ":".join(given.rsplit(".", 1))
             return self._accepted(plugins.from_path(path), given)
         module = self.ours().get(given)
@@ -137,7 +137,7 @@ class Registry(Generic[Part]):
         return label_of(given)
 
     def code(self, given: Any) -> str:
-        """Return a digest of the code of a part from elsewhere; nothing for one of ours."""
+        """Return a digest of the code of a user's part; an empty text for one of ours."""
         module = _module_of(self.find(given))
         return "" if _is_ours(module) else plugins.digest_of(module)
 
@@ -164,10 +164,10 @@ class Registry(Generic[Part]):
         return checked_options(label or label_of(given), function, options, self.reserved)
 
     def build(self, given: Any, *reserved: Any, **options: Any) -> Any:
-        """Call a part with what it is given, then with its options, checked.
+        """Call a part with the reserved arguments and its checked options.
 
         Raises:
-            UserError: see `find` and `checked`; or a part from elsewhere that cannot be built.
+            UserError: see `find` and `checked`; or a user's part that cannot be built.
         """
         function, checked = self._function(given), self.checked(given, options)
         try:
@@ -195,7 +195,7 @@ def _is_ours(module: str) -> bool:
 
 
 def label_of(given: Any) -> str:
-    """Return the name or dotted path of a part; of an object that of its class."""
+    """Return the name or dotted path of a part; for an object, that of its class."""
     if isinstance(given, str):
         return given
     if inspect.ismodule(given):

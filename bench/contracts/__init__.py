@@ -1,4 +1,4 @@
-"""Contracts of parts: what `reconbench check` tries on a user's part, and the tests on ours."""
+"""Contracts of parts: checks that `reconbench check` runs on a user's part, and tests on ours."""
 
 import inspect
 from collections.abc import Iterator
@@ -34,15 +34,16 @@ KINDS: dict[str, Registry] = {
 
 
 def check(given: Any, kind: str | None = None, file: Path | None = None) -> Iterator[Outcome]:
-    """Try whether a part keeps the contract of its kind.
+    """Check whether a part fulfils the contract of its kind.
 
     Args:
         given: a name, a dotted path, or the part itself.
-        kind: one of `KINDS`; default: what the part looks like, and of a name all that have it.
-        file: what a reader reads.
+        kind: one of `KINDS`; default: the kind that the part looks like; for a name, all kinds
+            that have it.
+        file: the file that a reader is tried on.
 
     Raises:
-        UserError: there is no such part, or it is of no kind.
+        UserError: there is no such part, or it belongs to no kind.
     """
     if kind is not None and kind not in KINDS:
         raise unknown("kind of part", kind, KINDS)
@@ -66,7 +67,7 @@ def ours() -> Iterator[tuple[str, str]]:
 
 
 def kinds_of(given: Any) -> list[str]:
-    """Tell the kinds of a part: those that have its name, or the one that it looks like.
+    """Determine the kinds of a part: those that have its name, or the one that it looks like.
 
     Raises:
         UserError: no kind has the name, or the path cannot be imported.

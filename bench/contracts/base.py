@@ -1,4 +1,4 @@
-"""One check of a contract, and what came of it."""
+"""One check of a contract, and its outcome."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ Checks = Iterable[tuple[str, Callable[[], None]]]
 
 
 class BrokenError(Exception):
-    """A part does not keep its contract; says in which way."""
+    """A part does not fulfil its contract; the message says why."""
 
 
 class CannotCheckError(Exception):
-    """What a check needs is not here; says what."""
+    """A requirement of a check is missing; the message says which."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one check of a part.
+    """The outcome of one check of a part.
 
     Attributes:
         part: its name.
-        check: what should hold.
-        result: whether it does.
-        reason: why it does not, or why that is not known.
+        check: the property that is checked.
+        result: whether the part has it.
+        reason: why it does not, or why it was not checked.
     """
 
     part: str
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def outcomes(part: str, checks: Checks) -> Iterator[Outcome]:
-    """Try the checks of a part in turn; where the first does not pass, the others have nothing."""
+    """Run the checks of a part in turn; if the first does not pass, the others are not run."""
     for number, (name, check) in enumerate(checks):
         try:
             check()
@@ -75,7 +75,7 @@ def smooth_images(count: int, shape: tuple[int, int], seed: int = 0) -> Tensor:
 
 
 def loose_tensors(module: nn.Module) -> list[str]:
-    """List attributes that are tensors but would stay where they are when the module is moved."""
+    """List tensor attributes that would not move with the module to another device."""
     return [
         f"{type(inner).__name__}.{name}"
         for inner in module.modules()

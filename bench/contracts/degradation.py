@@ -58,7 +58,7 @@ class Degradation:
         ]
 
     def build(self) -> Physics:
-        """Build it anew."""
+        """Build a new instance."""
         level = self.kind.presets[1] if self.level is None else self.level
         return physics.create(self.kind, level, self.shape, **self.options)
 
@@ -140,10 +140,11 @@ class Degradation:
         together = operator.measure(x, IDS)
         order = [3, 0, 5, 1, 2, 4]
         shuffled = operator.measure(x[order], [IDS[i] for i in order])
-        demand(torch.equal(together[order], shuffled), "another order measures otherwise")
+        demand(torch.equal(together[order], shuffled), "another order changes the measurements")
         alone = torch.cat([operator.measure(x[i : i + 1], [IDS[i]]) for i in range(len(x))])
         demand(
-            torch.equal(together, alone), "a batch measures otherwise than its images one by one"
+            torch.equal(together, alone),
+            "a batch is measured differently from its images one by one",
         )
         state = torch.get_rng_state()
         torch.manual_seed(123)
@@ -151,7 +152,7 @@ class Degradation:
         torch.set_rng_state(state)
         demand(
             torch.equal(together, again),
-            "another object, or another global seed, measures otherwise",
+            "another instance, or another global seed, changes the measurements",
         )
         if not torch.equal(operator.A(x), together):
             other = operator.measure(x, [f"{name}'" for name in IDS])

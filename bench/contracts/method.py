@@ -152,12 +152,12 @@ class Method:
 
     def leaves_y(self) -> None:
         """Check that it writes nothing into the measurements."""
-        demand(self._first[0], "it writes into y, which every method shall get as it is")
+        demand(self._first[0], "it writes into y, which later methods need unchanged")
 
     def is_deterministic(self) -> None:
-        """Check that another global seed changes nothing, where it says so."""
+        """Check that another global seed changes nothing, if it is declared deterministic."""
         if not self.method.deterministic:
-            raise CannotCheckError("it does not say so")
+            raise CannotCheckError("it is not declared deterministic")
         model, operator, y = self.build()
         torch.manual_seed(1)
         again = _reconstruct(model, y, operator)

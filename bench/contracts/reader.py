@@ -21,7 +21,7 @@ class Reader:
 
     Args:
         given: its name, dotted path or module.
-        file: what it reads; without, only what its code says is checked.
+        file: a file that it reads; without one, only its code is checked.
     """
 
     def __init__(self, given: str | ModuleType, file: Path | None = None):
@@ -94,5 +94,5 @@ class Reader:
         demand(len(set(first.ids)) == len(images), "two have one id")
         demand(
             first.ids == again.ids and np.array_equal(images, again.images),
-            "read again, they are others",
+            "reading again yields other images",
         )
