@@ -18,7 +18,8 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 # (-r, by which any user may have one, is not for root, who could not mount a disk in it.)
 UNSHARE := $(firstword $(foreach flags,-n -rn,$(shell unshare $(flags) true 2>/dev/null && printf '%s' $(flags))))
 NETWORK := $(if $(UNSHARE),unshare $(UNSHARE) sh -c 'ip link set lo up && exec "$$@"' sh)
-FAULTS  := tests/sweep/test_faults.py
+RAY     := $(shell grep -rl --include='test_*.py' ray_cluster tests)
+FAULTS  := $(filter tests/sweep/test_faults.py tests/sweep/test_cloud.py,$(RAY))
 
 .PHONY: bench test tests-of-faults tests-of-ray other-tests speed install install-dev lint dashboard clean
 
@@ -30,13 +31,13 @@ test: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 -Oline \
-		tests-of-faults other-tests tests-of-ray
+		other-tests tests-of-faults tests-of-ray
 
 tests-of-faults:
-	$(NETWORK) $(BIN)/python -m pytest $(FAULTS)
+	$(NETWORK) $(BIN)/python -m pytest -m ray $(FAULTS)
 
 tests-of-ray: $(if $(NETWORK),,tests-of-faults)
-	$(NETWORK) $(BIN)/python -m pytest -m ray --ignore $(FAULTS)
+	$(NETWORK) $(BIN)/python -m pytest -m ray $(filter-out $(FAULTS),$(RAY))
 
 other-tests:
 	$(BIN)/python -m pytest -m "not ray"
