@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import local_package
@@ -34,8 +35,28 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def reconbench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process, which has imported everything: status, output, errors."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        from bench.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["reconbench", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
 def ray_cluster() -> None:
     """Say of a test that it starts a Ray cluster: `make test` runs these in turn.
+
+    It finds their files by this name, which therefore stands in each of them.
 
     Of two clusters that begin at the same time one may take the port that the other has chosen;
     those of test_lab have networks of their own.
