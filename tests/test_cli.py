@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import cli, cluster, display, methods, private, rules
+from bench import cluster, display, methods, private, rules
 
 
 @pytest.fixture(autouse=True)
@@ -24,20 +25,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reconbench(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
-):
-    """Run the command line in an empty folder; give exit status, output and errors."""
+    reconbench: Callable, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable:
+    """Run the command line in an empty folder; return exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RECONBENCH_CACHE", str(cache))
-
-    def command(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reconbench", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return command
+    return reconbench
 
 
 def corrupt_folder(folder: Path) -> Path:
