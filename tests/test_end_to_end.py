@@ -246,7 +246,7 @@ def test_the_leaderboard_agrees_with_the_rows(finished: tuple[Store, str]) -> No
         assert line["rank_low"] <= line["rank"] <= line["rank_high"]
     assert set(board["badges"]) == {"template-derived"}
     text = (store.folder / "report/leaderboard.md").read_text()
-    assert "no scans of patients" in text
+    assert "not scans of patients" in text
     assert "| PSNR (dB) | SSIM | MAE | Worst pixel (%) |" in text
     assert "ranks go by MAE (lower is better)" in text
     for _, part in board.groupby("level"):

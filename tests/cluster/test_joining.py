@@ -1,7 +1,9 @@
 """What a run says of the cluster that it joins or begins."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import ray
@@ -14,8 +16,10 @@ from bench.sweep.trial import Job, Shared, run_job
 
 @pytest.fixture
 def own_cluster(ray_cluster: None) -> Iterator[None]:
-    yield cluster.connect()
-    ray.shutdown()
+    with patch.dict(os.environ):
+        cluster.connect()
+        yield
+        ray.shutdown()
 
 
 def test_too_few_nodes_end_in_one_line_and_leave_the_folder_to_the_next(

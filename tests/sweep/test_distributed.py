@@ -52,7 +52,7 @@ def two_cpus() -> Iterator[None]:
 
 
 def test_cells_that_want_every_cpu_among_cells_that_want_one(tmp_path: Path) -> None:
-    rows = bench.run(SPEC, tmp_path / "run").rows()
+    rows = bench.run(SPEC, tmp_path / "run").rows
     assert dict(rows.groupby("method").size()) == dict.fromkeys(["pair", "tv", "alone"], 6)
     # Replay trains in one process, with the same batches: to tolerance the same network.
     (cell,) = rows.loc[rows["method"] == "pair", "cell"].unique()
