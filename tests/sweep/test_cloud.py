@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ import pytest
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from test_faults import PASSING, ROOT, end, kill_all, prepare, slow_validations, start, wait_for
+from small_sweep import Undisturbed, end, kill_all, prepare, slow_validations, start, wait_for
 
-from bench import claim, physics, places, spec, training
+from bench import claim, cluster, physics, places, spec, training
 from bench.cli import DEFAULT_SPEC
 from bench.data import ImageSet
 from bench.errors import UnwritableError, UserError
@@ -406,33 +406,28 @@ def test_training_goes_on_from_a_checkpoint(bucket: str) -> None:
     assert again.history == whole.history
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_loggers_that_keep_files_are_refused(bucket: str, tmp_path: Path) -> None:
-    answer = subprocess.run(
-        [sys.executable, "-m", "bench", "run", "--smoke", "--log", "tensorboard",
-         "--out", f"s3://{bucket}/run"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert answer.returncode == 2
-    assert answer.stderr.splitlines()[-1].startswith("error: tensorboard: adds to files")
-
-
-def results(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows and trials, but for what passes."""
-    rows = store.rows().sort_values(["cell", "seed", "image"], ignore_index=True)
-    trials = store.trials().sort_values(["cell", "trial"], ignore_index=True)
-    return rows.drop(columns=PASSING[:2]), trials.drop(columns=PASSING[2:])
+def test_loggers_that_keep_files_are_refused(
+    bucket: str, reconbench: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "connect", lambda: None)
+    words = ["run", "--smoke", "--log", "tensorboard", "--out", f"s3://{bucket}/run"]
+    status, _, errors = reconbench(*words)
+    assert status == 2
+    assert errors.splitlines()[-1].startswith("error: tensorboard: adds to files")
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_run_ends_as_one_on_a_disk(
-    bucket: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Undisturbed,
+    bucket: str,
+    server: str,
+    reconbench: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address = f"s3://{bucket}/runs/x"
-    small = {"degradations": [{"name": "gaussian_noise", "levels": [0.1]}]}
-    disk, cloud = (prepare(tmp_path / name, **small) for name in ("disk", "cloud"))
-    end(start(disk), disk)
-    options = ("--out", address, "--events", "events.jsonl")
+    cloud = prepare(tmp_path / "cloud")
+    options = ("--out", address)
     driver = start(cloud, *options)
     wait_for(cloud, driver, lambda seen: slow_validations(seen) >= 5)  # in mid-trial
     kill_all(driver)
@@ -441,12 +436,13 @@ def test_a_killed_run_ends_as_one_on_a_disk(
     assert not any(key.startswith("runs/x/rows/") and "Slow" in key for key in left)
     end(start(cloud, *options), cloud)
 
-    for found, expected in zip(results(Store(address)), results(Store(disk / "run")), strict=True):
-        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    undisturbed.compare(address)
     objects = contents(server, bucket)
-    names = {str(path.relative_to(disk / "run")) for path in (disk / "run").rglob("*.*")}
+    files = {
+        path.relative_to(undisturbed.run) for path in undisturbed.run.rglob("*.*") if path.is_file()
+    }
     assert {key.removeprefix("runs/x/") for key in objects} == {
-        name for name in names if (disk / "run" / name).is_file()
+        str(path) for path in files if path.parts[0] != "tensorboard"
     }
     (tmp_path / "journal.log").write_bytes(objects["runs/x/studies/journal.log"])
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
@@ -462,14 +458,11 @@ def test_a_killed_run_ends_as_one_on_a_disk(
         readable.append(table.to_csv().encode())
     assert not any(SECRET.encode() in content for content in readable)
 
-    shown = subprocess.run(
-        [sys.executable, "-m", "bench", "report", address],
-        cwd=cloud, capture_output=True, text=True, timeout=200, check=True,
-        env={**os.environ, "PYTHONPATH": f"{cloud}:{ROOT}"},
-    )  # fmt: skip
-    assert f"Report:    {address}/report/leaderboard.html" in shown.stdout
-    assert "Dashboard" not in shown.stdout
     monkeypatch.syspath_prepend(str(cloud))
-    (cell,) = {cell for cell in Store(address).rows()["cell"] if cell.endswith("tv")}
+    status, shown, _ = reconbench("report", address)
+    assert status == 0
+    assert f"Report:    {address}/report/leaderboard.html" in shown
+    assert "Dashboard" not in shown
+    cell = min(cell for cell in Store(address).rows()["cell"] if cell.endswith("tv"))
     for _, before, now in replay(Store(address), cell):
         assert now == pytest.approx(before, abs=1e-6)

@@ -1,0 +1,51 @@
+"""One cluster and one undisturbed sweep for all tests that need no more of them."""
+
+from collections.abc import Iterator
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+from small_sweep import STARTED, Undisturbed, end, kill_all, prepare, results, start
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    while STARTED:
+        if (process := STARTED.pop()).poll() is None:
+            kill_all(process)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> "Iterator[Cluster]":
+    """Keep a cluster that sweeps join where it is not theirs to start: they begin much sooner.
+
+    It has a folder of its own; from Ray's usual one every other run here would find it.
+    """
+    from ray.cluster_utils import Cluster
+
+    with (
+        TemporaryDirectory(prefix="ray", dir="/tmp") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
+        head = {"num_cpus": 1, "include_dashboard": False}
+        found = Cluster(initialize_head=True, head_node_args=head)
+        found.add_node(num_cpus=1)
+        found.wait_for_nodes()
+        yield found
+        found.shutdown()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: "Cluster", tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = prepare(tmp_path_factory.mktemp("undisturbed"))
+    end(start(folder, "--log", "tensorboard", RAY_ADDRESS=cluster.address), folder)
+    rows, trials = results(folder / "run")
+    assert len(rows) == 6 * 2 * (1 + 2)
+    assert len(trials) == 2 * (3 + 3)
+    assert not (folder / "run" / "checkpoints").exists()
+    return Undisturbed(rows, trials, folder / "run")
