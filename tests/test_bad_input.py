@@ -95,7 +95,7 @@ methods: [tv]
         (FILE.replace("tv", "exiting_module:Net") % "", "ends in SystemExit: 0"),
         (FILE.replace("tv", "os:path") % "", "os:path: is no method"),
         (FILE.replace("tv", "{name: unet, fixed: {loss: 5}}") % "", "unet.loss: Input should be a"),
-        (FILE % "" + "dataset: {path: %s}" % ("x" * 5000), "dataset.path: cannot be looked at"),
+        (FILE % "" + "dataset: {path: %s}" % ("x" * 5000), "dataset.path: cannot be read"),
         (FILE % "" + 'dataset: {path: "a\\0b"}', "dataset.path: no path holds the character"),
         ("a: " + "[" * 1500, "nested more than 50 deep"),
         ("a: &a [*a]", "aliases make more than 100,000 values of it"),

@@ -290,7 +290,7 @@ def test_methods_are_listed_with_their_published_size(reconbench) -> None:
         (["plan", "x" * 5000], "File name too long"),
         (["report", "x" * 5000], "File name too long"),
         (["run", "--out", "y" * 300], "File name too long"),
-        (["audit", "x" * 5000], "dataset.path: cannot be looked at"),
+        (["audit", "x" * 5000], "dataset.path: cannot be read (File name too long)"),
         (["plan", "\x1b[31mred\nline"], r"\x1b[31mred line: no such benchmark file"),
         (["plan", "--set", "methods=['exits:Net']"], "exits:Net: cannot be imported"),
     ],

@@ -53,7 +53,7 @@ def test_slices_show_a_brain_on_black(few: data.Dataset) -> None:
 
 def test_the_report_is_told_that_these_are_no_patients(few: data.Dataset) -> None:
     assert few.audit.badges == ["template-derived"]
-    assert "no scans of patients" in few.audit.notes[0]
+    assert "not scans of patients" in few.audit.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -295,8 +295,8 @@ def test_a_chain_is_its_steps_in_order() -> None:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([{"name": "gaussian_noise"}, {"name": "poisson_noise"}], "here 2 of 2 do"),
-        ([{"name": "gaussian_noise", "level": 0.1}], "here 0 of 1 do"),
+        ([{"name": "gaussian_noise"}, {"name": "poisson_noise"}], "here 2 of 2 have none"),
+        ([{"name": "gaussian_noise", "level": 0.1}], "here 0 of 1 have none"),
         ([{"name": "mri_cartesian", "level": 4}, {"name": "gaussian_noise"}], "must come last"),
         ([{"name": "gausian_noise"}], "did you mean 'gaussian_noise'"),
         ([{"level": 0.1}, {}], "a step has no name"),
