@@ -37,9 +37,6 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="change a key of the file, e.g. seeds=1"),
 ]
-OutFolder = Annotated[
-    str | None, typer.Option(metavar="DIR", help="run folder; default: results/<name>")
-]
 Smoke = Annotated[
     bool, typer.Option("--smoke", help="shrink everything to a check that takes seconds")
 ]

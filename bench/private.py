@@ -36,7 +36,7 @@ _told: set[str] = set()
 
 
 def notices() -> list[str]:
-    """Say which names this version of Ray lacks, of those used so far; each once."""
+    """List the names that this version of Ray lacks, of those used so far; each once."""
     new = {name: without for name, without in _lacking.items() if name not in _told}
     _told.update(new)
     return [

@@ -51,7 +51,7 @@ def shrinkable(benchmark: Benchmark) -> Shrinkable:
 
 
 def foreign_code(benchmark: Benchmark) -> list[str]:
-    """Say which code of other packages a benchmark runs, before any of it is imported."""
+    """Name the code of other packages that a benchmark runs, before any of it is imported."""
     content = benchmark.model_dump()
     named = [
         {"source": benchmark.dataset.source}, content["degradations"], content["methods"],

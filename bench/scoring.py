@@ -170,7 +170,7 @@ def rebuild(
 
     Returns:
         the reconstructor in evaluation mode, its physics, and whether the physics knows the noise
-        that was observed in the run (before version 0.2 it was not kept).
+        that was observed in the run (earlier runs did not keep it).
 
     Raises:
         UserError: the code of the method has changed so that it cannot be built.

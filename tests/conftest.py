@@ -54,9 +54,9 @@ def reconbench(
 
 @pytest.fixture
 def ray_cluster() -> None:
-    """Say of a test that it starts a Ray cluster: `make test` runs these in turn.
+    """Mark a test that starts a Ray cluster: `make test` runs these in turn.
 
-    It finds their files by this name, which therefore stands in each of them.
+    It finds their files by the name of this fixture.
 
     Of two clusters that begin at the same time one may take the port that the other has chosen;
     those of test_lab have networks of their own.

@@ -71,7 +71,7 @@ class Chain(Physics):
         )
 
     def _tell_of_later_noise(self) -> None:
-        """Tell every step how much noise the input of its `A_dagger` has."""
+        """Set for every step how much noise the input of its `A_dagger` has."""
         variance = 0.0
         for step in reversed(self.steps):
             variance += step.noise_std**2
