@@ -1,5 +1,6 @@
 """What a physics says of its noise, against y - A x of images that it has not seen."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,3 +174,17 @@ def tried(space: search_spaces.Space) -> Iterator[dict[str, Any]]:
     for key, entry in space.items():
         for value in entry.get("choices") or (entry["low"], entry["high"]):
             yield {**usual, key: value}
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "poisson_noise", "chain"])
+def test_what_was_observed_of_the_noise_is_restored_from_json(name: str) -> None:
+    level = physics.find(name).presets[1]
+    x = torch.rand(3, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) / 2
+    seen, fresh = (physics.create(name, level, SIZE) for _ in range(2))
+    seen.observe(x, ["a", "b", "c"])
+    if name != "gaussian_noise":
+        assert fresh.noise_std != seen.noise_std  # that of a phantom
+    fresh.restore_noise(json.loads(json.dumps(seen.observed_noise())))
+    assert fresh.noise_std == seen.noise_std
+    for one, other in zip(getattr(fresh, "steps", []), getattr(seen, "steps", []), strict=True):
+        assert one.total_noise_variance == other.total_noise_variance
