@@ -1,9 +1,9 @@
 """Speed and quality of compressed sensing, side by side with SigPy and BART.
 
 Slices of the ICBM152 template, 256x256, 4x Poisson-disc sampling, 1 and 8 coils. Everyone gets the
-same k-space, mask and sensitivities; SigPy and BART the best of several lambdas at 100 iterations,
-ours the best of several weights. PSNR is that of the magnitude. BART's process start is measured
-and counted out.
+same k-space, mask and sensitivities. SigPy and BART use the best of several lambdas at 100
+iterations, our methods the best of several weights. PSNR is that of the magnitude. The start of
+BART's process is measured and subtracted.
 """
 
 import shutil
@@ -75,7 +75,7 @@ class Line:
 
 
 def page() -> str:
-    """Measure, and give the table as Markdown."""
+    """Measure, and return the table as Markdown."""
     x = _slices()
     lines: list[Line] = []
     for coils in (1, 8):
@@ -203,13 +203,13 @@ def _page(lines: list[Line]) -> str:
     text = [
         "# Speed of compressed sensing",
         "",
-        f"Made by `make speed` on {torch.get_num_threads()} CPU threads: slices of the ICBM152 "
+        f"Measured by `make speed` on {torch.get_num_threads()} CPU threads: slices of the ICBM152 "
         f"template, {SIZE}x{SIZE}, {ACCELERATION}x Poisson-disc sampling with complex noise of "
-        f"standard deviation 0.01. SigPy and BART with {ITERATIONS} iterations and the best of "
-        f"{', '.join(f'{lam:g}' for lam in LAMBDAS)}; ours with the best weight and its own "
-        "stopping rule. Median of three runs. BART's process start is counted out.",
+        f"standard deviation 0.01. SigPy and BART run {ITERATIONS} iterations with the best lambda "
+        f"of {', '.join(f'{lam:g}' for lam in LAMBDAS)}; ReconBench uses the best weight and its "
+        "own stopping rule. Median of three runs. The start of BART's process is subtracted.",
         "",
-        f"PSNR over the same {COMPARED} slices for all.",
+        f"PSNR is computed over the same {COMPARED} slices for all programs.",
         "",
         "| coils | prior | program | parameter | PSNR (dB) | slices/s | x SigPy | x BART |",
         "|---|---|---|---|---|---|---|---|",

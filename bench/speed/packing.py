@@ -1,4 +1,4 @@
-"""What several small trials on one GPU gain over one at a time."""
+"""How much faster several small trials on one GPU are than one at a time."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ FILE = {
 
 
 def page() -> str:
-    """Measure, and give the table as Markdown.
+    """Measure, and return the table as Markdown.
 
     Raises:
         UserError: there is no GPU.
@@ -34,9 +34,9 @@ def page() -> str:
     lines = [
         "# Several small trials on one GPU",
         "",
-        f"Made by `make speed PART=packing` on one {torch.cuda.get_device_name()} and "
+        f"Measured by `make speed PART=packing` on one {torch.cuda.get_device_name()} and "
         f"{os.cpu_count()} CPUs: {FILE['budget']} of the default U-Net on 64x64 pixels, from the "
-        "beginning of the first trial to the end of the last.",
+        "start of the first trial to the end of the last.",
         "",
         "| share of the GPU of each trial | seconds | gain |",
         "|---|---|---|",

@@ -30,22 +30,22 @@ Curve = list[tuple[int, float]]
 
 
 def page() -> str:
-    """Measure, and give the page as Markdown."""
+    """Measure, and return the page as Markdown."""
     curves = {pruner: _curves(pruner) for pruner in ("none", "asha")}
     _draw(curves)
     lines = [
         "# Does early stopping pay?",
         "",
-        "Made by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
-        f"images of {SIZE} pixels a side, with {BUDGET['trials']} trials of {BUDGET['steps']} "
+        "Measured by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
+        f"images of {SIZE}x{SIZE} pixels, with {BUDGET['trials']} trials of {BUDGET['steps']} "
         f"steps and {BUDGET['reports']} validations, searched without early stopping and with "
-        "ASHA, by which a third of the trials goes on from an eighth and from three eighths of the "
-        "steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best complete trial, "
-        "on validation images; last column: the steps after which ASHA's search was within "
-        f"{NEAR} dB of the whole search without it.",
+        "ASHA, which resumes the best third of the trials after an eighth and after three eighths "
+        "of the steps. Steps: optimiser steps of all trials of a cell. PSNR: of the best complete "
+        "trial, on validation images. Last column: the steps after which the search with ASHA was "
+        f"within {NEAR} dB of the result without it, as a share of all steps without it.",
         "",
         "| cell | steps, none | steps, asha | ratio | PSNR, none | PSNR, asha | difference "
-        "| ratio of steps to be near |",
+        f"| steps to within {NEAR} dB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     ratios, differences, nears = [], [], []
@@ -66,8 +66,8 @@ def page() -> str:
     )
     lines += [
         "",
-        f"Median over cells (and mean): {share} of the steps, {loss} dB; near at last in "
-        f"{np.isfinite(nears).sum()} of {len(nears)} cells.",
+        f"Median over cells (and mean): {share} of the steps, {loss} dB; within "
+        f"{NEAR} dB at the end in {np.isfinite(nears).sum()} of {len(nears)} cells.",
         "",
         "![Best validation PSNR against optimiser steps](speed_pruning.png)",
     ]
@@ -86,11 +86,11 @@ def _curves(pruner: str) -> dict[str, Curve]:
         if "trial" not in event or "step" not in event:
             continue
         cell, trial = event["cell"], event["trial"]
-        # A trial that goes on says again what it said before.
+        # A resumed trial reports its earlier validations again.
         spent[cell][trial] = max(event["step"], spent[cell].get(trial, 0))
         if event["event"] == "ended" and event["step"] == benchmark.budget.steps:
             found[cell].append((sum(spent[cell].values()), event["best"]))
-    # What trials spent that were stopped after the last complete one is spent too.
+    # Steps of trials that were stopped after the last complete one count too.
     for cell, curve in found.items():
         curve.append((sum(spent[cell].values()), max(best for _, best in curve)))
     return {

@@ -1,4 +1,4 @@
-"""What a large sweep costs beside its training: the driver's time and memory, and the images'."""
+"""What a large sweep costs beyond its training: the driver's time and memory, and the images'."""
 
 import io
 import os
@@ -38,7 +38,7 @@ METHOD = "bench.speed.scale:Slow"
 
 
 class Slow(Trivial):
-    """A network whose training takes its time and hardly any of the processor's."""
+    """A network whose training takes time but hardly any of the processor."""
 
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Filter."""
@@ -77,7 +77,7 @@ class Driver:
 
 
 def page() -> str:
-    """Measure, and give the page as Markdown."""
+    """Measure, and return the page as Markdown."""
     begin = _begin()
     driver = _driver()
     row = _row()
@@ -86,37 +86,39 @@ def page() -> str:
     lines = [
         "# What a large sweep costs",
         "",
-        f"Made by `make speed PART=scale` on {os.cpu_count()} CPUs, {AT_ONCE} trials at once. In "
-        "the lines on the driver the trials are simulated; Tune, journal and tables are real.",
+        f"Measured by `make speed PART=scale` on {os.cpu_count()} CPUs with {AT_ONCE} trials at "
+        "once. For the measurements of the driver, trials are simulated; Tune, journal and tables "
+        "are real.",
         "",
         "| what | measured |",
         "|---|---|",
-        f"| taking up a benchmark of {CELLS:,} cells | {begin:.1f} s |",
-        f"| trials and refits a second, of {TRIALS:,} trials | {driver.rate:.1f} |",
-        f"| growth of the driver's memory by {TRIALS:,} trials | {driver.growth / 1e6:.0f} MB |",
+        f"| preparing a benchmark of {CELLS:,} cells | {begin:.1f} s |",
+        f"| trials and refits per second, in {TRIALS:,} trials | {driver.rate:.1f} |",
+        f"| growth of the driver's memory over {TRIALS:,} trials | {driver.growth / 1e6:.0f} MB |",
         f"| journal per trial | {driver.journal / 1e3:.1f} kB |",
-        f"| memory that {size / 1e6:.0f} MB of images take in driver, cluster and {AT_ONCE} trials"
+        f"| memory for {size / 1e6:.0f} MB of images in driver, cluster and {AT_ONCE} trials"
         f" | {(much - little) / 1e6:.0f} MB, {(much - little) / size:.2f} times their size |",
-        f"| a row, of tables of {TEST_IMAGES} | {row:.0f} bytes |",
+        f"| one row, in tables of {TEST_IMAGES} | {row:.0f} bytes |",
         "",
-        "## On paper",
+        "## Extrapolation",
         "",
-        f"What follows from these for nodes of {SLOTS} trials at once, of {TRIAL_SECONDS} seconds "
-        "each, in an hour; a tenth of the trials are refits, and leave a table of rows:",
+        f"What follows for one hour, if each node runs {SLOTS} trials at once and a trial takes "
+        f"{TRIAL_SECONDS} seconds; a tenth of the trials are refits, each of which writes a table:",
         "",
-        "| nodes | trials a second | of what the driver can | rows | bytes of rows | journal "
-        "| growth of the driver | shortest trial that keeps the nodes busy |",
+        "| nodes | trials per second | share of the driver's capacity | rows | size of the rows "
+        "| journal | growth of the driver | shortest trial that keeps the nodes busy |",
         "|---|---|---|---|---|---|---|---|",
-        *(_on_paper(nodes, driver, row) for nodes in NODES),
+        *(_extrapolated(nodes, driver, row) for nodes in NODES),
         "",
-        "The driver breaks first: Tune decides about one trial after another. Until then a longer "
-        "trial is the remedy (more steps, or several CPUs a trial), or several runs, each with "
-        "`--only` and a folder of its own. Images, weights and rows do not pass through it.",
+        "The driver is the first bottleneck: Tune decides about one trial after another. Beyond "
+        "its capacity, use longer trials (more steps, or several CPUs per trial), or several runs, "
+        "each with `--only` and its own folder. Images, weights and rows do not pass through the "
+        "driver.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _on_paper(nodes: int, driver: Driver, row: float) -> str:
+def _extrapolated(nodes: int, driver: Driver, row: float) -> str:
     rate = nodes * SLOTS / TRIAL_SECONDS
     hour = 3600 * rate
     rows = hour / 10 * TEST_IMAGES

@@ -54,10 +54,10 @@ class Trivial(nn.Module):
 
 @dataclass(frozen=True)
 class Line:
-    """What one way took.
+    """The times of one program.
 
     Attributes:
-        who: ran the trials.
+        who: the program.
         first: seconds until the first trial began.
         wall: seconds from then to the end of the last.
         training: mean seconds that a trial trained.
@@ -77,7 +77,7 @@ class Line:
 
 
 def page() -> str:
-    """Measure, and give the table as Markdown."""
+    """Measure, and return the table as Markdown."""
     benchmark = spec.parse(FILE)
     split = data.split(data.load(benchmark.dataset), 8, 4, 6)
     ours = sorted((_ours() for _ in range(RUNS)), key=lambda line: line.first)[RUNS // 2]
@@ -85,12 +85,12 @@ def page() -> str:
     text = [
         "# Overhead of the sweep",
         "",
-        f"Made by `make speed` on {os.cpu_count()} CPUs: {TRIALS} trials of a network of ten "
-        f"weights, {STEPS} optimiser steps each. First trial: until its training began, from the "
-        "start of the command (ours), or of Ray. Overhead: from then to the end of the last, the "
-        "time for which a trial took its slot, less its training.",
+        f"Measured by `make speed` on {os.cpu_count()} CPUs: {TRIALS} trials of a network of ten "
+        f"weights, {STEPS} optimiser steps each. First trial: seconds from the start of the "
+        "command (ReconBench) or of Ray until its training began. Overhead: the time for which a "
+        "trial occupied its slot, from then to the end of the last trial, minus its training.",
         "",
-        "| who | trials at once | first trial (s) | training (s) | overhead per trial (s) |",
+        "| program | trials at once | first trial (s) | training (s) | overhead per trial (s) |",
         "|---|---|---|---|---|",
     ]
     text += [

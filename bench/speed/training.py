@@ -46,7 +46,7 @@ class Line:
 
 
 def page() -> str:
-    """Measure, and give the tables as Markdown."""
+    """Measure, and return the tables as Markdown."""
     split = _split(SIZE)
     operator = physics.create("gaussian_noise", VARIANCE, SIZE)
     lines = []
@@ -57,11 +57,11 @@ def page() -> str:
     text = [
         "# Speed of training",
         "",
-        f"Made by `make speed` on {torch.get_num_threads()} CPU threads: images a second, {SIZE}x"
-        f"{SIZE}, batches of {BATCH}, forward, backward and Adam; the median of {REPEATS} turns "
-        f"of {TIMED_STEPS} steps, turn about, a third of each not counted. `bf16` is what a run "
-        "does by default on this processor; `torch.compile` is bf16 too, its compilation not "
-        "counted.",
+        f"Measured by `make speed` on {torch.get_num_threads()} CPU threads: images per second, "
+        f"{SIZE}x{SIZE}, in batches of {BATCH}, forward, backward and Adam. Median of {REPEATS} "
+        f"repeats of {TIMED_STEPS} steps, in which the columns take turns; the first third of each "
+        "repeat does not count. `bf16` is what a run uses by default on this processor; "
+        "`torch.compile` is bf16 too, without the time of its compilation.",
         "",
         "| network | plain fp32 loop | ours, fp32 | ours, bf16 | bf16 / plain | torch.compile |",
         "|---|---|---|---|---|---|",
@@ -76,7 +76,7 @@ def page() -> str:
         f"Validation PSNR of the U-Net of width 16 after {LEARNING_STEPS} steps on "
         f"{LEARNING_SIZE}x{LEARNING_SIZE}, mean of {SEEDS} seeds: {statistics.mean(fp32):.3f} dB "
         f"in fp32, {statistics.mean(bf16):.3f} dB in bf16 (difference "
-        f"{statistics.mean(bf16) - statistics.mean(fp32):+.3f} dB; of single seeds "
+        f"{statistics.mean(bf16) - statistics.mean(fp32):+.3f} dB; for each seed "
         f"{', '.join(f'{b - a:+.2f}' for a, b in zip(fp32, bf16, strict=True))}).",
     ]
     return "\n".join(text) + "\n"
