@@ -19,8 +19,8 @@ from dashboard import state, theme  # noqa: E402
 
 RESULTS = Path("results")
 REFRESH_SECONDS = 4
-QUIET_SECONDS = 600
-NAMED = 5  # damaged files
+QUIET_SECONDS = 600  # without a new result, after which a run may have been stopped
+MOST_NAMED = 5  # damaged files in a warning
 PAGES = {
     "leaderboard": ("Leaderboard", ":material/trophy:"),
     "tradeoff": ("Trade-off", ":material/scatter_plot:"),
@@ -57,10 +57,10 @@ def main() -> None:
     with st.sidebar:
         if not run.cells.empty:
             st.session_state["choice"] = choose(run, stamp)
-        if run.going:
+        if run.in_progress:
             watch(run, stamp)
     if run.cells.empty:
-        waiting(run)
+        placeholder(run)
         return
     try:
         page.run()
@@ -69,9 +69,11 @@ def main() -> None:
 
 
 def damage(files: list[str]) -> str:
-    """Name damaged files."""
-    named = ", ".join(map(theme.markdown, files[:NAMED])) + (", ..." if len(files) > NAMED else "")
-    return f"Damaged and left out: {named}. The command that made the run computes them again."
+    """Warn of damaged files."""
+    named = ", ".join(map(theme.markdown, files[:MOST_NAMED])) + (
+        ", ..." if len(files) > MOST_NAMED else ""
+    )
+    return f"Damaged and left out: {named}. Rerun the command of the run to compute them again."
 
 
 def argument() -> Path | None:
@@ -94,17 +96,17 @@ def explain(given: Path | None) -> None:
     """Explain what to do where there is no run."""
     st.title("ReconBench")
     if given is not None:
-        what = "is not a run folder (no spec.yaml)" if given.is_dir() else "is no folder"
+        what = "is not a run folder (no spec.yaml)" if given.is_dir() else "is not a folder"
         st.error(f"{theme.markdown(given)} {what}.", icon=":material/folder_off:")
-        st.markdown("Name the folder that a benchmark wrote, or leave it out for the newest one:")
+        st.markdown("Give the folder of a run, or leave it out to see the newest one:")
         st.code("streamlit run dashboard/app.py -- results/small_data", language="bash")
         return
     st.subheader("There is no run to show yet")
-    st.markdown(f"None was found under `{RESULTS}/` of the folder this was started in. Make one:")
+    st.markdown(f"None was found in `{RESULTS}/` of the current folder. Make one:")
     st.code("make bench", language="bash")
     st.markdown(
-        "It takes some minutes on two CPU cores, and this page shows its results as they come. "
-        "A run elsewhere is opened by its folder:"
+        "It takes a few minutes on two CPU cores, and this page shows its results as they arrive. "
+        "To open a run that is elsewhere, give its folder:"
     )
     st.code("streamlit run dashboard/app.py -- path/to/run", language="bash")
     look_again()
@@ -137,46 +139,46 @@ def choose(run: runs.Run, stamp: runs.Stamp) -> state.Choice:
     sizes = sorted({int(size) for size in [*planned, *run.cells.n_train] if size} or {0})
     task = state.select("Task", "task", list(titles), show=lambda task: titles[task])
     n_train = state.switch(
-        "Training images at hand", "n_train", [str(size) for size in sizes],
-        default=str(sizes[-1]), help="Methods that need more are out of reach.",
+        "Available training images", "n_train", [str(size) for size in sizes],
+        default=str(sizes[-1]), help="Methods that need more are left out or shown in grey.",
     )  # fmt: skip
     convention = state.select(
         "Metric convention", "convention", list(theme.CONVENTIONS),
         show=lambda name: theme.CONVENTIONS[name],
-        help="What PSNR and SSIM take as data range, and over which pixels they go.",
+        help="The data range that PSNR and SSIM use, and the pixels that they cover.",
     )  # fmt: skip
     return state.Choice(run, stamp, task, int(n_train), convention)
 
 
 @st.fragment(run_every=REFRESH_SECONDS)
 def watch(run: runs.Run, stamp: runs.Stamp) -> None:
-    """Show how far a run has come, and everything anew as soon as a result appears."""
+    """Show the progress of a run, and reload the page when there is a new result."""
     if runs.stamp(run.folder) != stamp:
         st.rerun()
     st.divider()
     quiet = time.time() - stamp[0] / 1e9
     if quiet > QUIET_SECONDS:
-        st.markdown("**Unfinished**, and nothing new for a while")
-        st.caption("If it was stopped, the command that began it finishes it.")
+        st.markdown("**Unfinished**, without a new result for some time")
+        st.caption("If the run was stopped, rerun its command to finish it.")
     else:
-        st.markdown("**Still going**, shown as it comes")
+        st.markdown("**In progress**, results are shown as they arrive")
     count("cells", run.cells_done, run.planned_cells)
     count("trials", len(run.trials), run.planned_trials)
 
 
 def count(what: str, done: int, planned: int | None) -> None:
-    """Show a bar, or the bare number where nobody knows how many there will be."""
+    """Show a progress bar, or only the number if the total is unknown."""
     if planned:
         st.progress(min(1.0, done / planned), f"{done} of {planned} {what}")
     else:
         st.caption(f"{done} {what}")
 
 
-def waiting(run: runs.Run) -> None:
-    """Shown in place of every page until the first refit is scored."""
+def placeholder(run: runs.Run) -> None:
+    """Stand in for every page until the first refit is scored."""
     st.title(theme.markdown(run.spec.get("name", run.folder.name)))
     st.info(
-        "No test image is scored yet. The page fills as soon as the first cell is done.",
+        "No test image is scored yet. Results appear here when the first cell is done.",
         icon=":material/hourglass_top:",
     )
 

@@ -1,4 +1,4 @@
-"""The figures. Each takes tables and gives a Plotly figure; none knows of Streamlit."""
+"""The figures: functions from tables to Plotly figures, independent of Streamlit."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ CONFIG = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
 GREYS = [[0.0, "#000000"], [1.0, "#ffffff"]]
-# Like Inferno, whose own first colours Streamlit takes for placeholders of its theme's.
+# Close to Inferno, whose first colours Streamlit would replace by those of its theme.
 HEAT = [[0.0, "#08051d"], [0.25, "#56106e"], [0.5, "#bb3754"], [0.75, "#f98c0a"], [1.0, "#fcffa4"]]
 FONT = {"family": '"Source Sans", sans-serif', "size": 13, "color": theme.INK}
-LOG_RATIO = 8
+LOG_RATIO = 8  # an axis that spans at least this ratio is logarithmic
 GRID = "#e8edef"
 
 
@@ -56,7 +56,7 @@ def ranking(
 def tradeoff(
     cells: pd.DataFrame, front: pd.DataFrame, psnr: str, ssim: str, colours: dict[str, str]
 ) -> go.Figure:
-    """Draw PSNR against SSIM, with the Pareto front as the edge of what is reached."""
+    """Draw PSNR against SSIM, with the Pareto front."""
     figure = go.Figure()
     low, high = _padded(cells[ssim]), _padded(cells[psnr])
     if len(front):
@@ -80,7 +80,7 @@ def tradeoff(
             hovertemplate="<b>%{customdata}</b><br>PSNR %{y:.2f} dB<br>SSIM %{x:.3f}"
             "<extra></extra>",
         )  # fmt: skip
-    # Above and right of the front is empty; staggered labels do not overlap.
+    # No cell lies above and to the right of the front; staggered labels do not overlap.
     steps = range(len(front) - 1, -1, -1)
     for step, label, x, y in zip(steps, front.label, front[ssim], front[psnr], strict=True):
         figure.add_annotation(
@@ -96,7 +96,7 @@ def tradeoff(
 def staircase(
     x: list[float], y: list[float], left: float, bottom: float
 ) -> tuple[list[float], list[float]]:
-    """Trace the edge of the region that a front dominates, given from left to right."""
+    """Trace the edge of the region that a front dominates; its points go from left to right."""
     xs, ys = [left], [y[0]]
     for here, above, below in zip(x, y, [*y[1:], bottom], strict=True):
         xs += [here, here]
@@ -107,11 +107,11 @@ def staircase(
 def against_level(
     cells: pd.DataFrame, metric: ScoreColumn, column: str, colours: dict[str, str]
 ) -> go.Figure:
-    """Draw a metric against the degradation's level, one line a method."""
+    """Draw a metric against the degradation's level, one line per method."""
     figure = go.Figure()
     for method, own in _by_method(cells.sort_values("level"), colours):
         _line(figure, own, "level", column, method, colours[method])
-    _numbered(figure, cells.level, "Level")
+    _set_ticks(figure, cells.level, "Level")
     figure.update_yaxes(title=theme.plotly(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
 
@@ -119,7 +119,7 @@ def against_level(
 def against_size(
     cells: pd.DataFrame, metric: ScoreColumn, column: str, colours: dict[str, str]
 ) -> go.Figure:
-    """Draw a metric against the training-set size; a method that uses none is a level line."""
+    """Draw a metric against the training-set size; a method that uses none is a horizontal line."""
     figure = go.Figure()
     sizes = sorted(cells.n_train[cells.n_train > 0].unique()) or [1, 10]
     for method, own in _by_method(cells.sort_values("n_train"), colours):
@@ -127,13 +127,13 @@ def against_size(
             _line(figure, own, "n_train", column, method, colours[method])
         else:
             _reference(figure, sizes, own[column].iloc[0], method, colours[method])
-    _numbered(figure, pd.Series(sizes), "Training images")
+    _set_ticks(figure, pd.Series(sizes), "Training images")
     figure.update_yaxes(title=theme.plotly(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
 
 
 def search(trials: pd.DataFrame, metric: ScoreColumn, colours: dict[str, str]) -> go.Figure:
-    """Draw every trial's metric on validation images, cell by cell."""
+    """Draw every trial's metric on validation images, one row per cell."""
     figure = go.Figure()
     symbols = {"complete": "circle", "pruned": "x-thin", "failed": "cross"}
     for state, own in trials.groupby("state", sort=False):
@@ -158,23 +158,23 @@ def pictures(shown: Sequence[Picture], width: int, worst: float) -> go.Figure:
     """Draw images above their errors: one grey scale [0, 1], one error scale, linked zoom.
 
     Args:
-        shown: from left to right.
-        width: of the whole, in pixels, to choose a height that fits.
-        worst: the error at the end of the scale.
+        shown: the columns, from left to right.
+        width: width of the figure in pixels, from which its height is computed.
+        worst: the error at the end of the error scale.
     """
     figure = make_subplots(
         rows=2, cols=len(shown), horizontal_spacing=0.012, vertical_spacing=0.035,
         shared_xaxes="all", shared_yaxes="all",
     )  # fmt: skip
     size = 14 if len(shown) < 6 else 12
-    for place, picture in enumerate(shown, 1):
+    for column, picture in enumerate(shown, 1):
         for row, pixels in ((1, picture.image), (2, picture.error)):
             if pixels is not None:
                 figure.add_heatmap(
                     z=pixels, coloraxis=f"coloraxis{row if row > 1 else ''}", zsmooth=False,
-                    hovertemplate="x %{x}, y %{y}: %{z:.3f}<extra></extra>", row=row, col=place,
+                    hovertemplate="x %{x}, y %{y}: %{z:.3f}<extra></extra>", row=row, col=column,
                 )  # fmt: skip
-        axis = figure.get_subplot(1, place).xaxis
+        axis = figure.get_subplot(1, column).xaxis
         lines = [theme.plotly(line) for line in picture.heading]
         figure.add_annotation(
             x=sum(axis.domain) / 2, y=1.0, xref="paper", yref="paper", showarrow=False,
@@ -224,7 +224,7 @@ def _reference(figure: go.Figure, sizes: list[int], value: float, method: str, c
 
 
 def _by_method(cells: pd.DataFrame, colours: dict[str, str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Split by method, in the one order that colours and legends follow."""
+    """Split by method, in the order of colours and legends."""
     for method in colours:
         own = cells[cells.method == method]
         if len(own):
@@ -253,8 +253,8 @@ def _sizes(own: pd.DataFrame, cells: pd.DataFrame) -> list[int]:
     return [11 + 4 * order.index(size) for size in own.n_train]
 
 
-def _numbered(figure: go.Figure, values: pd.Series, title: str) -> None:
-    """Label an axis at the values that were run; logarithmic where they span much."""
+def _set_ticks(figure: go.Figure, values: pd.Series, title: str) -> None:
+    """Put ticks at the values that were run; the axis is logarithmic if their range is wide."""
     ticks = sorted(values.unique())
     wide = len(ticks) > 1 and ticks[0] > 0 and ticks[-1] / ticks[0] >= LOG_RATIO
     figure.update_xaxes(

@@ -1,4 +1,4 @@
-"""Reads the pictures that a run keeps of a few test images."""
+"""Read the pictures that a run stores of a few test images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The kept pictures of one cell and one test image.
+class CellPictures:
+    """The stored pictures of one cell and one test image.
 
     Attributes:
         y: the measurement, of any shape.
-        start: what it shows without a prior, an image of the truth's size.
+        start: `A_dagger(y)`, an image of the truth's size.
         x_hat: the reconstruction.
         error: its absolute error.
     """
@@ -24,28 +24,30 @@ class Kept:
 
 
 def truth(folder: Path, task: str) -> dict[str, np.ndarray]:
-    """Read a task's ground-truth images by id; empty where none are kept."""
+    """Read a task's ground-truth images by id; empty if none are stored."""
     arrays = _arrays(folder, task, "truth.npz")
     if not {"x", "ids"} <= set(arrays):
         return {}
     return {str(name): x[0] for name, x in zip(arrays["ids"], arrays["x"], strict=True)}
 
 
-def of_cell(folder: Path, cell: str, image: str) -> Kept | None:
-    """Read a cell's pictures of one test image; None where it has none (yet)."""
+def of_cell(folder: Path, cell: str, image: str) -> CellPictures | None:
+    """Read a cell's pictures of one test image; None if there are none (yet)."""
     arrays = _arrays(folder, cell, "pictures.npz")
     ids = [str(name) for name in arrays.get("ids", ())]
     if image not in ids:
         return None
-    place = ids.index(image)
-    start = arrays["start"][place, 0] if "start" in arrays else None
-    return Kept(arrays["y"][place], start, arrays["x_hat"][place, 0], arrays["error"][place, 0])
+    index = ids.index(image)
+    start = arrays["start"][index, 0] if "start" in arrays else None
+    return CellPictures(
+        arrays["y"][index], start, arrays["x_hat"][index, 0], arrays["error"][index, 0]
+    )
 
 
 def as_image(y: np.ndarray, like: np.ndarray) -> np.ndarray | None:
-    """Return the magnitude of a measurement that lies on the image's own grid, else None.
+    """Return a measurement that is an image on the grid of the truth; None for any other.
 
-    k-space and sinograms are measurements too, but nothing to compare with an image.
+    k-space and sinograms cannot be compared with an image pixel by pixel.
     """
     plane = y[0] if y.ndim == 3 and len(y) == 1 else y
     if np.iscomplexobj(plane) or plane.ndim != 2:

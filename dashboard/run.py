@@ -1,7 +1,6 @@
-"""Reads a run folder with DuckDB, finished or still going.
+"""Read a run folder with DuckDB, finished or in progress; independent of Streamlit.
 
-Nothing here needs Streamlit. A run that is still going has fewer files, never half-written ones,
-so everything but `spec.yaml` may be missing.
+Files of a run in progress are complete but may be missing, except `spec.yaml`.
 """
 
 import json
@@ -40,13 +39,13 @@ class Run:
         folder: where it is.
         cells: one line per cell that has rows: what it is, `label` (its name within its task),
             costs, the command that reproduces it, and the files of its rows.
-        columns: what the run declares of its metrics, by name.
-        objective: the one that cells are ranked by.
-        scored: the columns of the rows that hold any score.
+        columns: the metrics as the run declares them, by name.
+        objective: the metric that cells are ranked by.
+        scored: the columns of the rows that hold at least one score.
         trials: one line per finished trial.
         manifest: manifest.json.
         spec: spec.yaml.
-        damaged: files of it that are not as they were written, and were left out.
+        damaged: files that fail their checksum, and were left out.
     """
 
     folder: Path
@@ -75,7 +74,7 @@ class Run:
         return int(self.cells["done"].sum())
 
     @property
-    def going(self) -> bool:
+    def in_progress(self) -> bool:
         """Whether results are still to come."""
         return not self.manifest.get("finished")
 
@@ -92,7 +91,7 @@ def find(results: Path) -> list[Path]:
 
 
 def stamp(folder: Path) -> Stamp:
-    """Return what changes whenever a result appears: the latest modification, the file count."""
+    """Return a value that changes with every result: latest modification time, file count."""
     files = [folder / "spec.yaml", folder / "manifest.json"]
     files += [*_files(folder, ROW_FILES), *_files(folder, TRIAL_FILES)]
     times = [time for time in map(_modified, files) if time]
@@ -103,7 +102,7 @@ def read(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        ValueError: a file of it may not be read; names the file.
+        ValueError: a file cannot be read; the message names it.
     """
     damaged = [
         str(path.relative_to(folder))
@@ -132,7 +131,7 @@ def rows(run: Run, task: str) -> pd.DataFrame:
     """Read the rows of a task.
 
     Raises:
-        ValueError: they may not be read.
+        ValueError: they cannot be read.
     """
     cells = run.cells[run.cells.task == task]
     query = f"SELECT * EXCLUDE (filename) FROM {ROWS} WHERE list_contains($cells, cell)"
@@ -164,7 +163,7 @@ def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFra
 
 
 def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame:
-    """Read the metrics of one test image, of each cell's first refit: the one with pictures."""
+    """Read the metrics of one test image for the first refit of each cell, which has pictures."""
     query = f"""
         SELECT * FROM {ROWS}
         WHERE image = $image AND list_contains($cells, cell)
@@ -176,7 +175,7 @@ def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame
 def _cells(
     folder: Path, spec: dict[str, Any], trials: pd.DataFrame, columns: Iterable[ScoreColumn]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Read what the rows say of each cell, and which columns of scores hold any."""
+    """Summarise the rows of each cell; list the score columns that hold at least one score."""
     files = _sound(folder, ROW_FILES)
     if not files:
         return pd.DataFrame(columns=list(CELLS)), []
@@ -189,7 +188,7 @@ def _cells(
         f"{method} · {n_train}" if n_train else method
         for method, n_train in zip(cells.method, cells.n_train, strict=True)
     ]
-    # One refit says all of a classical method, which has no random start.
+    # Every refit of a method without a random start is the same, so one suffices.
     needed = cells.kind.map({"learned": _count(spec.get("seeds")) or 1}).fillna(1)
     cells["done"] = cells.seeds >= needed
     cells["trials"] = cells.cell.map(trials.groupby("cell").size()).fillna(0).astype(int)
@@ -198,7 +197,7 @@ def _cells(
 
 
 def _summary(known: set[str], scores: Iterable[str]) -> str:
-    """Write the query for what the rows say of every cell; of scores, whether there are any."""
+    """Write the query that summarises each cell; for a score, whether any value is finite."""
     facts = [name for name in ("task", "dataset", *KEYS) if name in known]
     quoted = ['"' + name.replace('"', '""') + '"' for name in scores]
     costs = [name for name in COSTS if name in known]
@@ -225,7 +224,7 @@ def _trials(folder: Path) -> pd.DataFrame:
 
 
 def _query(query: str, files: list[str], **values: Any) -> duckdb.DuckDBPyConnection:
-    """Run a query over tables in files."""
+    """Run a query over Parquet files."""
     try:
         return duckdb.connect().execute(query, {"files": files, **values})
     except duckdb.Error as error:
@@ -233,16 +232,16 @@ def _query(query: str, files: list[str], **values: Any) -> duckdb.DuckDBPyConnec
 
 
 def _sound(folder: Path, pattern: str) -> list[str]:
-    """List the files that are as they were written."""
+    """List the files that are intact."""
     return [str(path) for path in _files(folder, pattern) if _is_sound(path, _modified(path))]
 
 
 @lru_cache(maxsize=2**17)
 def _is_sound(path: Path, time: int) -> bool:
-    """Return whether a file is as it was written, looking once for each time of its change."""
+    """Return whether a file is intact; it is read once for each time of modification."""
     try:
         tables.verify(path.read_bytes())
-    except FileNotFoundError:  # it was replaced, or set aside
+    except FileNotFoundError:  # it was replaced, or renamed
         return False
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error})") from None
@@ -252,7 +251,7 @@ def _is_sound(path: Path, time: int) -> bool:
 
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
-    """Read a file of keys; None where it is damaged, without keys where there is none."""
+    """Read a mapping from a file; None if it is damaged, empty if there is no file."""
     try:
         content = parse(path.read_text(encoding="utf-8")) if path.exists() else {}
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the user has chosen: kept in the URL, across pages and while a run progresses."""
+"""The user's choices: kept in the URL, across pages and while a run is in progress."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from dashboard.run import Run, Stamp
 
 @dataclass(frozen=True)
 class Choice:
-    """What every page is about."""
+    """What the user has chosen in the sidebar, for every page."""
 
     run: Run
     stamp: Stamp
@@ -56,7 +56,7 @@ class Choice:
         return scores(str(self.run.folder), self.stamp, task or self.task, columns)
 
     def within_reach(self, *metrics: ScoreColumn) -> pd.DataFrame:
-        """Keep of `scores` what is ranked and needs no more training images than there are."""
+        """Return the scores of ranked cells that need no more than the available images."""
         cells = self.scores(*metrics)
         return cells[cells["rank"].notna() & (cells.n_train <= self.n_train)]
 
@@ -71,13 +71,13 @@ class Choice:
 
 
 def current() -> Choice:
-    """Return the choice made in the sidebar, for the page at hand."""
+    """Return the choice made in the sidebar."""
     return st.session_state["choice"]
 
 
 @st.cache_data(show_spinner="Reading the run", max_entries=8)
 def load(folder: str, stamp: Stamp) -> Run:
-    """Read a run folder once per change of it."""
+    """Read a run folder once per change."""
     return runs.read(Path(folder))
 
 
@@ -118,7 +118,7 @@ def select(
     help: str | None = None,
 ) -> str:
     """Show a drop-down list whose choice is kept."""
-    _settle_one(key, options, default or options[0])
+    _restore(key, options, default or options[0])
     st.selectbox(label, options, key=key, format_func=show, help=help)
     return _keep(key)
 
@@ -133,7 +133,7 @@ def switch(
     help: str | None = None,
 ) -> str:
     """Show a row of buttons, of which one is pressed, whose choice is kept."""
-    _settle_one(key, options, default or options[0])
+    _restore(key, options, default or options[0])
     st.segmented_control(
         label, options, key=key, format_func=lambda option: theme.markdown(show(option)),
         help=help, required=True,
@@ -152,29 +152,29 @@ def several(
     help: str | None = None,
 ) -> list[str]:
     """Show a list of which several may be chosen; the choice is kept."""
-    tried = (
+    candidates = (
         st.session_state.get(key),
         st.session_state.get(_kept(key)),
         st.query_params.get_all(key),
         default,
     )
-    valid = ([option for option in value or [] if option in options] for value in tried)
+    valid = ([option for option in value or [] if option in options] for value in candidates)
     st.session_state[key] = next((value for value in valid if value), [])[:most]
     st.multiselect(label, options, key=key, format_func=show, max_selections=most, help=help)
     chosen = _keep(key) or list(default)
-    if len(chosen) == len(options) == len(default):  # a short address says as much
+    if len(chosen) == len(options) == len(default):  # as without the key, so the URL can be short
         del st.query_params[key]
     return chosen
 
 
-def _settle_one(key: str, options: Sequence[str], default: str) -> None:
-    """Take what was clicked, else what was chosen on another page, else what the URL says."""
-    tried = (
+def _restore(key: str, options: Sequence[str], default: str) -> None:
+    """Set a widget to what was clicked, else to the choice on another page, else to the URL's."""
+    candidates = (
         st.session_state.get(key),
         st.session_state.get(_kept(key)),
         st.query_params.get(key),
     )
-    st.session_state[key] = next((value for value in tried if value in options), default)
+    st.session_state[key] = next((value for value in candidates if value in options), default)
 
 
 def _keep(key: str) -> Any:

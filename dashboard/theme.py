@@ -1,4 +1,4 @@
-"""How names, numbers and methods look, alike on every page."""
+"""How names, numbers and methods look on every page."""
 
 import html
 import math
@@ -8,7 +8,7 @@ from typing import Any
 from bench.score_columns import ScoreColumn
 from dashboard.run import Run
 
-# Muted first, since a benchmark file names its reference methods before its networks.
+# Muted colours first: most benchmark files list reference methods before networks.
 PALETTE = (
     "#8b949c",
     "#c0a36e",

@@ -1,4 +1,4 @@
-"""What the sweep may vary: one YAML file a method, plain data that a person can print.
+"""What the sweep may vary: one YAML file per method.
 
 Each key is a parameter of the method or of the training recipe:
 
@@ -6,7 +6,7 @@ Each key is a parameter of the method or of the training recipe:
     lr:     {low: 1.0e-4, high: 1.0e-2, log: true, default: 2.0e-3}
     depth:  {low: 2, high: 4, default: 3}            # whole numbers: an integer range
 
-A method's first trial is always its defaults. An empty file is a method without parameters.
+A method's first trial uses the defaults. A method without parameters has an empty file or none.
 """
 
 import itertools
@@ -37,7 +37,7 @@ def check(space: Mapping[str, Mapping[str, Any]], origin: str) -> Space:
     """Verify that each parameter is a choice or a range and that its default lies in it.
 
     Raises:
-        ValueError: one that is neither; `origin` names where it stands.
+        ValueError: one that is neither; the message begins with `origin`.
     """
     if not isinstance(space, Mapping):
         raise ValueError(f"{origin}: a search space maps parameters to choices or ranges")
@@ -71,7 +71,7 @@ def defaults(space: Space) -> dict[str, Any]:
 
 
 def size(space: Space) -> float:
-    """Count the configurations: 1 of a space without parameters, infinite with a real range."""
+    """Count the configurations: 1 without parameters, infinite with a range of real numbers."""
     counts = (_values(entry) for entry in space.values())
     return math.prod(math.inf if values is None else len(values) for values in counts)
 
@@ -86,13 +86,13 @@ def configurations(space: Space) -> list[dict[str, Any]]:
 
 
 def _values(entry: Mapping[str, Any]) -> Sequence[Any] | None:
-    """Return what a parameter may be, or None where that is a real range."""
+    """List the values of a parameter; None if it is a range of real numbers."""
     if "choices" in entry:
         return entry["choices"]
-    return range(entry["low"], entry["high"] + 1) if _whole(entry) else None
+    return range(entry["low"], entry["high"] + 1) if _is_integer(entry) else None
 
 
-def _whole(entry: Mapping[str, Any]) -> bool:
+def _is_integer(entry: Mapping[str, Any]) -> bool:
     return isinstance(entry["low"], int) and isinstance(entry["high"], int)
 
 
@@ -104,5 +104,5 @@ def suggest(trial: Any, space: Space) -> dict[str, Any]:
 def _suggest_one(trial: Any, name: str, entry: Mapping[str, Any]) -> Any:
     if "choices" in entry:
         return trial.suggest_categorical(name, entry["choices"])
-    ask = trial.suggest_int if _whole(entry) else trial.suggest_float
+    ask = trial.suggest_int if _is_integer(entry) else trial.suggest_float
     return ask(name, entry["low"], entry["high"], log=entry.get("log", False))

@@ -1,1 +1,1 @@
-"""One question a page; `dashboard/app.py` lists them."""
+"""The pages, one question each; `dashboard/app.py` lists them."""

@@ -16,13 +16,13 @@ BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"
 
 
 def show(choice: Choice) -> None:
-    """Answer in a sentence, then with the table, then with a picture of it."""
+    """Answer in a sentence, a table and a chart."""
     st.title("Which method should I use?")
     metrics = _objective_first(choice)
     cells = choice.scores(*metrics).sort_values(["rank", "method"])
     reach = choice.within_reach(*metrics)
     if reach.empty:
-        st.info("No method of this task is scored yet that needs so few training images.")
+        st.info("No method that needs this few training images is scored on this task yet.")
     else:
         headline(choice, best_of(reach), reach)
     table(choice, cells)
@@ -48,7 +48,7 @@ def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
     rivals = reach[reach.kind != best.kind]
     rival = best_of(rivals) if len(rivals) else None
     estimate = choice.estimate(objective)
-    # Turned where lower is better: a gain is positive.
+    # The sign makes gains positive where lower is better, too.
     gain, *bounds = (
         (nan,) * 3
         if rival is None
@@ -82,12 +82,12 @@ def sentence(
     choice: Choice, best: pd.Series, rival: pd.Series | None, verdict: str, gain: str
 ) -> str:
     """Put the answer in words."""
-    at_hand = f"With {choice.n_train} training images" if choice.n_train else "Here"
+    at_hand = f"With {choice.n_train} training images" if choice.n_train else "On this task"
     name = theme.markdown(best.method)
     if best.n_train and best.n_train < choice.n_train:
         name += f" (trained on {best.n_train})"
     if rival is None:
-        return f"{at_hand}, {name} is the best of what is scored so far."
+        return f"{at_hand}, {name} is the best method scored so far."
     other = f"the best {rival.kind} method, {theme.markdown(rival.method)}"
     if verdict != BEATS:
         return f"{at_hand}, {name} comes first, but {verdict} {other}."
@@ -149,7 +149,7 @@ def styled(lines: pd.DataFrame, choice: Choice) -> Styler:
 
 
 def _shown(lines: pd.DataFrame) -> list[str]:
-    """Leave out the badges where one line of text says them for all."""
+    """List the columns; without badges if all lines have the same, which the legend names."""
     return [str(name) for name in lines if name != "badges" or lines.badges.nunique() > 1]
 
 
@@ -161,15 +161,17 @@ def _columns(choice: Choice) -> dict[str, Any]:
         scores[metric.name] = number(title, format=f"%.{metric.decimals}f", width=68)
         scores[f"{metric.name}_interval"] = text("95 % interval", width=116)
     return {
-        "rank": text("Rank", width=68, help="Within the task; the range that the intervals admit."),
+        "rank": text("Rank", width=68, help="Within the task, with its 95 % interval."),
         "method": text("Method", width=168),
         "kind": text("Kind", width=72),
         "n_train": number("n train", width=58, help="Training images; 0: needs none."),
         **scores,
         "tied": st.column_config.CheckboxColumn(
-            "Tied", width=44, help="Not told apart from the best at 95 %."
+            "Tied", width=44, help="The difference to the best may be 0 (95 % interval)."
         ),
-        "against_classical": text("Against classical", help="Networks: at 95 %.", width=130),
+        "against_classical": text(
+            "Against classical", help="Of networks, by the 95 % interval.", width=130
+        ),
         "train_seconds": number("Train s", format="%.1f", width=60),
         "infer_ms": number(
             "ms each", format="%.1f", width=66, help="Time to reconstruct one image."
@@ -196,14 +198,16 @@ def _between(interval: str) -> str:
 
 
 def _legend(cells: pd.DataFrame) -> str:
-    parts = ["Tinted: the best within reach. Grey: needs more training images than are at hand."]
+    parts = [
+        "Tinted: the best available method. Grey: needs more training images than are available."
+    ]
     parts += [
         f"{theme.markdown(cell.label)}: no score on {cell.unscored} of the test images, so no rank."
         for cell in cells[cells.unscored > 0].itertuples()
     ]
     unfinished = int((~cells.done.astype(bool)).sum())
     if unfinished:
-        parts.append(f"Cells that still lack some refits: {unfinished}.")
+        parts.append(f"Cells whose refits are not all finished: {unfinished}.")
     if cells.badges.nunique() == 1 and cells.badges.iloc[0]:
         parts.append(f"All lines: **{theme.markdown(cells.badges.iloc[0])}**.")
     return " ".join(parts)

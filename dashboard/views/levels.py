@@ -6,7 +6,7 @@ import streamlit as st
 from dashboard import charts, state, theme
 from dashboard.state import Choice
 
-# So far below all others that they would flatten their curves; shown when asked for.
+# Far below all others, so that they would flatten the curves; shown on request.
 FLOOR = ("degraded", "constant", "pseudo_inverse")
 
 

@@ -12,7 +12,7 @@ from dashboard.state import Choice
 
 
 def show(choice: Choice) -> None:
-    """Show progress, the search of every cell, and what the run is made of."""
+    """Show progress, the search of every cell, the benchmark file and the manifest."""
     run = choice.run
     st.title("How was this run made?")
     if run.spec.get("description"):
@@ -56,7 +56,7 @@ def numbers(run: Run) -> None:
 
 
 def audit(content: dict[str, object]) -> None:
-    """Show what the reading of the data noticed."""
+    """Show what was noticed while the data was read."""
     notes, skipped = content.get("notes"), content.get("skipped")
     for note in notes if isinstance(notes, list) else []:
         st.info(theme.markdown(note), icon=":material/info:")
@@ -67,7 +67,7 @@ def audit(content: dict[str, object]) -> None:
 
 
 def cells(run: Run) -> pd.DataFrame:
-    """Count the trials and refits of every cell, those without rows too."""
+    """Count the trials and refits of every cell, including cells without rows."""
     by_state = pd.crosstab(run.trials.cell, run.trials.state)
     counts = by_state.reindex(columns=["complete", "pruned", "failed"], fill_value=0)
     objective = objective_of(run)
@@ -82,7 +82,7 @@ def cells(run: Run) -> pd.DataFrame:
 
 
 def objective_of(run: Run) -> ScoreColumn:
-    """Return the metric that trials are compared by, PSNR where they have no other."""
+    """Return the metric that trials are compared by: the objective, or PSNR without it."""
     return run.objective if run.objective.name in run.trials else run.columns["psnr"]
 
 
@@ -113,8 +113,8 @@ def _columns(objective: ScoreColumn) -> dict[str, Any]:
 
 def _duration(manifest: dict[str, object]) -> str:
     times = pd.Series([manifest.get("started"), manifest.get("finished")], dtype=str)
-    gone = pd.to_datetime(times, errors="coerce", utc=True, format="ISO8601").diff()
-    seconds = gone.dt.total_seconds().iloc[1]
+    elapsed = pd.to_datetime(times, errors="coerce", utc=True, format="ISO8601").diff()
+    seconds = elapsed.dt.total_seconds().iloc[1]
     return "n/a" if pd.isna(seconds) else f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
 
 

@@ -17,7 +17,7 @@ def show(choice: Choice) -> None:
     cells = choice.within_reach(*both)
     cells = cells[cells.method.isin(chosen)].dropna(subset=[psnr, ssim])
     if cells.empty:
-        st.info("None of these methods is scored yet with so few training images.")
+        st.info("None of these methods is scored with this few training images yet.")
         return
     front = pareto(cells, psnr, ssim)
     names = [theme.markdown(label) for label in front.label]
@@ -25,7 +25,7 @@ def show(choice: Choice) -> None:
     chart = charts.tradeoff(cells, front, psnr, ssim, theme.colours(choice.run))
     st.plotly_chart(chart, config=charts.CONFIG, key="tradeoff")
     st.caption(
-        "Up and right is better. The shaded region is what the front beats or equals in both. "
+        "Up and right is better. In the shaded region the front is at least as good in both. "
         "Circles learn from images, diamonds do not; a larger marker means more training images. "
         "Bars: 95 % interval over subjects."
     )

@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import charts, pictures, state, theme
 from dashboard.charts import Picture
-from dashboard.pictures import Kept
+from dashboard.pictures import CellPictures
 from dashboard.state import Choice
 
 MOST, WIDTH = 4, 880
@@ -56,13 +56,13 @@ def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
     # Streamlit's own theme would replace the colour scales.
     st.plotly_chart(figure, config={"displayModeBar": False}, theme=None, key="pictures")
     st.caption(
-        "Top: images on one grey scale, 0 to 1. Bottom: absolute error on one scale, which ends "
-        "at the reconstructions' worst; the measurement may exceed it. Scores are of this image. "
-        "Drag to zoom into all at once, double-click to go back."
+        "Top: images on one grey scale, 0 to 1. Bottom: absolute errors on one scale, which ends "
+        "at the largest error of a reconstruction; the measurement may exceed it. Scores are those "
+        "of this image. Drag to zoom into all images, double-click to reset."
     )
 
 
-def kept_of(choice: Choice, cell: str, image: str) -> Kept | None:
+def kept_of(choice: Choice, cell: str, image: str) -> CellPictures | None:
     """Read a cell's pictures; a damaged file is named, and the others are shown."""
     try:
         return pictures.of_cell(choice.run.folder, cell, image)
@@ -77,8 +77,8 @@ def usual(choice: Choice) -> list[str]:
     return reach.drop_duplicates("kind").sort_values("kind").label.tolist()
 
 
-def measurement(x: np.ndarray, kept: Kept | None) -> list[Picture]:
-    """Show the measurement beside the truth, or what it shows if it is no image of that size."""
+def measurement(x: np.ndarray, kept: CellPictures | None) -> list[Picture]:
+    """Show the measurement, or `A_dagger(y)` if y is not an image of the truth's size."""
     if kept is None:
         return []
     y = pictures.as_image(kept.y, x)
@@ -87,17 +87,17 @@ def measurement(x: np.ndarray, kept: Kept | None) -> list[Picture]:
     if kept.start is None:
         return []
     shape = " x ".join(map(str, kept.y.shape))
-    st.caption(f"y is no image of this size ({shape}, {kept.y.dtype}): shown is A_dagger(y).")
+    st.caption(f"y is not an image of this size ({shape}, {kept.y.dtype}); A_dagger(y) is shown.")
     return [Picture(("A_dagger(y)", "from y alone"), kept.start, np.abs(kept.start - x))]
 
 
-def worst_of(kept: Iterable[Kept | None]) -> float:
-    """Return the largest error of the reconstructions: that of raw noise would dim them all."""
+def worst_of(kept: Iterable[CellPictures | None]) -> float:
+    """Return the largest error of a reconstruction; with that of y, all would look dark."""
     return max((float(np.nanmax(one.error)) for one in kept if one), default=0.0) or 1.0
 
 
 def score(scores: pd.DataFrame, cell: str, choice: Choice) -> tuple[str, ...]:
-    """Put a picture's metrics in words, under the chosen convention."""
+    """Write a picture's scores under the chosen convention."""
     if cell not in scores.index:
         return ()
     values = {

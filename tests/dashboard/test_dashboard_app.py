@@ -179,7 +179,7 @@ def test_every_page_of_a_finished_run(run_folder: Path, page: str, convention: s
 def test_every_page_of_a_run_that_is_still_going(results: Path, page: str) -> None:
     make_run(results / "going", finished=False, unstarted=3, size=16)
     app = open_page(page)
-    assert "Still going" in words(app)
+    assert "In progress" in words(app)
     assert not app.error
 
 
@@ -187,7 +187,7 @@ def test_progress_counts_finished_cells_only(results: Path) -> None:
     folder = make_run(results / "going", finished=False, unstarted=3, size=16)
     now = run.read(folder)
     assert (now.cells_done, len(now.cells), now.planned_cells) == (14, 15, 18)
-    assert now.going
+    assert now.in_progress
 
 
 def test_run_without_a_row_waits_for_one(results: Path) -> None:

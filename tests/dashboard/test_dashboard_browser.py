@@ -120,7 +120,7 @@ def test_page_follows_a_run_as_it_goes(results: Path, serve: str, page: "playwri
     page.get_by_text("14 of 18 cells").wait_for()
     shutil.rmtree(folder / "rows")
     make_run(folder, size=32)
-    page.get_by_text("Still going").wait_for(state="detached")
+    page.get_by_text("In progress").wait_for(state="detached")
     see(page, "Which method should I use?")
 
 
