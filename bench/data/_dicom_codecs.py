@@ -19,10 +19,8 @@ JPEG_2000 = (
     uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K,
 )  # fmt: skip
 SYNTAXES = frozenset([*JPEG, *JPEG_LS, *JPEG_2000])
-END_OF_IMAGE, FILL = (
-    b"\xff\xd9",
-    16,
-)  # the marker that ends a JPEG, and how many bytes may follow it
+END_OF_IMAGE = b"\xff\xd9"  # the marker that ends a JPEG
+FILL = 16  # bytes that may follow it
 
 # pydicom looks up these two names in a plug-in.
 DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs",))

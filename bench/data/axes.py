@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Complex, Shaped
 
-from bench.data.channels import APART, Likeness, compare
+from bench.data.channels import APART, Similarity, compare
 from bench.data.volume import Unusable
 
 LETTERS = "tschw"
@@ -86,7 +86,7 @@ def of_images(shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
     if len(kept) == 2:
         return _filled(shape, "hw"), ()
     if len(kept) > 3:
-        raise Unusable(_what_are_they(shape, "ts"))
+        raise Unusable(_ambiguous_axes(shape, "ts"))
     first, second, last = kept
     if last < min(first, second) and (first == second or FEW * last < min(first, second)):
         letters = _filled(shape, "hws")
@@ -124,7 +124,7 @@ def of_kspace(
     elif len(kept) == 4:
         letters, remark = _of_four(plain, shape)
     else:
-        raise Unusable(_what_are_they(shape, "tsc"))
+        raise Unusable(_ambiguous_axes(shape, "tsc"))
     return _filled(shape, letters), (remark,)
 
 
@@ -152,7 +152,8 @@ def _of_three(array: Complex[np.ndarray, "a b c"], shape: tuple[int, ...]) -> tu
         )
     return form.format("s"), (
         f"The {where} axis of the k-space counts slices or repeats of a single coil "
-        f"(dataset.axes: {slices}), because its images differ in detail, or hardly; {FIXED}"
+        f"(dataset.axes: {slices}), because its images differ in detail or are nearly equal; "
+        f"{FIXED}"
     )
 
 
@@ -166,7 +167,7 @@ def _of_four(array: Complex[np.ndarray, "a b c d"], shape: tuple[int, ...]) -> t
     ]
     _check_side(channels[0], shape, _filled(shape, form.replace("?", "s", 1).replace("?", "c")))
     found = [compare(each) for each in channels]
-    letters = _two(found)
+    letters = _pair(found)
     how = "because of the similarity of its images"
     surely_slices = found[1].verdict == "images" and found[1].overall > APART
     if letters is None and form != "hw??" and not surely_slices:
@@ -177,13 +178,13 @@ def _of_four(array: Complex[np.ndarray, "a b c d"], shape: tuple[int, ...]) -> t
         raise Unclear(
             f"has shape {shape}, and the data do not show which axis counts coils and which "
             f"slices: set dataset.axes, for example to {first} or {second}",
-            np.moveaxis(channels[0], 0, 0)[:, None],
+            channels[0][:, None],
         )
     spelt = _name(form, letters)
     return spelt, f"The k-space is read as dataset.axes: {_filled(shape, spelt)}, {how}; {FIXED}"
 
 
-def _two(found: Sequence[Likeness]) -> str | None:
+def _pair(found: Sequence[Similarity]) -> str | None:
     """Name two axes by the similarity along each; None if that is ambiguous."""
     verdicts = [each.verdict for each in found]
     if verdicts.count("coils") == 1 and "unclear" not in verdicts:
@@ -239,7 +240,7 @@ def _filled(shape: tuple[int, ...], letters: str) -> str:
     return "".join(next(wanted if length > 1 else unused, "?") for length in shape)
 
 
-def _what_are_they(shape: tuple[int, ...], letters: str) -> str:
+def _ambiguous_axes(shape: tuple[int, ...], letters: str) -> str:
     fitting = example(shape, letters)
     if "?" in fitting:
         return (

@@ -51,7 +51,7 @@ class ImageSet:
         )
 
     def first(self, count: int) -> "ImageSet":
-        """Select the first images, without a copy of them."""
+        """Select the first images without copying them."""
         return ImageSet(self.images[:count], self.ids[:count], self.subjects[:count])
 
     def pixel_digests(self) -> list[str]:

@@ -32,7 +32,7 @@ UNRELATED, HARDLY_RELATED, SOME = 0.2, 0.35, 0.5
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Similarity:
     """Similarity of the channels of an array.
 
     Attributes:
@@ -63,7 +63,7 @@ class Likeness:
         return "images" if SAME <= detail < EXACTLY_SAME and overall >= ALIKE else "unclear"
 
 
-def compare(channels: Complex[np.ndarray, "n h w"]) -> Likeness:
+def compare(channels: Complex[np.ndarray, "n h w"]) -> Similarity:
     """Compare the images of the channels of k-space.
 
     Args:
@@ -72,7 +72,7 @@ def compare(channels: Complex[np.ndarray, "n h w"]) -> Likeness:
     energy = (np.abs(channels) ** 2).sum((1, 2), dtype=np.float64)
     used = np.flatnonzero(energy > EMPTY * energy.max())
     if len(used) < 2:
-        return Likeness(np.nan, 1.0)  # nothing to combine
+        return Similarity(np.nan, 1.0)  # nothing to combine
     first = max(0, (len(used) - MOST) // 2)
     coarse, noise = _coarse(channels[used[first : first + MOST]].astype(np.complex128))
     flat = coarse.reshape(len(coarse), -1)
@@ -89,7 +89,7 @@ def compare(channels: Complex[np.ndarray, "n h w"]) -> Likeness:
         power = np.where(without > 0.7 * power, without, power)
     alike = np.abs(flat.conj() @ flat.T) / np.sqrt(np.outer(power, power))
     overall = float(np.median(np.minimum(alike[np.triu_indices(len(flat), 1)], 1)))
-    return Likeness(max(known) if reliable else np.nan, overall)
+    return Similarity(max(known) if reliable else np.nan, overall)
 
 
 def _coarse(
@@ -139,7 +139,7 @@ def _blocks(images: Complex[np.ndarray, "n h w"]) -> Complex[np.ndarray, "n bloc
 def _detail(
     blocks: Complex[np.ndarray, "n blocks pixels"], noise: Float[np.ndarray, " n"]
 ) -> float:
-    """Share of detail that the best other channel explains, median over channels.
+    """Compute the share of detail that the best other channel explains, median over channels.
 
     Detail is the residual of a block after a linear function of the position is subtracted; the
     explained part is what a linear function times the other channel removes from it. The expected
@@ -151,7 +151,7 @@ def _detail(
     plane = np.stack([np.ones(pixels), y.ravel(), x.ravel()], -1)
     energy = (np.abs(blocks) ** 2).sum(2)
     smooth = np.broadcast_to(np.linalg.qr(plane)[0], (blocks.shape[1], pixels, 3))
-    plain = np.stack([_left(own, smooth) for own in blocks]) - free * noise[:, None]
+    plain = np.stack([_residual(own, smooth) for own in blocks]) - free * noise[:, None]
     best = np.full(count, np.nan)
     for other in range(count):
         strong = (energy[other] > STRONG * pixels * noise[other]) & (
@@ -165,16 +165,16 @@ def _detail(
             if own == other or detail <= free * noise[own] * strong.sum():
                 continue
             gain = np.minimum(energy[own][strong] / energy[other][strong], 10)
-            left = _left(blocks[own][strong], basis)
+            left = _residual(blocks[own][strong], basis)
             left = left - free * (noise[own] + gain * noise[other])
             best[own] = np.fmax(best[own], 1 - left.sum() / detail)
     judged = best[np.isfinite(best)]
     return float(np.median(judged)) if len(judged) > count / 2 else float("nan")
 
 
-def _left(
+def _residual(
     own: Complex[np.ndarray, "blocks pixels"], basis: np.ndarray
 ) -> Float[np.ndarray, " blocks"]:
-    """Energy of each block outside the span of its orthonormal basis (blocks, pixels, 3)."""
+    """Compute each block's energy outside the span of its orthonormal basis (blocks, pixels, 3)."""
     held = np.einsum("bpk,bp->bk", basis.conj(), own)
     return (np.abs(own) ** 2).sum(1) - (np.abs(held) ** 2).sum(1)

@@ -162,11 +162,11 @@ def _stacks(frames: Iterable[Frame]) -> list[list[Frame]]:
     """Group frames of one size and direction into stacks, each in its order."""
     stacks: list[list[Frame]] = []
     for frame in sorted(frames, key=lambda frame: (frame.directions is None, frame.order)):
-        home = next((stack for stack in stacks if stack[0].is_like(frame)), None)
-        if home is None:
+        stack = next((stack for stack in stacks if stack[0].is_like(frame)), None)
+        if stack is None:
             stacks.append([frame])
         else:
-            home.append(frame)
+            stack.append(frame)
     ordered = [sorted(stack, key=lambda frame: frame.order) for stack in stacks]
     return sorted(ordered, key=lambda stack: stack[0].order)
 

@@ -1,4 +1,4 @@
-"""Exact and near copies among images, and where they cross the official parts."""
+"""Exact and near copies among images, also between the parts of an official split."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ THUMBNAIL = 32  # pixels along each side of the images that are correlated
 # Correlation of two thumbnails above which one image is a near-copy of the other (resaved,
 # rescaled, brightened); two slices of one patient correlate less.
 NEAR = 0.999
-# Correlation above which two images are taken for slices of one patient. On 914 MRI slices of 28
-# known patients it joined a quarter of the neighbouring slices and no two patients.
-ALIKE = 0.98
+# Correlation above which two images count as slices of one patient. On 914 MRI slices of 28 known
+# patients it joined a quarter of the neighbouring slices and no two patients.
+SIMILAR = 0.98
 BLOCK = 1024  # rows of the correlation matrix held at once
 SATURATED = 0.05  # fraction of pixels at the very maximum
-MANY = 10  # number of images from which it is suspicious that all are alike
+MANY = 10  # with at least this many images, it is suspicious if all are similar
 SAMPLED = 48  # side of larger images in pixels, above which only a sample of the pixels is examined
 NEARLY_EMPTY = 0.02  # fraction of foreground
 
@@ -30,10 +30,10 @@ class Copies:
     """What `examine` found.
 
     Attributes:
-        clusters: pseudo-subject of each image, shared by all that are alike.
+        clusters: pseudo-subject of each image, shared by similar images.
         findings: counts by name.
         notes: the important findings, in words.
-        groups: indices of the images of each group of copies that crosses official parts.
+        groups: indices of the images of each group of copies with images in several official parts.
     """
 
     clusters: list[str]
@@ -42,7 +42,7 @@ class Copies:
     groups: list[list[int]]
 
     def crossing(self, names: list[str]) -> list[list[str]]:
-        """Name the images of the groups that cross official parts."""
+        """Name the images of `groups`."""
         return [[names[i] for i in group] for group in self.groups]
 
 
@@ -59,8 +59,8 @@ def examine(
         digests: hash of each image's file or pixels.
         parts: official part of each image, or empty.
         together: name for each image; images of one name are of one person. Images that are
-            merely alike are joined only if neither shares its name with another image: slices of
-            two volumes at one height are alike too if the heads are aligned.
+            merely similar are joined only if neither shares its name with another image: slices
+            of two volumes at one height are similar too if the heads are aligned.
     """
     identical = np.unique(digests, return_inverse=True)[1]
     pairs, correlation = alike(thumbnails(images))
@@ -69,12 +69,13 @@ def examine(
         "images": len(images),
         "exact_copies": len(digests) - len(set(digests)),
         "near_copies": len(digests) - len(set(near.tolist())),
-        **_spoilt(images),
+        **_quality_counts(images),
     }
     notes, groups = [], []
     if findings["exact_copies"]:
         notes.append(
-            f"{findings['exact_copies']} exact copies of another image; a split keeps them joined."
+            f"{findings['exact_copies']} exact copies of another image; the split keeps copies "
+            "together."
         )
     if parts:
         crossing = _crossing(identical, parts)
@@ -86,12 +87,12 @@ def examine(
             "test_images_with_a_near_copy_elsewhere": tests,
         }
         notes.append(
-            f"The official parts ({_counts(parts)}) are respected. {len(crossing)} groups of "
-            f"identical images cross them, {len(groups)} with near-copies; {tests} test images "
-            "have a copy elsewhere."
+            f"The official split ({_counts(parts)}) is respected. {len(crossing)} groups of "
+            f"identical images are in more than one part, {len(groups)} if near-copies count; "
+            f"{tests} test images have a copy in another part."
         )
-    company = list(digests) if together is None else together
-    labels, said = _guessed(identical, pairs, correlation, company)
+    persons = list(digests) if together is None else together
+    labels, said = _guessed(identical, pairs, correlation, persons)
     notes += [said] if said else []
     return Copies(_names(labels, digests, together or ()), findings, notes, groups)
 
@@ -102,10 +103,10 @@ def _guessed(
     correlation: Float32[np.ndarray, "pairs"],
     together: Sequence[str],
 ) -> tuple[Int64[np.ndarray, "n"], str]:
-    """Group images that may be of one person; if all images are alike, likeness is not used."""
-    company, counts = np.unique(together, return_inverse=True, return_counts=True)[1:]
-    alone = counts[company] == 1
-    known = join(identical, _chains(company))
+    """Group images that may be of one person; if all are similar, similarity is not used."""
+    person, counts = np.unique(together, return_inverse=True, return_counts=True)[1:]
+    alone = counts[person] == 1
+    known = join(identical, _chains(person))
     near = correlation > NEAR
     labels = join(known, pairs[near | alone[pairs].all(1)])
     if len(known) < MANY or labels.max() > 0 or known.max() == 0:
@@ -115,7 +116,7 @@ def _guessed(
     if labels.max() == 0:
         labels, kept = known, "identical files"
     return labels, (
-        "All images are so much alike that likeness says nothing about subjects: only slices of a "
+        "All images are so similar that similarity says nothing about subjects: only slices of a "
         f"volume and {kept} are kept together."
     )
 
@@ -141,7 +142,7 @@ def _shrinking(side: int) -> Float32[np.ndarray, "thumbnail side"]:
 
 
 def alike(
-    thumbs: Float32[np.ndarray, "n pixels"], above: float = ALIKE
+    thumbs: Float32[np.ndarray, "n pixels"], above: float = SIMILAR
 ) -> tuple[Int64[np.ndarray, "pairs 2"], Float32[np.ndarray, "pairs"]]:
     """List the pairs i < j of images correlated above a threshold, and their correlations."""
     pairs, values = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
@@ -196,14 +197,14 @@ def _names(
 
 
 def _crossing(labels: Int64[np.ndarray, "n"], parts: list[str]) -> list[list[int]]:
-    """List the groups that have images in two official parts."""
+    """List the groups that have images in more than one official part."""
     members: dict[int, list[int]] = defaultdict(list)
     for position, label in enumerate(labels.tolist()):
         members[label].append(position)
     return [group for group in members.values() if len({parts[i] for i in group}) > 1]
 
 
-def _spoilt(images: Float32[np.ndarray, "n 1 h w"]) -> dict[str, int | float]:
+def _quality_counts(images: Float32[np.ndarray, "n 1 h w"]) -> dict[str, int | float]:
     """Count saturated and nearly empty images; measure the foreground."""
     step = max(1, images.shape[-1] // SAMPLED)
     flat = images[:, 0, ::step, ::step].reshape(len(images), -1)

@@ -12,7 +12,7 @@ from bench.errors import UserError, printable
 SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
 HIDDEN = "hidden or system files"
 EXCLUDED = "files that dataset.include or dataset.exclude leaves out"
-BROKEN = "links that lead nowhere"
+BROKEN = "broken links"
 
 
 def walk(root: Path) -> Iterator[Path]:

@@ -47,7 +47,7 @@ def load_measured(
 
     Args:
         path: a NumPy, HDF5, ISMRMRD or MATLAB file, or the .cfl file of BART's pair.
-        slice_number: default: the middle one. The slices of all time frames are numbered on.
+        slice_number: default: the middle one. Slices are numbered through all time frames.
         key: the array; default: by a usual name, else the largest.
         axes: a letter for each axis, t(ime), s(lice), c(oil), h(eight), w(idth).
 

@@ -13,7 +13,7 @@ from bench.data.pieces import Facts, Piece
 WORTH_SAYING = 0.1  # share of the images
 EXAMPLES = 3  # most examples in a note
 BY_NAME = {LABELS, PHASES, HALVES, SCOUTS, DOSES}
-WANTED = " dataset.include overrules what names say: '*_mask*' reads masks."
+WANTED = " dataset.include reads such files too: '*_mask*' reads masks."
 
 
 def of_subjects(
@@ -23,7 +23,7 @@ def of_subjects(
     if known:
         return [note]
     notes = [
-        f"{note} Until then, slices of a volume, and images that are much alike, count as one "
+        f"{note} Until then, slices of a volume, and very similar images, count as one "
         f"pseudo-subject ({len(set(who))} in all); slices of one patient that differ more may "
         "be on both sides of the split."
     ]
@@ -31,7 +31,7 @@ def of_subjects(
         copies.findings["left_out_of_training"] = left_out(who, parts)
         notes.append(
             f"{copies.findings['left_out_of_training']} training or validation images are left "
-            "out: their pseudo-subject is also in a more protected part."
+            "out, because their pseudo-subject is also in a more protected part."
         )
     return notes
 
@@ -49,16 +49,16 @@ def of_marks(marks: Counter[str], total: int) -> list[str]:
         "low_contrast": "use less than a quarter of [0, 1] (low contrast): PSNR with data range 1 "
         "says little about them; dataset.scale or dataset.window sets what becomes 0 and 1",
         "quadrants_swapped": "have their quadrants swapped, as happens if the Fourier transform "
-        "is shifted once too often",
-        "nan_outside": "hold NaN around the object; it counts as black",
+        "was shifted once too often",
+        "nan_outside": "hold NaN around the object, which becomes black",
         "hot_pixels_clipped": "are of volumes in which single pixels are far brighter than all "
-        "others; these are clipped",
-        "jpeg_block_edges": "show edges of 8x8 blocks, as JPEG leaves them: they seem to have had "
-        "lossy compression before any degradation here, and methods are scored against them",
-        "lossy_compression": "had lossy compression, as their files state: methods are scored "
-        "against them",
-        "transparent": "have transparent pixels, which count as black",
-        "colour": "have real colour, of which the brightness is taken",
+        "others; these pixels are clipped",
+        "jpeg_block_edges": "show the edges of JPEG's 8x8 blocks: they seem to have been "
+        "compressed with loss before any degradation here, and methods are scored against them",
+        "lossy_compression": "were compressed with loss, as their files state, and methods are "
+        "scored against them",
+        "transparent": "have transparent pixels, which become black",
+        "colour": "have visible colour, of which the brightness is used",
     }
     return [
         f"{marks[mark]} of {total} images {words}."
@@ -97,7 +97,7 @@ def of_all(pieces: Sequence[Piece], files: dict[str, int], who: Sequence[str]) -
     kinds = ", ".join(f"{count} {end}" for end, count in endings.most_common())
     return (
         f"{_counted(len(pieces), 'image')} from {_counted(files.get('read', 0), 'file')} ({kinds}) "
-        f"and of {_counted(len(set(who)), 'subject or pseudo-subject')}."
+        f"of {_counted(len(set(who)), 'subject or pseudo-subject')}."
     )
 
 

@@ -18,7 +18,7 @@ WORDS = {
 def parts_of(names: Sequence[str]) -> list[str]:
     """Find the official part of each file: "train", "val" or "test".
 
-    A part is named by a folder on the way to the file, alone or with other words:
+    A part is named by a folder in the file's path, alone or with other words:
     `Training/glioma/1.jpg`, `multicoil_val/file.h5`, `imagesTr/1.nii.gz`.
 
     Returns:

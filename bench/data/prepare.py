@@ -145,7 +145,7 @@ class Preparation:
                 dropped[number] = BETWEEN
                 continue
             scaled = self._scaled(plane, scale, volume)
-            kind = self._lacks(scaled, plane.spacing, least)
+            kind = self._defect(scaled, plane.spacing, least)
             if kind is None:
                 image = to_square(scaled, self.size, plane.spacing, self.fit)
                 kind = BLANK if np.ptp(image) == 0 else None
@@ -154,7 +154,7 @@ class Preparation:
             else:
                 dropped[number] = kind
         if not images:
-            raise _nothing(dropped.values(), least)
+            raise _no_image(dropped.values(), least)
         if scale.high < span.high and scale.rule.endswith(HOT_RULE):
             marks.append(HOT_PIXELS)
         return Prepared(images, dropped, scale.rule, span, tuple(marks), faulty)
@@ -247,10 +247,10 @@ class Preparation:
             return self.min_foreground
         return MIN_FOREGROUND if len(volume.planes) > 1 else 0.0
 
-    def _lacks(
+    def _defect(
         self, scaled: Float32[np.ndarray, "h w"], spacing: tuple[float, float], least: float
     ) -> str | None:
-        """Name what is wrong with a slice, if anything is."""
+        """Return the kind of a slice that is not an image; None for an image."""
         if np.ptp(scaled) == 0:
             return BLANK
         if min(square_shape(scaled.shape, spacing)) < MIN_SIDE:
@@ -261,7 +261,7 @@ class Preparation:
 HOT_RULE = "0 to the 99.9th percentile of the volume, since single pixels are far brighter"
 
 
-def _nothing(dropped: Collection[str], least: float) -> NoImage:
+def _no_image(dropped: Collection[str], least: float) -> NoImage:
     kind = next(kind for kind in (SMALL, EMPTY, BLANK) if kind in dropped)
     why = {
         BLANK: "holds only blank slices: all values are the same after scaling to [0, 1]",

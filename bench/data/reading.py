@@ -163,7 +163,7 @@ class _File:
 
 
 @dataclass
-class _Got:
+class _Result:
     """The result of reading an item.
 
     Attributes:
@@ -189,10 +189,10 @@ def _read_all(
     ledger: Ledger,
     prepare: Preparation,
     own: Mapping[str, Any],
-) -> _Got:
+) -> _Result:
     """Read and prepare every item; record what became of its files."""
     work = partial(_read_item, source=source, prepare=prepare, root=ledger.root, own=own)
-    got: list[tuple[Item, _Got]] = []
+    got: list[tuple[Item, _Result]] = []
     for item, result in survey(gathered.items, work, "reading"):
         if isinstance(result, NoImage):
             ledger.leave_out(item.files, result)
@@ -200,9 +200,9 @@ def _read_all(
             ledger.unusable |= dict.fromkeys(item.files, result)
         else:
             got.append((item, result))
-    # If all volumes have few values, that is how these images are.
+    # If all volumes have few values, they are images after all.
     sort_out = any(result.pieces and not result.label_map for _, result in got)
-    made = _Got(remarks=set(gathered.remarks))
+    made = _Result(remarks=set(gathered.remarks))
     for item, result in got:
         if sort_out and result.label_map:
             why = NoImage(kinds.LABELS, "has few values, which neighbouring pixels share")
@@ -219,15 +219,15 @@ def _read_all(
 
 def _read_item(
     item: Item, source: str, prepare: Preparation, root: Path, own: Mapping[str, Any]
-) -> _Got:
+) -> _Result:
     reader = sources.find(source)
     given = item if hasattr(reader, "gather") else item.files[0]
     return _prepared(item, reader.read(given, item.name, **own), prepare, root)
 
 
-def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root: Path) -> _Got:
+def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root: Path) -> _Result:
     """Make images of an item's volumes; a volume without images does not affect the others."""
-    got = _Got(label_map=bool(volumes))
+    got = _Result(label_map=bool(volumes))
     places = {files.name_of(file, root): file for file in item.files}
     failed: dict[Path, NoImage | Unusable] = {}
     for volume in volumes:

@@ -97,7 +97,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (scans / "one.png").symlink_to(tmp_path / "store" / "a.png")
     found = load(scans)
     assert len(found) == 3
-    assert found.audit.files == {"read": 3, "links that lead nowhere": 1}
+    assert found.audit.files == {"read": 3, "broken links": 1}
     (scans / "real").mkdir()
     save(scans / "real" / "c.png", picture(2))
     (scans / "alias").symlink_to(scans / "real")

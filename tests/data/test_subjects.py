@@ -188,6 +188,6 @@ def test_images_that_are_all_alike_can_still_be_split(tmp_path: Path) -> None:
         grey = base + np.random.default_rng(seed).integers(0, 3, (24, 24))
         Image.fromarray(grey.astype(np.uint8)).save(tmp_path / f"{seed}.png")
     found = data.load(DatasetSpec(path=str(tmp_path), image_size=24))
-    assert any("so much alike" in note for note in found.audit.notes)
+    assert any("so similar" in note for note in found.audit.notes)
     assert found.audit.findings["near_copies"] == 19
     data.split(found, 8, 4, 4)
