@@ -89,7 +89,7 @@ def assemble(
     copies = duplicates.examine(images, [piece.digest for piece in pieces], chosen, found.together)
     known = all(found.subjects)
     who = [subject or "" for subject in found.subjects] if known else copies.clusters
-    said = [*notes.of_subjects(found.note, known, who, chosen, copies), *copies.notes]
+    sentences = [*notes.of_subjects(found.note, known, who, chosen, copies), *copies.notes]
     badges = sorted({piece.badge for piece in pieces})
     marks = Counter(mark for piece in pieces for mark in set(piece.marks))
     marks += Counter(_noticed(images[:, 0]))
@@ -97,7 +97,7 @@ def assemble(
     dropped = sum((fact.dropped for fact in facts if fact.dropped), Counter[str]())
     if dropped:
         findings[DROPPED] = dropped.total()
-    said += [
+    sentences += [
         *notes.of_origins(pieces, badges),
         *notes.of_marks(marks, len(pieces)),
         *notes.of_files(files, skipped, dropped),
@@ -106,7 +106,7 @@ def assemble(
         notes.of_all(pieces, files, who),
     ]
     audit = Audit(
-        notes=said,
+        notes=sentences,
         skipped=skipped,
         badges=[*badges, *([] if found.certain else [SUBJECTS_UNKNOWN])],
         findings=_sorted(findings),

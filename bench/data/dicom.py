@@ -236,9 +236,9 @@ def _volume(series: Series, name: str, pairs: Sequence[tuple[Frame, Shown]]) -> 
     first = pairs[0][0]
     inverted = first.inverse and first.units == "HU"
     mirror = max(shown.mirror for _, shown in pairs) if first.inverse and not inverted else None
-    said = dict.fromkeys(remark for _, shown in pairs for remark in shown.remarks)
+    remarks = dict.fromkeys(remark for _, shown in pairs for remark in shown.remarks)
     if first.modality == "CT" and first.units != "HU":
-        said[NO_UNITS] = None
+        remarks[NO_UNITS] = None
     return Volume(
         name,
         [_plane(shown, name_of(frame.file, series.root), mirror) for frame, shown in pairs],
@@ -248,7 +248,7 @@ def _volume(series: Series, name: str, pairs: Sequence[tuple[Frame, Shown]]) -> 
         units=first.units,
         inverted=inverted,
         marks=("lossy_compression",) if any(shown.lossy for _, shown in pairs) else (),
-        remarks=(*series.remarks, *said),
+        remarks=(*series.remarks, *remarks),
         orientation=_orientation(first),
     )
 

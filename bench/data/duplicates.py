@@ -92,8 +92,8 @@ def examine(
             f"{tests} test images have a copy in another part."
         )
     persons = list(digests) if together is None else together
-    labels, said = _guessed(identical, pairs, correlation, persons)
-    notes += [said] if said else []
+    labels, note = _guessed(identical, pairs, correlation, persons)
+    notes += [note] if note else []
     return Copies(_names(labels, digests, together or ()), findings, notes, groups)
 
 

@@ -120,8 +120,8 @@ def _stem(name: str) -> str:
 
 
 def _is_dose(name: str) -> bool:
-    said = {word for word in words(_stem(name)) if not word.isdigit()}
-    return bool(said & {"dose", "rtdose"}) and said <= DOSE_WORDS
+    found_words = {word for word in words(_stem(name)) if not word.isdigit()}
+    return bool(found_words & {"dose", "rtdose"}) and found_words <= DOSE_WORDS
 
 
 def _labels(names: Sequence[str], telling: frozenset[str], truths: frozenset[str]) -> set[str]:
@@ -138,8 +138,8 @@ def _labels(names: Sequence[str], telling: frozenset[str], truths: frozenset[str
         stem = words(_stem(last))
         # `labelsTr` and `masks`, but not the class folder `label_3`.
         called = any(
-            telling.intersection((said := words(folder))[:1])
-            and set(said[1:]) <= {"tr", "ts", "train", "test"}
+            telling.intersection((found_words := words(folder))[:1])
+            and set(found_words[1:]) <= {"tr", "ts", "train", "test"}
             for folder in folders
         )
         twin = any(

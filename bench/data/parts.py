@@ -53,8 +53,8 @@ def are_parts(folders: Collection[str]) -> bool:
 
 def part_in(folder: str) -> str:
     """Find the part that a folder's name means; empty if it means none."""
-    said = set(words(folder))
-    return next((part for part, synonyms in WORDS.items() if said & synonyms), "")
+    found_words = set(words(folder))
+    return next((part for part, synonyms in WORDS.items() if found_words & synonyms), "")
 
 
 def assigned_split(present: Iterable[str]) -> str:

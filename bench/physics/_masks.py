@@ -88,10 +88,10 @@ def _centre(grid: tuple[int, int], fraction: float) -> Bool[np.ndarray, "h w"]:
 
 
 def _equispaced(centre: Bool[np.ndarray, " w"], extra: int) -> Bool[np.ndarray, " w"]:
-    """Spread lines evenly over those outside the centre, from the middle round to the middle.
+    """Spread lines evenly over those outside the centre, which wrap around at the border.
 
-    Without a centre and for a whole acceleration that divides the width: every R-th line, DC
-    among them.
+    Without a centre, and if the acceleration R divides the width, these are every R-th line,
+    including DC.
     """
     width = len(centre)
     start = width // 2 - centre.sum() // 2 + centre.sum()
@@ -130,8 +130,8 @@ def _poisson_disc(
     """Throw darts that keep a distance of a + slope r from each other, r the radius.
 
     Variable-density Poisson-disc sampling (Lustig and Pauly, MRM 2010). Darts land anywhere within
-    a grid cell, so that the grid is not visible. The slope is found by bisection; the few darts too
-    many are removed at random.
+    a grid cell, so that the grid is not visible. The slope is found by bisection; the few surplus
+    darts are removed at random.
     """
     radius = _radius(centre.shape)
     order = rng.permutation(centre.size)
@@ -144,7 +144,7 @@ def _poisson_disc(
         else:
             high = slope
     darts = _darts(centre, CLOSEST + low * radius, order, spots, centre.size)
-    # The densest darts may be too few, at an acceleration near 1: the rest lands anywhere.
+    # Near acceleration 1 even the densest darts are too few: the rest lands anywhere.
     others = np.setdiff1d(order[~centre.flat[order]], darts)
     mask = centre.copy()
     mask.flat[np.concatenate([rng.permutation(darts), rng.permutation(others)])[:extra]] = True

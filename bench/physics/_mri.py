@@ -1,4 +1,4 @@
-"""What every MRI scan shares: coils, complex noise, and the image that they see."""
+"""What all MRI degradations share: coils, complex noise, and the combination of the coils."""
 
 from abc import abstractmethod
 from typing import Annotated

@@ -77,7 +77,7 @@ class NonCartesian(MRI):
         """The samples' share of those that sample a disc of k-space fully."""
 
     def fill(self, y: Complex64[Tensor, "b coils samples"]) -> Complex64[Tensor, "b coils h w"]:
-        """Transform samples that share k-space with the missing ones."""
+        """Transform density-compensated samples, scaled by the measured share of k-space."""
         return self.fraction * self.decode(y, weighted=True)
 
     def A_normal(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:

@@ -22,12 +22,12 @@ class MRISpiral(NonCartesian):
     MRM 28, 1992).
 
     Args:
-        level: acceleration: the length of all spirals that sample a disc of k-space fully, turns
-            a Nyquist interval apart, divided by the length of these.
+        level: acceleration: the total length of spirals that sample a disc of k-space fully, with
+            turns one Nyquist interval apart, divided by the total length of these.
         image_size: pixels along each side, or (height, width).
         interleaves: number of spirals, turned evenly against each other.
-        density_power: power of the angle; greater ones are denser in the middle, which aliases
-            less for images, whose energy lies there.
+        density_power: power of the angle; greater powers sample the middle of k-space more
+            densely, where most of an image's energy is, which causes less aliasing.
         coils: number of simulated coils.
         noise_variance: of the real and of the imaginary part of each sample.
     """
@@ -49,7 +49,6 @@ class MRISpiral(NonCartesian):
     ):
         super().__init__(level, image_size, coils, noise_variance)
         self.interleaves, self.density_power = interleaves, density_power
-        super().__init__(level, image_size, coils, noise_variance)
 
     @property
     def fraction(self) -> float:

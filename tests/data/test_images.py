@@ -129,7 +129,7 @@ def test_jpeg_shows_by_its_blocks_whatever_the_ending(tmp_path: Path) -> None:
     clean, lossy = (load(tmp_path / name).audit for name in ("clean", "lossy"))
     assert "jpeg_block_edges" not in clean.findings
     assert lossy.findings["jpeg_block_edges"] == 8
-    assert any("8x8 blocks, as JPEG" in note for note in lossy.notes)
+    assert any("edges of JPEG's 8x8 blocks" in note for note in lossy.notes)
     assert clean.findings["eight_bit"] == lossy.findings["eight_bit"] == 8
 
 

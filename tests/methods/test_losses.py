@@ -213,7 +213,7 @@ def test_missing_perceptual_weights_are_named(
         losses.Criterion("perceptual", str(tmp_path / "nowhere.pth"))
 
 
-def test_spoilt_or_foreign_perceptual_weights_are_refused(
+def test_damaged_or_foreign_perceptual_weights_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))

@@ -1,4 +1,4 @@
-"""Gaussian smoothing, the plainest denoiser; by SciPy."""
+"""Gaussian smoothing, the simplest denoiser; by SciPy."""
 
 from typing import Annotated
 

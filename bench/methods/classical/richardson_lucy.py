@@ -1,7 +1,7 @@
 """Richardson-Lucy deconvolution: x <- x A^T(y / A x), for kernels that sum to 1.
 
-Richardson, JOSA 62, 1972; Lucy, Astron. J. 79, 1974. The likelihood of counts climbs with each
-step; stopping early is the regularisation.
+Richardson, JOSA 62, 1972; Lucy, Astron. J. 79, 1974. Each step increases the
+Poisson likelihood; stopping early is the regularisation.
 """
 
 import torch

@@ -21,8 +21,8 @@ class Wavelet(Denoiser):
 
     Args:
         wavelet: name known to PyWavelets.
-        levels: depth of the decomposition, or as deep as the image allows. Noise as strong as
-            here reaches into coarse scales, which a shallow one would leave untouched.
+        levels: depth of the decomposition, limited by the size of the image. Strong noise reaches
+            into coarse scales, which a shallow decomposition leaves untouched.
         rule: "BayesShrink" (a threshold per subband) or "VisuShrink" (universal).
         mode: "soft" or "hard" thresholding.
         scale: multiplies the noise's standard deviation in the rule.

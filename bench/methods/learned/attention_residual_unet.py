@@ -33,7 +33,7 @@ class AttentionResidualUNet(ImageNetwork):
         norm: "instance", "batch" or "none".
         global_skip: predict the correction to the input instead of the image.
         stems: convolutions before each residual unit, which then keeps its number of channels:
-            this many in the encoder, one in the middle and the decoder. Without, the unit itself
+            this many in the encoder, one in the middle and in the decoder. With 0, the unit itself
             changes the number of channels.
         sigmoid: apply a sigmoid to the result, unless it is a correction; the input is then not
             scaled, because the scaling of the result could not be undone.
@@ -152,7 +152,7 @@ class AttentionGate(nn.Module):
     def forward(
         self, skip: Shaped[Tensor, "b s h w"], gate: Shaped[Tensor, "b g h2 w2"]
     ) -> Shaped[Tensor, "b s h w"]:
-        """Return the weighed skip."""
-        asked = interpolate(self.project_gate(gate), scale_factor=2, mode="bilinear")
-        alpha = self.psi(torch.relu(self.norm(self.project_skip(skip) + asked))).sigmoid()
+        """Weight the skip."""
+        gating = interpolate(self.project_gate(gate), scale_factor=2, mode="bilinear")
+        alpha = self.psi(torch.relu(self.norm(self.project_skip(skip) + gating))).sigmoid()
         return alpha * skip

@@ -28,7 +28,7 @@ class KSpaceGAN(Reconstructor):
         width: channels of the first level; they double at each level below.
         depth: number of poolings.
         norm: "instance", "batch" or "none".
-        physics: of the task, which has the number of coils; default: one.
+        physics: the task's physics, which states the number of coils; default: one coil.
     """
 
     kind = "learned"
@@ -66,7 +66,7 @@ class KSpaceGAN(Reconstructor):
     ) -> Complex64[Tensor, "b coils h w"]:
         """Keep what was measured and predict the rest."""
         height, width = y.shape[-2:]
-        weight = rise((height, width)).to(y.device)
+        weight = frequency_weight((height, width)).to(y.device)
         weighted = torch.view_as_real(y * weight).permute(0, 1, 4, 2, 3).flatten(1, 2)
         measured = physics.sampled((height, width)).to(y.device)
         power = weighted.square().sum((1, 2, 3), keepdim=True)
@@ -77,7 +77,7 @@ class KSpaceGAN(Reconstructor):
         return torch.where(measured, y, torch.view_as_complex(parts) / weight)
 
 
-def rise(shape: tuple[int, int]) -> Float[Tensor, "h w"]:
+def frequency_weight(shape: tuple[int, int]) -> Float[Tensor, "h w"]:
     """Return 1 + |k|, k in cells of the grid from DC in the middle."""
     rows, columns = (torch.arange(n) - n // 2 for n in shape)
     return 1 + torch.hypot(rows[:, None].float(), columns.float())

@@ -38,7 +38,7 @@ class Discriminator(nn.Sequential):
 
 
 def generator_loss(discriminator: nn.Module, x_hat: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
-    """Return -log D(x_hat), small if the discriminator is deceived, which is not trained here.
+    """Return -log D(x_hat), small if the discriminator is deceived; it is not trained here.
 
     The non-saturating form: Goodfellow et al., section 3.
     """
@@ -71,7 +71,7 @@ class Adversarial(nn.Module):
         discriminator_width: channels of the first convolution of the discriminator.
 
     Attributes:
-        discriminator: trained beside the network.
+        discriminator: trained along with the network.
     """
 
     def __init__(self, discriminator_width: int = 64):

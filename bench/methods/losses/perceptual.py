@@ -105,7 +105,7 @@ def verify(source: str) -> None:
     """Refuse a source whose weights cannot be used.
 
     Raises:
-        UserError: one line that names the file to download, and how to go without it.
+        UserError: one line that names the file to download, and how to leave the loss out.
     """
     if source != "none":
         _weights(source)
@@ -119,17 +119,18 @@ def _weights(source: str) -> tuple[str, dict[str, Tensor]]:
     if not path.is_file():
         name = wanted.file if wanted else NETWORKS["vgg19"].file
         raise UserError(
-            f"{path}: the weights of the perceptual loss are not there; fetch {ORIGIN}/{name} to "
-            "that place, name a copy with perceptual=PATH, or go without: perceptual=none"
+            f"{path}: the weights of the perceptual loss are missing; download {ORIGIN}/{name} to "
+            "this path, give a copy with perceptual=PATH, or leave the loss out: perceptual=none"
         )
-    begin = path.stem.rpartition("-")[2]  # torch.hub's habit: the name ends with the hash's begin
+    # By torch.hub's convention, the name of the file ends with the first digits of its hash.
+    digits = path.stem.rpartition("-")[2]
     if any(path.name == network.file for network in NETWORKS.values()):
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(begin):
+        if not found.startswith(digits):
             raise UserError(
-                f"{path}: spoilt, its SHA-256 begins with {found[:8]} and not {begin}; fetch "
-                f"{ORIGIN}/{path.name} again, or go without: perceptual=none"
+                f"{path}: damaged, its SHA-256 begins with {found[:8]} and not {digits}; download "
+                f"{ORIGIN}/{path.name} again, or leave the loss out: perceptual=none"
             )
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
