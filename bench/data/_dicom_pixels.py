@@ -23,7 +23,7 @@ FLOATS = {"FloatPixelData": "FloatPixelPaddingValue"} | {
 
 
 @dataclass(frozen=True)
-class Shown:
+class TransformedFrame:
     """A frame after the modality transform.
 
     Attributes:
@@ -67,7 +67,7 @@ def is_hounsfield(view: View) -> bool:
     return view.modality == "CT" and kind in HU_TYPES and bool(states)
 
 
-def read_frames(file: Path, numbers: Collection[int]) -> dict[int, Shown]:
+def read_frames(file: Path, numbers: Collection[int]) -> dict[int, TransformedFrame]:
     """Read frames of a file, by their number from 0.
 
     Raises:
@@ -79,7 +79,7 @@ def read_frames(file: Path, numbers: Collection[int]) -> dict[int, Shown]:
     views = views_of(data)
     if len(views) != len(stored):
         raise Unusable(f"has {len(stored)} frames, but its header states {len(views)}")
-    return {number: _shown(stored[number], views[number]) for number in sorted(numbers)}
+    return {number: _transformed(stored[number], views[number]) for number in sorted(numbers)}
 
 
 def _decoded(data: Any) -> Shaped[np.ndarray, "frames h w"]:
@@ -146,7 +146,7 @@ def _plugin(syntax: str) -> str:
     return _dicom_codecs.LABEL if _dicom_codecs.is_available(syntax) else ""
 
 
-def _shown(stored: Shaped[np.ndarray, "h w"], view: View) -> Shown:
+def _transformed(stored: Shaped[np.ndarray, "h w"], view: View) -> TransformedFrame:
     if stored.dtype.kind == "f":
         values, outside = stored, _float_padding(stored, view)
         low, high = _range(values, outside)
@@ -157,7 +157,7 @@ def _shown(stored: Shaped[np.ndarray, "h w"], view: View) -> Shown:
         high = 2.0 ** (bits - (values.dtype.kind == "i")) - 1
         low = high + 1 - 2.0**bits
     scaled, ends, remarks = _modality(values, np.array([low, high]), view)
-    return Shown(
+    return TransformedFrame(
         scaled.astype(np.float32),
         outside,
         # Reflect about the middle of the range that the bits allow; a range that reaches below 0

@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.data import _dicom_kinds as kinds
 from bench.data._dicom_frames import Frame, frames_of, pixel_digest
-from bench.data._dicom_pixels import Shown, read_frames
+from bench.data._dicom_pixels import TransformedFrame, read_frames
 from bench.data._dicom_views import looks_like_dicom, pydicom_module
 from bench.data.files import name_of
 from bench.data.survey import survey
@@ -201,7 +201,7 @@ def read(series: Series, name: str) -> list[Volume]:
         NoImage: the files are videos.
         Unusable: none of its files can be read.
     """
-    shown: dict[tuple[Path, int], Shown] = {}
+    shown: dict[tuple[Path, int], TransformedFrame] = {}
     unusable: dict[Path, str] = {}
     left_out: dict[Path, str] = {}
     wanted: dict[Path, list[int]] = defaultdict(list)
@@ -232,7 +232,7 @@ def read(series: Series, name: str) -> list[Volume]:
     return volumes
 
 
-def _volume(series: Series, name: str, pairs: Sequence[tuple[Frame, Shown]]) -> Volume:
+def _volume(series: Series, name: str, pairs: Sequence[tuple[Frame, TransformedFrame]]) -> Volume:
     first = pairs[0][0]
     inverted = first.inverse and first.units == "HU"
     mirror = max(shown.mirror for _, shown in pairs) if first.inverse and not inverted else None
@@ -253,7 +253,7 @@ def _volume(series: Series, name: str, pairs: Sequence[tuple[Frame, Shown]]) -> 
     )
 
 
-def _plane(shown: Shown, file: str, mirror: float | None) -> Plane:
+def _plane(shown: TransformedFrame, file: str, mirror: float | None) -> Plane:
     values, window = shown.values, shown.window
     if mirror is not None:
         values = np.float32(mirror) - values

@@ -9,8 +9,8 @@ from torch import Tensor
 from bench.physics.base import Physics, Size
 
 # Mean power of a medical image's Fourier coefficients at frequencies that a blur suppresses: it
-# limits how far `A_dagger` amplifies. Of 0.0003, 0.001, ..., 0.1 this gave the best PSNR over noise of 1e-4
-# and 1e-3 on template slices of 128x128 pixels.
+# limits how far `A_dagger` amplifies. Of 0.0003, 0.001, ..., 0.1 this gave the best PSNR over noise
+# of 1e-4 and 1e-3 on template slices of 128x128 pixels.
 SIGNAL_POWER = 0.01
 LEAST_NOISE = 1e-8  # keeps A_dagger finite where the transfer function is 0, without noise
 
