@@ -126,7 +126,7 @@ def interpret(
         )
     if axes == kind == "auto" and _may_be_two_reals(array):
         raise Unusable(
-            f"has shape {array.shape}, two numbers a pixel: if these are the real and imaginary "
+            f"has shape {array.shape}, two numbers per pixel: if these are the real and imaginary "
             "parts of k-space, set dataset.kind: kspace; if they are two images, dataset.axes: "
             f"{example(array.shape, 'ts')}"
         )

@@ -115,7 +115,7 @@ def choose(arrays: Mapping[str, Any], key: str | None) -> tuple[str, tuple[str, 
         )
     if not others:
         return best, ()
-    return best, (f"Of several arrays {best!r} was read; dataset.key selects another one.",)
+    return best, (f"Of several arrays {best!r} was read; dataset.key selects another.",)
 
 
 def is_companion(name: str) -> bool:

@@ -276,7 +276,7 @@ def _refuse_negative(span: Span) -> None:
     below = span.low < -UNDERSHOOT * span.high or span.floor < -BELOW * span.usual
     if span.high <= 0 or below:
         raise Unusable(
-            f"reaches from {span.low:g} to {span.high:g}, which is not a magnitude; if these are "
+            f"has values from {span.low:g} to {span.high:g}, which are not magnitudes; if they are "
             "Hounsfield units, write dataset.window: [40, 400] (centre and width), else "
             "dataset.scale: [low, high], the values that become 0 and 1; dataset.exclude leaves "
             "files out"
@@ -288,9 +288,9 @@ def _refuse_offset(span: Span, full: float) -> None:
     used = span.high - span.floor
     if full > EIGHT_BITS and span.whole and 0 < used < CONTRAST * span.high:
         raise Unusable(
-            f"holds values from {span.floor:g} to {span.high:g} and few others: CT coded with an "
-            f"offset, or a negative; write dataset.scale: [{span.floor:g}, {span.high:g}], the "
-            "values that become 0 and 1, or dataset.window: [centre, width]"
+            f"has nonzero values almost all from {span.floor:g} to {span.high:g}: CT coded with an "
+            f"offset, or an inverted image; write dataset.scale: [{span.floor:g}, {span.high:g}], "
+            "the values that become 0 and 1, or dataset.window: [centre, width]"
         )
 
 

@@ -153,21 +153,21 @@ def assign(
             list(keys), together,
             f"The {len(names)} folders {names[0]}, {names[1]}"
             f"{', ...' if len(names) > 2 else ''} count as one subject each; "
-            "if they are not patients, dataset.subject_regex or dataset.subject_csv names them.",
+            "if they are not patients, set dataset.subject_regex or dataset.subject_csv.",
             certain,
         )  # fmt: skip
     if all(stated):
         return Assignment(
             list(stated), together,
-            f"{len(set(stated))} subjects, presumed from what the files say; dataset.subject_regex "
-            "or dataset.subject_csv name them.",
+            f"{len(set(stated))} subjects, presumed from what the files say; if they are wrong, "
+            "set dataset.subject_regex or dataset.subject_csv.",
             certain=False,
         )  # fmt: skip
     return Assignment(
         list(stated), together,
-        "Subjects are unknown and only guessed: dataset.subject_regex (a pattern for paths; "
-        "'^([^/]+)/' takes the first folder) or dataset.subject_csv (columns file, subject) name "
-        "them.",
+        "Subjects are unknown and only guessed; name them with dataset.subject_regex (a pattern "
+        "for paths; '^([^/]+)/' takes the first folder) or dataset.subject_csv (columns file, "
+        "subject).",
         certain=False,
     )  # fmt: skip
 

@@ -158,7 +158,7 @@ def test_ct_needs_a_stated_window(tmp_path: Path) -> None:
         assert found.images.max() == pytest.approx(1)
         assert found.images[10, 0, 0, 0] == 0
     with pytest.raises(
-        UserError, match=r"ct\.nii: reaches from -1000 to 1000.*dataset\.window: \["
+        UserError, match=r"ct\.nii: has values from -1000 to 1000.*dataset\.window: \["
     ):
         load(tmp_path)
     with pytest.raises(UserError, match="do not go together"):

@@ -107,7 +107,7 @@ def test_hounsfield_units_in_every_format(tmp_path: Path, end: str) -> None:
         nib.save(
             nib.Nifti1Image(values[:, ::-1, ::-1].transpose(2, 1, 0), np.eye(4)), tmp_path / "a.nii"
         )
-    with pytest.raises(UserError, match=r"not a magnitude.*dataset\.window"):
+    with pytest.raises(UserError, match=r"not magnitudes.*dataset\.window"):
         load(tmp_path)
     found = load(tmp_path, window=[40, 400])
     expected = ((values + 160) / 400.0).clip(0, 1)
@@ -134,7 +134,8 @@ def test_ct_coded_with_an_offset_is_asked_about(tmp_path: Path, offset: int, wid
         grey = (image * width + offset).round().astype(np.uint16)
         Image.fromarray(grey).save(tmp_path / f"{number}.png")
     with pytest.raises(
-        UserError, match=r"0\.png: .*offset, or a negative; write dataset\.scale: \[\d+, \d+\]"
+        UserError,
+        match=r"0\.png: .*offset, or an inverted image; write dataset\.scale: \[\d+, \d+\]",
     ) as e:
         load(tmp_path)
     assert "dataset.window" in str(e.value)
