@@ -288,9 +288,10 @@ def _refuse_offset(span: Span, full: float) -> None:
     used = span.high - span.floor
     if full > EIGHT_BITS and span.whole and 0 < used < CONTRAST * span.high:
         raise Unusable(
-            f"has nonzero values almost all from {span.floor:g} to {span.high:g}: CT coded with an "
-            f"offset, or an inverted image; write dataset.scale: [{span.floor:g}, {span.high:g}], "
-            "the values that become 0 and 1, or dataset.window: [centre, width]"
+            f"has almost all nonzero values between {span.floor:g} and {span.high:g}: CT coded "
+            "with an offset, or an inverted image; write dataset.scale: "
+            f"[{span.floor:g}, {span.high:g}], the values that become 0 and 1, or "
+            "dataset.window: [centre, width]"
         )
 
 

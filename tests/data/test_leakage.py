@@ -10,7 +10,7 @@ from PIL import Image
 
 from bench.data import Audit, Dataset, load, split
 from bench.data.base import SUBJECTS_UNKNOWN
-from bench.data.duplicates import ALIKE, alike, examine, join, thumbnails
+from bench.data.duplicates import SIMILAR, alike, examine, join, thumbnails
 from bench.data.parts import parts_of
 from bench.errors import UserError
 from bench.spec import DatasetSpec
@@ -128,9 +128,9 @@ def test_alike_lists_each_pair_once_across_blocks(monkeypatch) -> None:
     thumbs = thumbnails(images)
     pairs, values = alike(thumbs)
     full = np.triu(np.corrcoef(thumbs), 1)
-    assert {tuple(pair) for pair in pairs} == {tuple(pair) for pair in np.argwhere(full > ALIKE)}
+    assert {tuple(pair) for pair in pairs} == {tuple(pair) for pair in np.argwhere(full > SIMILAR)}
     assert len(values) == len(pairs)
-    assert values.min() > ALIKE
+    assert values.min() > SIMILAR
 
 
 def test_near_copies_are_one_pseudo_subject() -> None:
