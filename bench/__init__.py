@@ -1,7 +1,7 @@
 """ReconBench: which reconstruction method, at my degradation level, with my number of images?
 
-The names below are its Python interface; each is loaded when it is first asked for, and none of
-them loads Ray but `run`. `import reconbench` gives the same as `import bench`.
+The names below are its Python interface. Each is imported when it is first used, and only `run`
+imports Ray. `import reconbench` is the same as `import bench`.
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.model import Model
     from bench.opened import Run, open_run
 
-_ROOMS = {
+_EXPORTS = {
     "bench.api": ("Task", "evaluate", "fit", "load", "run", "task"),
     "bench.model": ("Model",),
     "bench.opened": ("Run", "open_run"),
@@ -33,9 +33,9 @@ except PackageNotFoundError:  # run from a checkout that was never installed
 def __getattr__(name: str) -> Any:
     if name in ("methods", "physics"):
         return import_module(f"bench.{name}")
-    for room, inside in _ROOMS.items():
-        if name in inside:
-            return getattr(import_module(room), name)
+    for module, exported in _EXPORTS.items():
+        if name in exported:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")
 
 

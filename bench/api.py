@@ -1,7 +1,7 @@
 """The Python interface for one task at a time: images, a degradation, a method, its scores.
 
-What a benchmark does for many cells these functions do for one, with the same parts, the same
-measurements and the same metrics; `run` is the benchmark itself. `bench` exports them.
+These functions do for one cell what a benchmark does for many, with the same parts, measurements
+and metrics; `run` runs a whole benchmark. `bench` exports them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +24,20 @@ from bench.physics import Physics
 from bench.spec import Benchmark, Budget
 from bench.training import Validation
 
-ANY = {"degradations": [{"name": "any", "levels": [1]}], "n_train": [1], "methods": ["any"]}
+# Keys that a benchmark file must have, and that reading images does not use.
+UNUSED = {"degradations": [{"name": "any", "levels": [1]}], "n_train": [1], "methods": ["any"]}
 HELD_OUT = 24, 60  # validation and test images; fewer where images are few
 
 
 @dataclass(frozen=True)
 class Task:
-    """Images, and the degradation that they are to be recovered from.
+    """Images, and the degradation from which they are to be reconstructed.
 
     Attributes:
         physics: the degradation at its level, for images of this size.
         train: training images.
-        val: validation images, which tune and choose.
-        test: test images, which `evaluate` alone uses.
+        val: validation images, for tuning and for the choice of weights.
+        test: test images, used by `evaluate` only.
     """
 
     physics: Physics
@@ -56,20 +57,20 @@ def load(
     subjects: Sequence[str] | None = None,
     **options: Any,
 ) -> ImageSet:
-    """Read images, or take those of an array.
+    """Read images from files, or take them from an array.
 
     Args:
         images: a file or folder; an array of shape (n, h, w) or (n, 1, h, w) with magnitudes in
             [0, 1]; default: synthetic slices derived from a brain template.
         image_size: pixels along each side to which files are resized; arrays stay as they are.
-        subjects: of an array: who is in each image; default: everybody once.
+        subjects: of an array, the subject of each image; default: a different one for each.
         options: keys of a benchmark file's `dataset`, such as `window` or `source`.
 
     Returns:
-        images with ids and subjects; read from files, a `Dataset` with the `audit` of the reading.
+        images with ids and subjects; from files a `Dataset`, which also has an `audit`.
 
     Raises:
-        UserError: nothing usable, an unknown option, or an array of another shape or range.
+        UserError: no usable image, an unknown option, or an array of a wrong shape or range.
 
     >>> import numpy as np
     >>> images = load(np.zeros((3, 32, 32)), subjects=["anna", "anna", "ben"])
@@ -78,20 +79,18 @@ def load(
     """
     if isinstance(images, np.ndarray):
         if options:
-            raise UserError(
-                f"images: an array takes subjects, and no options: {', '.join(options)}"
-            )
+            raise UserError(f"images: options of files, not of an array: {', '.join(options)}")
         return _of_array(images, subjects)
     path = None if images is None else str(images)
     given = {"path": path, "image_size": image_size, **options}
-    return data.load(spec.parse({**ANY, "dataset": given}, "load").dataset)
+    return data.load(spec.parse({**UNUSED, "dataset": given}, "load").dataset)
 
 
 def _of_array(images: np.ndarray, subjects: Sequence[str] | None) -> ImageSet:
     if images.ndim == 3:
         images = images[:, None]
     if np.iscomplexobj(images) or not np.isfinite(images).all():
-        raise UserError("images: complex, NaN or infinite; give magnitudes in [0, 1]")
+        raise UserError("images: complex, NaN or infinite values; give magnitudes in [0, 1]")
     if images.size and not 0 <= images.min() <= images.max() <= 1:
         raise UserError(
             f"images: values from {images.min():g} to {images.max():g}; scale them to [0, 1]"
@@ -113,7 +112,7 @@ def task(
     """Split images by subject, and degrade them.
 
     Args:
-        images: of `load`.
+        images: as `load` returns them.
         degradation: its name, dotted path or class; `bench.physics.names()` lists ours.
         level: its strength (noise variance, acceleration, scale factor, number of views, ...).
         n_train: training images; default: all that are not held out.
@@ -153,28 +152,28 @@ def fit(
     objective: str | type[Metric] = "psnr",
     **config: Any,
 ) -> Model:
-    """Train a network, or build a classical method, with its defaults or a configuration.
+    """Train a network, or build a classical method, with its default or a given configuration.
 
-    To tune it, run a benchmark (`run`).
+    To tune a method, run a benchmark (`run`).
 
     Args:
         method: its name (`bench.methods.names()` lists ours), dotted path, class, or a network
-            that is built already, which itself stays as it is.
-        task: what it is for.
+            that is built already, of which a copy is trained.
+        task: what it is trained for.
         steps: optimiser steps of a network.
         batch_size: images in each.
-        reports: validations on the way; the weights of the best are kept.
-        seed: of initial weights, order and noise.
+        reports: number of validations; the weights of the best one are kept.
+        seed: of the initial weights, the order of the images and the training noise.
         report: called with each validation's `step`, `psnr` and `ssim`.
         device: default: the GPU where there is one.
-        objective: the metric by which the best validation is the best.
-        config: keywords of the method, and of its training (`bench.training.Recipe`); what is left
-            out has the default of the method's search space.
+        objective: the metric that decides which validation is the best.
+        config: keywords of the method and of its training (`bench.training.Recipe`); the others
+            take their defaults in the method's search space.
 
     Raises:
-        UserError: an unknown method or keyword, a value that it does not take, or a method that
-            does not support the task's degradation.
-        DivergedError: the training's numbers are no longer finite.
+        UserError: an unknown method or keyword, an invalid value, or a method that does not
+            support the task's degradation.
+        DivergedError: the loss or a reconstruction is no longer finite.
 
     >>> images = load(np.random.default_rng(0).random((40, 32, 32)))
     >>> denoising = task(images, "gaussian_noise", 0.1)
@@ -198,12 +197,12 @@ def evaluate(model: Model, task: Task, metrics: Sequence[str | type[Metric]] = (
     """Score a model on the test images of a task.
 
     Args:
-        model: of `fit`.
-        task: what it is for.
-        metrics: names, dotted paths or classes, beside PSNR, SSIM and NMSE.
+        model: as `fit` returns it.
+        task: the task whose test images are used.
+        metrics: further ones beside PSNR, SSIM and NMSE: names, dotted paths or classes.
 
     Returns:
-        one line for each image: `image`, `subject`, and its metrics under every convention, as in
+        one row for each image: `image`, `subject`, and its metrics under every convention, as in
         the rows of a run (`bench.metrics`).
 
     >>> images = load(np.random.default_rng(0).random((40, 32, 32)))
@@ -212,7 +211,7 @@ def evaluate(model: Model, task: Task, metrics: Sequence[str | type[Metric]] = (
     >>> round(scores.psnr.mean())  # of noise of variance 0.1
     10
     """
-    scored = scoring.scored(model.reconstructor, model.physics, task.test, metrics)
+    scored = scoring.score_images(model.reconstructor, model.physics, task.test, metrics)
     names = {"image": task.test.ids, "subject": task.test.subjects}
     return pd.DataFrame({**names, **scored.columns})
 
@@ -224,7 +223,7 @@ def run(
 ) -> Run:
     """Run a benchmark, or resume it where it was interrupted.
 
-    The rules are those of `reconbench run`, and so is what is printed on the way.
+    It obeys the same rules as `reconbench run`, and prints the same progress.
 
     Args:
         benchmark: a benchmark file, or its content.
@@ -232,25 +231,25 @@ def run(
         options: see `bench.runner.run`.
 
     Raises:
-        UserError: what the user can mend; also if a cell has failed, once all others have ended.
+        UserError: a mistake in the input; or cells that failed, once all others have ended.
 
     >>> noise = {"name": "gaussian_noise", "levels": [0.1]}
     >>> run({"degradations": [noise], "n_train": [25], "methods": ["tv", "unte"]})
     Traceback (most recent call last):
     bench.errors.UserError: unknown method 'unte'; did you mean 'unet'? (known: ...
     """
-    from bench import runner  # it loads Ray
+    from bench import runner  # imports Ray
 
     if not isinstance(benchmark, Benchmark):
         content = spec.load(benchmark) if isinstance(benchmark, str | Path) else None
         benchmark = content or spec.parse(dict(benchmark))  # type: ignore[arg-type]
-    ended = runner.run(benchmark, folder, **options)
-    if not ended.complete:
+    result = runner.run(benchmark, folder, **options)
+    if not result.complete:
         raise KeyboardInterrupt
-    if ended.failed:
-        failures = "; ".join(f"{cell}: {reason}" for cell, reason in ended.failed.items())
+    if result.failed:
+        failures = "; ".join(f"{cell}: {reason}" for cell, reason in result.failed.items())
         raise UserError(
-            f"{len(ended.failed)} of {len(ended.chosen)} cells failed ({failures}); run it again "
-            f"to try them again, or open_run({str(ended.store.folder)!r}) for the others"
+            f"{len(result.failed)} of {len(result.chosen)} cells failed ({failures}); run it again "
+            f"to try them again, or open_run({str(result.store.folder)!r}) for the others"
         )
-    return Run(str(ended.store.folder))
+    return Run(str(result.store.folder))

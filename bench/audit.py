@@ -1,4 +1,4 @@
-"""The audit of a dataset as a page: what a benchmark on these images should know."""
+"""The audit of a dataset as a Markdown page."""
 
 from typing import Any
 
@@ -9,6 +9,6 @@ def page(audit: dict[str, Any]) -> str:
     """Render the audit of a dataset as Markdown.
 
     Args:
-        audit: the fields of a `bench.data.Audit`, or of what a manifest keeps of one.
+        audit: the fields of a `bench.data.Audit`, also as a manifest stores them.
     """
     return markdown.TEMPLATES.get_template("audit.md").render(audit=audit)

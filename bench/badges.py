@@ -1,6 +1,6 @@
-"""What report and dashboard write on the lines of a leaderboard beside the numbers.
+"""The badges that report and dashboard show on the lines of a leaderboard.
 
-Free of PyTorch and Ray, as the dashboard is.
+Imports neither PyTorch nor Ray, since the dashboard does not.
 """
 
 import json
@@ -12,13 +12,13 @@ UNSCORED = "not scored on every image"
 
 
 def of_run(manifest: Mapping[str, Any]) -> list[str]:
-    """List the badges that every line carries: of its images, and of how the run was made."""
+    """List the badges of every line: those of its images, and of how the run was made."""
     audit = manifest.get("audit") or {}
     return [*(audit.get("badges") or []), *[MIXED] * has_mixed_versions(manifest)]
 
 
 def has_mixed_versions(manifest: Mapping[str, Any]) -> bool:
-    """Return whether the run was resumed under other versions than it began with."""
+    """Return whether the run was resumed with other versions than it began with."""
     starts = manifest.get("starts") or []
     return len({json.dumps([one["versions"], one["git"]]) for one in starts}) > 1
 

@@ -1,4 +1,4 @@
-"""The cells of a benchmark: which there are, which are wanted, and what each of them takes."""
+"""The cells of a benchmark: how to list and filter them, and what each of them needs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from bench.spec import Benchmark, Budget, Cell, cells
 def cells_of(spec: Benchmark) -> list[Cell]:
     """List a benchmark's cells in the order in which they are run.
 
-    A method has none for a degradation that it does not support.
+    A method has no cells for a degradation that it does not support.
     """
     return [
         cell
@@ -31,7 +31,7 @@ def matching(cells: Sequence[Cell], wanted: Mapping[str, Sequence[str]]) -> list
             `n_train` (methods without training images pass at any size).
 
     Raises:
-        UserError: an unknown key, a value that no cell has, or nothing left.
+        UserError: an unknown key, a value that no cell has, or no cell is left.
     """
     traits = {
         "method": lambda cell: cell.method.label,
@@ -75,8 +75,8 @@ def resources_of(cell: Cell, on_gpus: bool) -> dict[str, float]:
     """Return the CPUs and GPUs of a cell's trial, or of each of its workers.
 
     Args:
-        cell: whose method says what it asks for.
-        on_gpus: whether there are any GPUs.
+        cell: its method states what it needs.
+        on_gpus: whether the cluster has GPUs.
     """
     gpus = cell.method.gpus if on_gpus and methods.find(cell.method.name).learned else 0.0
     return {"CPU": float(cell.method.cpus), **({"GPU": gpus} if gpus else {})}

@@ -1,10 +1,10 @@
-"""Who is at work in a run folder: one run at a time, and none that was taken for dead.
+"""A claim on a run folder, so that only one run at a time writes to it.
 
-A claim is a file `running.<number>.json` that says who is here; the greatest number holds. It is
-created exclusively, and touched as a sign of life. A run that finds a dead one's takes the next
-number and deletes the earlier claim before it writes anything. So the number is a fencing token:
-a run that was silent for long and checks its claim before it writes finds that it is gone. No
-lock of a file system is relied on, since network file systems and object stores do without.
+A claim is a file `running.<number>.json` that names the process; the greatest number is valid. It
+is created exclusively, and renewed as a heartbeat. A run that finds a stale claim takes the next
+number and deletes the stale one before it writes anything. So the number is a fencing token: each
+run checks its claim before it writes, and one whose heartbeat stopped for long finds the claim
+deleted. No file-system locks are used, since network file systems and object stores may lack them.
 """
 
 import contextlib
@@ -26,17 +26,17 @@ from bench.places import Place
 
 NAME = re.compile(r"running\.(\d{1,9})\.json")
 HEARTBEAT_SECONDS, STALE_AFTER_SECONDS = 10.0, 60.0
-FRESH_SECONDS = 1.0  # for which a look at the claim is good
+FRESH_SECONDS = 1.0  # for which a check of the claim stays valid
 TRIES = 5
 
 
 @dataclass
 class Claim:
-    """A run's hold on its folder.
+    """A run's claim on its folder.
 
     Attributes:
-        file: where it is.
-        content: of the file, unlike that of any other claim.
+        file: the file that states it.
+        content: of the file, different from that of any other claim.
     """
 
     file: Place
@@ -44,7 +44,7 @@ class Claim:
     _seen: float = field(default=0.0, init=False)
 
     def check(self) -> None:
-        """Refuse to continue once the claim is gone.
+        """Refuse to continue once the claim is lost.
 
         Raises:
             UnwritableError: another run has taken the folder over, or it cannot be reached.
@@ -54,8 +54,8 @@ class Claim:
         now = time.time()
         if not self._holds():
             raise UnwritableError(
-                f"{self.file.parent}: another run has taken this folder over, since this one was "
-                "silent for too long; it writes no more"
+                f"{self.file.parent}: another run has taken this folder over, because this one "
+                "sent no heartbeat for too long; nothing more is written"
             )
         self._seen = now
 
@@ -67,11 +67,11 @@ class Claim:
         newest = [file.name for _, file in _claims(self.file.parent)][-1:]
         return unchanged and newest == [self.file.name]
 
-    def sign(self) -> None:
+    def renew(self) -> None:
         """Renew the claim."""
         self.check()
         if isinstance(self.file, Path):
-            os.utime(self.file)  # unlike a touch it does not bring back what was deleted
+            os.utime(self.file)  # unlike touch(), it does not create a deleted file again
         else:
             self.file.write_bytes(self.content)
 
@@ -81,43 +81,43 @@ def held(folder: Place) -> Iterator[Claim]:
     """Hold a run folder while the block runs.
 
     Raises:
-        UserError: another run is at work there.
+        UserError: another run is using it.
     """
     claim = take(folder)
     ended = threading.Event()
 
-    def live() -> None:
+    def beat() -> None:
         while not ended.wait(HEARTBEAT_SECONDS):
             with contextlib.suppress(OSError, UserError):
-                claim.sign()
+                claim.renew()
 
-    living = threading.Thread(target=live, daemon=True)
-    living.start()
+    heartbeat = threading.Thread(target=beat, daemon=True)
+    heartbeat.start()
     try:
         yield claim
     finally:
         ended.set()
-        living.join(HEARTBEAT_SECONDS)  # a sign under way could bring the claim back
+        heartbeat.join(HEARTBEAT_SECONDS)  # a renewal in progress could write the claim again
         release(claim)
 
 
 def take(folder: Place) -> Claim:
-    """Claim a folder; what a dead run left is taken over.
+    """Claim a folder; a stale claim is taken over.
 
     Raises:
-        UserError: another run is at work there.
+        UserError: another run is using it.
     """
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "born": _start_time(os.getpid())}
     content = json.dumps({**me, "token": uuid4().hex}).encode()
     for _ in range(TRIES):
         earlier = _claims(folder)
         if earlier:
-            _refuse_living(earlier[-1][1])
+            _refuse_active(earlier[-1][1])
         number = earlier[-1][0] + 1 if earlier else 1
         file = folder / f"running.{number}.json"
         if not places.create(file, content):
-            continue  # another was faster
-        claim = Claim(file.resolve(), content)  # for workers too, which run in another folder
+            continue  # another run was faster
+        claim = Claim(file.resolve(), content)  # workers have another current folder
         now = _claims(folder)
         if now[-1][0] > number:
             release(claim)
@@ -126,7 +126,7 @@ def take(folder: Place) -> Claim:
             earlier_file.unlink(missing_ok=True)
         return claim
     raise UserError(
-        f"{folder}: other runs begin there all the time; try again, or choose another folder"
+        f"{folder}: other runs keep starting there; try again, or choose another folder"
     )
 
 
@@ -138,20 +138,20 @@ def release(claim: Claim) -> None:
 
 
 def _claims(folder: Place) -> list[tuple[int, Place]]:
-    """List the claims in a folder by their numbers."""
+    """List the claims in a folder in the order of their numbers."""
     named = ((NAME.fullmatch(file.name), file) for file in folder.iterdir())
     return sorted(((int(name[1]), file) for name, file in named if name), key=lambda one: one[0])
 
 
-def _refuse_living(file: Place) -> None:
+def _refuse_active(file: Place) -> None:
     try:
         other = _read(file)
-        if not _lives(other, places.age(file)):
+        if not _is_active(other, places.age(file)):
             return
     except FileNotFoundError:
         return
     raise UserError(
-        f"{file.parent}: another run is at work there (process {other.get('pid')} on "
+        f"{file.parent}: another run is using it (process {other.get('pid')} on "
         f"{other.get('host')}); wait for it, or choose another run folder"
     )
 
@@ -164,16 +164,16 @@ def _read(file: Place) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _lives(other: dict[str, Any], age: float) -> bool:
-    """Return whether a claim counts: of this machine by the process, of others by its last sign.
+def _is_active(other: dict[str, Any], age: float) -> bool:
+    """Return whether the run of a claim is active: by its process here, by its heartbeat elsewhere.
 
-    A process of this machine that is stopped is silent, and alive all the same.
+    A process of this machine that is suspended sends no heartbeat, but is still active.
     """
     if other.get("host") == socket.gethostname():
         if not _exists(other["pid"]):
             return False
         if other["born"]:
-            return _born(other["pid"]) == other["born"]
+            return _start_time(other["pid"]) == other["born"]
     return age <= STALE_AFTER_SECONDS
 
 
@@ -187,10 +187,10 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _born(pid: int) -> str:
-    """Return when a process began, which tells it from a later one of the same number.
+def _start_time(pid: int) -> str:
+    """Return when a process started, which distinguishes it from a later one with the same id.
 
-    Empty where there is no such process, or the system does not say so in `/proc`.
+    Empty if there is no such process, or the system has no `/proc`.
     """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

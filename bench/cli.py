@@ -27,8 +27,8 @@ DEFAULT_SPEC = Path(__file__).parent / "specs" / "small_data.yaml"
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
 )
-READER = "dataset."  # begins the keys of --set that are for the reader
-AUDIT_SIZE = 128  # pixels a side at which images are compared
+READER = "dataset."  # prefix of the keys of --set that are for the reader
+AUDIT_SIZE = 128  # pixels along each side at which images are compared
 
 SpecPath = Annotated[
     Path | None, typer.Argument(help="benchmark file; default: the small-data benchmark")
@@ -60,7 +60,7 @@ def run(
     path: SpecPath = None,
     out: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="run folder, s3:// and gs:// too; default results/<name>"),
+        typer.Option(metavar="DIR", help="run folder, or s3:// or gs://; default: results/<name>"),
     ] = None,
     settings: Settings = None,
     smoke: Smoke = False,
@@ -68,17 +68,17 @@ def run(
     events: Events = None,
     log: Annotated[
         list[str] | None,
-        typer.Option(help="tell tensorboard, mlflow or wandb of every trial; may be repeated"),
+        typer.Option(help="log every trial to tensorboard, mlflow or wandb; may be repeated"),
     ] = None,
     nodes: Annotated[
-        int, typer.Option(help="begin when the Ray cluster has so many nodes", min=1)
+        int, typer.Option(help="wait until the Ray cluster has this many nodes", min=1)
     ] = 1,
     wait: Annotated[float, typer.Option(help="seconds to wait for --nodes", min=0)] = 900.0,
 ) -> None:
     """Run a benchmark, or finish one that was interrupted; then print its leaderboard."""
     wanted = _filters(only)
     benchmark, may_shrink = _load(path, settings, smoke)
-    # Imported late: naming what is wrong should not wait for Ray.
+    # Imported late: errors in the benchmark file should not wait for Ray.
     from bench import report, runner
 
     ended = runner.run(
@@ -89,7 +89,7 @@ def run(
         print("interrupted; rerun the same command to resume", file=sys.stderr)
         raise typer.Exit(130)
     report.show(ended.board, ended.benchmark, console)
-    _farewell(ended.store.folder)
+    _show_paths(ended.store.folder)
     if ended.failed:
         for cell, reason in ended.failed.items():
             console.print(f"failed: {cell}: {reason}", markup=False, highlight=False)
@@ -105,7 +105,7 @@ def plan(
     settings: Settings = None,
     smoke: Smoke = False,
     only: Only = None,
-    price: Annotated[float, typer.Option(help="of one core for an hour", min=0)] = 0.0,
+    price: Annotated[float, typer.Option(help="price of one core for an hour", min=0)] = 0.0,
     measure: Annotated[
         bool, typer.Option(help="measure a few steps of every method to estimate the time")
     ] = True,
@@ -115,15 +115,15 @@ def plan(
     benchmark, may_shrink = _load(path, settings, smoke)
     from bench import cells, estimate, rules
 
-    _tell(rules.foreign_code(benchmark))
+    _show_notices(rules.foreign_code(benchmark))
     benchmark, notices = rules.check(benchmark)
-    _tell(notices)
+    _show_notices(notices)
     prepared = rules.prepare(benchmark, may_shrink)
-    _tell(prepared.notices)
+    _show_notices(prepared.notices)
     chosen = cells.matching(cells.cells_of(prepared.benchmark), wanted)
     from bench import sweep
 
-    _tell(sweep.check_room(chosen))
+    _show_notices(sweep.check_room(chosen))
     lines = estimate.lines(prepared.benchmark, chosen, measure)
     table = Table(title=benchmark.name, title_justify="left", box=box.SIMPLE_HEAD)
     for header in ("method", "kind", "cells", "trials", "refits", "steps at most", "core-hours"):
@@ -142,7 +142,7 @@ def plan(
         here = timedelta(seconds=round(3600 * total / cores))
         console.print(
             f"At most {total:.2f} core-hours{cost}; about {here} on the {cores} cores here. "
-            f" Trials that are stopped early make it less.",
+            f"Trials that are stopped early reduce it.",
             highlight=False,
         )
 
@@ -156,13 +156,13 @@ def audit(
         typer.Option(metavar="FILE", help="draw a contact sheet of what was read, e.g. sheet.png"),
     ] = None,
 ) -> None:
-    """Read images and say what a benchmark on them should know: files, subjects, copies, scale."""
+    """Read images and report what matters for a benchmark: files, subjects, copies, scale."""
     overrides = dict(_setting(text) for text in settings or [])
     if path.suffix.lower() in (".yaml", ".yml"):
         chosen = spec.load(path, overrides)
     else:
-        place = {"path": str(path), "image_size": AUDIT_SIZE}
-        chosen = spec.load(DEFAULT_SPEC, {"dataset": place, **overrides})
+        images = {"path": str(path), "image_size": AUDIT_SIZE}
+        chosen = spec.load(DEFAULT_SPEC, {"dataset": images, **overrides})
     from bench import audit as audits
     from bench import data
 
@@ -216,7 +216,7 @@ def degrade(
         )
     written: Counter[str] = Counter()
     for result in results:
-        # The whole id: files of one name lie in many patients' folders.
+        # The whole id, since the folders of several patients may contain files of the same name.
         stem = spec.slug(result.id.removesuffix(Path(result.id).suffix))
         written[stem] += 1
         stem += f"_{written[stem]}" if written[stem] > 1 else ""
@@ -255,7 +255,7 @@ def report(folder: Run) -> None:
     if board.table.empty:
         raise UserError(f"{folder}: no cell has finished yet")
     reports.show(board, store.spec(), console)
-    _farewell(store.folder)
+    _show_paths(store.folder)
 
 
 @app.command()
@@ -267,7 +267,7 @@ def replay(
     from bench.replay import replay as again
     from bench.store import Store
 
-    _tell(rules.foreign_code(Store(folder).spec()))
+    _show_notices(rules.foreign_code(Store(folder).spec()))
     for seed, before, now in again(Store(folder), cell):
         console.print(
             f"seed {seed}: {now:.4f} dB now, {before:.4f} dB in the run, "
@@ -304,8 +304,8 @@ def _guarded(application: typer.Typer) -> None:
     except typer.Abort:
         print("interrupted", file=sys.stderr)
         status = 130
-    except SystemExit as ended:  # ours end in Typer's own exceptions
-        if ended.code == signal.SIGTERM:  # so Ray answers it while it starts
+    except SystemExit as ended:  # our own commands raise Typer's exceptions instead
+        if ended.code == signal.SIGTERM:  # raised by Ray while it starts
             status = 130
         else:
             status = _refuse("code that the benchmark file names has called sys.exit")
@@ -313,7 +313,7 @@ def _guarded(application: typer.Typer) -> None:
 
 
 def _refuse(reason: str) -> int:
-    """Print on one line what is wrong, and return the exit status for it."""
+    """Print the error on one line, and return the exit status."""
     print(f"error: {printable(' '.join(reason.split()))}", file=sys.stderr)
     return 2
 
@@ -321,7 +321,7 @@ def _refuse(reason: str) -> int:
 def _load(
     path: Path | None, settings: list[str] | None, smoke: bool
 ) -> tuple[Benchmark, "Shrinkable"]:
-    """Read a benchmark file; say which sizes of image sets nobody has chosen."""
+    """Read a benchmark file; return also which sizes of image sets the user left open."""
     given = dict(_setting(text) for text in settings or [])
     benchmark = spec.load(path or DEFAULT_SPEC, given)
     from bench import rules
@@ -333,7 +333,7 @@ def _load(
 
 
 def _filters(only: list[str] | None) -> dict[str, list[str]]:
-    """Read `--only` options: each key with the values that pass."""
+    """Read `--only` options: each key with the values that are kept."""
     wanted: dict[str, list[str]] = {}
     for text in only or []:
         key, equals, values = text.partition("=")
@@ -352,7 +352,7 @@ def _setting(text: str) -> tuple[str, Any]:
     return key.strip(), markup.read(value, f"--set {text}")
 
 
-def _tell(notices: Iterable[str]) -> None:
+def _show_notices(notices: Iterable[str]) -> None:
     for notice in notices:
         console.print(notice, markup=False, highlight=False, soft_wrap=True)
 
@@ -365,7 +365,7 @@ def _save(picture: Any, file: Path) -> None:
         raise UserError(f"{file}: cannot be written ({error})") from None
 
 
-def _farewell(folder: Place) -> None:
+def _show_paths(folder: Place) -> None:
     console.print(f"\nReport:    {folder / 'report' / 'leaderboard.html'}", highlight=False)
     if not isinstance(folder, Path):
         return  # the dashboard reads local folders

@@ -1,6 +1,6 @@
-"""Joins the Ray cluster that there is, or starts one.
+"""Joins a running Ray cluster, or starts one.
 
-It is separate from `bench.sweep` because Ray starts while PyTorch is still being imported.
+Separate from `bench.sweep`, so that Ray can start while PyTorch is still being imported.
 """
 
 import logging
@@ -28,7 +28,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # A job that fails at once has no PSNR to report, and must not end the sweep.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Tune saves its experiment state for a resume of its own kind; ours is the journal.
+    # Tune would save its own experiment state for a resume; ours uses the journal instead.
     "TUNE_GLOBAL_CHECKPOINT_S": "100000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -36,22 +36,22 @@ CPUS_PER_START = 8
 JOIN_SECONDS = 45.0
 LONGEST = 300  # of a reason, in characters
 ADDRESS_HINT = (
-    "is RAY_ADDRESS right? Unset it, or end a cluster that is gone by `ray stop`, to start one here"
+    "is RAY_ADDRESS right? To start a cluster here, unset it, or clean up a dead one by `ray stop`"
 )
 REMEDIES = {
     "AF_UNIX path": "set RAY_TMPDIR to a folder with a short path",
-    "Not a directory": "set RAY_TMPDIR to a folder that is there",
-    "No such file": "set RAY_TMPDIR to a folder that is there",
-    "Permission denied": "set RAY_TMPDIR to a folder of your own",
+    "Not a directory": "set RAY_TMPDIR to a folder that exists",
+    "No such file": "set RAY_TMPDIR to a folder that exists",
+    "Permission denied": "set RAY_TMPDIR to a folder that you can write to",
     "Version mismatch": "install the cluster's versions of Ray and Python, or unset RAY_ADDRESS",
     "timed out": "this machine is slow or busy; the same command tries again",
     "Invalid address": "write RAY_ADDRESS as HOST:PORT",
 }
-WARM_SECONDS = 5.0  # in which the workers start that a cluster begins with
+WARM_SECONDS = 5.0  # within which the first workers of a cluster start
 
 
 def connect() -> None:
-    """Join the running cluster where there is one, else start a local one.
+    """Join the running cluster if there is one, else start a local one.
 
     Raises:
         UserError: no cluster answers.
@@ -60,7 +60,7 @@ def connect() -> None:
         os.environ.setdefault(name, value)
     if ray.is_initialized():
         return
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the progress names every failure
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # SweepProgress prints every failure
     threading.Thread(target=import_module, args=("torch",), daemon=True).start()
     try:
         address = private.cluster_address()
@@ -73,13 +73,13 @@ def connect() -> None:
     except Exception as error:  # Ray raises many kinds, bare ones too
         reason = " ".join(str(error).split())[:LONGEST]
         raise UserError(f"Ray: {reason} ({_remedy(reason)})") from None
-    # So Slurm, systemd and Docker end a job; Ray would print a stack of its own code.
+    # Slurm, systemd and Docker end a job by SIGTERM, on which Ray would print a stack trace.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _start() -> None:
-    """Start a cluster on this machine; a slow one gets a second try."""
+    """Start a cluster on this machine; try again once if that times out."""
     private.listen_on_loopback()
     _let_workers_find_us()
     os.environ["RAY_preload_python_modules"] = "bench.warm"  # noqa: SIM112
@@ -115,14 +115,14 @@ def _join(address: str) -> None:
         socket.create_connection((host, int(port)), JOIN_SECONDS).close()
     except OSError as error:
         raise UserError(f"Ray: nothing answers at {address} ({error}); {ADDRESS_HINT}") from None
-    # Ray itself would wait for minutes, and cannot be interrupted there.
-    silence = threading.Timer(JOIN_SECONDS, _give_up, [address])
-    silence.daemon = True
-    silence.start()
+    # Ray itself would wait for minutes, and could not be interrupted.
+    timeout = threading.Timer(JOIN_SECONDS, _give_up, [address])
+    timeout.daemon = True
+    timeout.start()
     try:
         _init()
     finally:
-        silence.cancel()
+        timeout.cancel()
 
 
 def _give_up(address: str) -> None:
@@ -136,36 +136,36 @@ def _init() -> None:
 
 
 def _remedy(reason: str) -> str:
-    """Return what to do about a failure of Ray."""
+    """Return a hint on how to fix a failure of Ray."""
     for words, remedy in REMEDIES.items():
         if words in reason:
             return remedy
-    return f"{ADDRESS_HINT}; does a cluster with tokens find its own (RAY_AUTH_MODE=token)?"
+    return f"{ADDRESS_HINT}; does the cluster need a token (RAY_AUTH_MODE=token)?"
 
 
 def ready(nodes: int, wait: float, console: Console) -> None:
-    """Wait for a cluster's nodes, those that are still being set up; then say what it has.
+    """Wait for nodes of the cluster that are still being set up; then print its resources.
 
     Args:
-        nodes: to wait for.
-        wait: seconds.
-        console: for what there is to say.
+        nodes: number of nodes to wait for.
+        wait: seconds to wait at most.
+        console: for messages.
 
     Raises:
-        UserError: the time is over.
+        UserError: fewer nodes have joined by then.
     """
-    came = _wait_for(nodes, wait, console)
+    alive = _wait_for(nodes, wait, console)
     total = ray.cluster_resources()
-    # Of a searcher's trials Tune starts one actor after another, which on many machines takes
-    # minutes; what is begun ahead of the CPUs, on the other hand, is chosen knowing less.
+    # By default Tune starts the actors of a searcher's trials one at a time, which takes minutes on
+    # many machines. But a trial suggested before there is a CPU for it is based on fewer results.
     cpus = int(total.get("CPU", 1))
-    ahead = max(came, cpus // CPUS_PER_START, min(cpus, 2))
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(ahead))
+    pending = max(alive, cpus // CPUS_PER_START, min(cpus, 2))
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending))
     address = ray.get_runtime_context().gcs_address
     own = private.is_own_cluster()
     console.print(
-        f"Ray: {'a cluster of its own' if own else f'joined the cluster at {address}'}: "
-        f"{came} node{'s' * (came > 1)}, {total.get('CPU', 0):g} CPUs, "
+        f"Ray: {'started a cluster' if own else f'joined the cluster at {address}'}: "
+        f"{alive} node{'s' * (alive > 1)}, {total.get('CPU', 0):g} CPUs, "
         f"{total.get('GPU', 0):g} GPUs",
         highlight=False,
     )
@@ -180,7 +180,7 @@ def machines() -> list[dict[str, float]]:
 
 
 def may_grow() -> bool:
-    """Return whether the cluster starts further nodes when they are asked for."""
+    """Return whether the cluster starts more nodes on demand."""
     if not ray.is_initialized() or private.is_own_cluster():
         return False
     return private.may_grow()
@@ -193,17 +193,17 @@ def _gpus_here() -> int:
 
 
 def _wait_for(nodes: int, wait: float, console: Console) -> int:
-    """Wait until a cluster has that many nodes, and return the number of those it has."""
+    """Wait until the cluster has that many nodes; return how many it has."""
     ends = time.monotonic() + wait
-    said = 0
-    while (came := sum(node["Alive"] for node in ray.nodes())) < nodes:
+    shown = 0
+    while (alive := sum(node["Alive"] for node in ray.nodes())) < nodes:
         if time.monotonic() > ends:
             raise UserError(
-                f"{came} of {nodes} nodes came within {wait:g} s; see `ray status` on the head, "
-                "then run the same command again, and wait longer or for fewer nodes"
+                f"{alive} of {nodes} nodes joined within {wait:g} s; see `ray status` on the head, "
+                "then rerun the same command, and wait longer or for fewer nodes"
             )
-        if came != said:
-            console.print(f"Ray: {came} of {nodes} nodes, waiting for the others", highlight=False)
-            said = came
+        if alive != shown:
+            console.print(f"Ray: {alive} of {nodes} nodes, waiting for the others", highlight=False)
+            shown = alive
         time.sleep(1)
-    return came
+    return alive

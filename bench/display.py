@@ -1,4 +1,4 @@
-"""What the command line prints on: a console that obeys no control character of a file."""
+"""The console of the command line, which obeys no control characters in text from files."""
 
 import sys
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 LOG_WIDTH = 190  # a log file has no width of its own
-# What a terminal would obey, or read from right to left.
+# Control characters of terminals, and those that change the direction of text.
 CONTROLS = {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 UNSAFE = dict.fromkeys(CONTROLS - {ord("\n")}, "\N{REPLACEMENT CHARACTER}")
 

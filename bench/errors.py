@@ -1,4 +1,4 @@
-"""Failures that a user can cause and mend."""
+"""The exceptions of ReconBench, and helpers for their messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -13,16 +13,16 @@ class UserError(Exception):
 
 
 class UnwritableError(UserError):
-    """The run folder cannot be written or reached, as when its disk is full or its object store is
-    away: no trial is to blame.
+    """The run folder cannot be written or reached, because of a full disk or a network failure for
+    example: no trial is to blame.
     """
 
 
 class DamagedError(UserError):
-    """A file of a run that is not as it was written.
+    """The content of a run's file has changed since it was written.
 
     Attributes:
-        file: where it is.
+        file: its path.
     """
 
     def __init__(self, file: Any, reason: object):
@@ -34,8 +34,8 @@ class DamagedError(UserError):
 
 
 class LostError(Exception):
-    """What a trial needs has gone, such as a worker beside it or images in memory: its method is
-    not to blame.
+    """Something that a trial needs was lost, such as another worker or images in memory: its method
+    is not to blame.
     """
 
 
@@ -44,7 +44,7 @@ class DivergedError(Exception):
 
 
 def printable(name: str) -> str:
-    """Write a name on one line; bytes that are no UTF-8 become `\\xe4`, a new line `\\n`."""
+    """Write a name on one line; bytes that are not UTF-8 become `\\xe4`, a new line `\\n`."""
     if name.isascii() and name.isprintable():
         return name
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

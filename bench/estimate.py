@@ -1,4 +1,4 @@
-"""What a benchmark will take, measured on a few steps of every method."""
+"""Estimates how long a benchmark takes, from a few measured steps of every method."""
 
 import contextlib
 import time
@@ -15,7 +15,7 @@ from bench.errors import DivergedError, UserError
 from bench.physics import Physics
 from bench.spec import Benchmark, Budget, Cell, MethodSpec
 
-STEPS = 3  # measured
+STEPS = 3  # that are measured
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Cost:
     """Seconds on one core.
 
     Attributes:
-        step: of one optimiser step; 0 of a method without any.
+        step: of one optimiser step; 0 for a method without optimiser steps.
         image: of the reconstruction of one image.
     """
 
@@ -33,16 +33,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Line:
-    """What the cells of one method take at most.
+    """The greatest cost of one method's cells.
 
     Attributes:
         method: its label.
         kind: "classical" or "learned".
-        cells: their number.
-        trials: of all of them.
-        refits: of all of them.
-        steps: optimiser steps of all of these.
-        hours: on one core; 0 where nothing was measured.
+        cells: number of cells.
+        trials: of all cells.
+        refits: of all cells.
+        steps: optimiser steps of all trials and refits.
+        hours: core-hours; 0 if nothing was measured.
     """
 
     method: str
@@ -55,11 +55,11 @@ class Line:
 
 
 def lines(benchmark: Benchmark, chosen: Sequence[Cell], measure: bool = True) -> list[Line]:
-    """Count what a run of these cells takes, method by method, and measure a few steps of each.
+    """Estimate the cost of each method in a run of these cells.
 
     Args:
         benchmark: the benchmark.
-        chosen: its cells that are to be run.
+        chosen: the cells to be run.
         measure: whether to measure; see `measure_costs`.
     """
     costs = measure_costs(benchmark, chosen) if measure else {}
@@ -90,7 +90,7 @@ def lines(benchmark: Benchmark, chosen: Sequence[Cell], measure: bool = True) ->
 
 
 def measure_costs(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str, str], Cost]:
-    """Measure each method's defaults on each degradation at its first level, on random images.
+    """Time each method with its defaults on each degradation at its first level, on random images.
 
     Returns:
         costs by (method label, degradation label).
@@ -118,14 +118,14 @@ def measure_costs(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str
 
 
 def seconds_of(cell: Cell, cost: Cost, benchmark: Benchmark, trials: int, refits: int) -> float:
-    """Return what a cell takes on one core if no trial is stopped early."""
+    """Return the seconds that a cell takes on one core if no trial is stopped early."""
     budget = benchmark.budget
     steps = budget.steps if cost.step else 0
     validations = budget.reports if cost.step else 1
-    judged = benchmark.dataset.n_val + (
+    reconstructed = benchmark.dataset.n_val + (
         training.RECALIBRATION_BATCHES * budget.batch_size if steps else 0
     )
-    run = steps * cost.step + validations * judged * cost.image
+    run = steps * cost.step + validations * reconstructed * cost.image
     return (trials + refits) * run + refits * benchmark.dataset.n_test * cost.image
 
 
@@ -146,7 +146,7 @@ def _cost(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Cost:
     def seconds(steps: int) -> float:
         budget = Budget(steps=steps, batch_size=benchmark.budget.batch_size, reports=1)
         start = time.perf_counter()
-        with contextlib.suppress(DivergedError):  # random images are no image; the time counts
+        with contextlib.suppress(DivergedError):  # on random images; only the time counts
             training.fit(
                 method.name, config, few, few, operator, budget, 0, precision=benchmark.precision
             )

@@ -27,7 +27,7 @@ SIDE, SMALL_SIDE = 256, 160  # pixels of a panel; of one in the gallery
 GAP, CAPTION, TEXT = 8, 40, 14
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 SHEET, SHEET_COLUMNS = 48, 8  # pictures of a contact sheet, and in a row of it
-LETTERS = 20  # of a caption's line
+LETTERS = 20  # in a line of a caption
 DECADES = 4.0  # range of the logarithmic scale of k-space
 
 T = TypeVar("T")
@@ -66,12 +66,10 @@ class Score:
 class Degraded:
     """One degraded image with its reconstructions.
 
-    Scores are those of A_dagger(y), then of each method; NaN if x is unknown.
-
     Attributes:
         id: the image's id.
         panels: x, y, A_dagger(y) and the mask, as far as they exist.
-        scores: for "A_dagger(y)" and each method.
+        scores: of "A_dagger(y)" and of each method; NaN where x is unknown.
         notes: how measured k-space was read, and whether it was measured at all.
     """
 
@@ -91,7 +89,7 @@ def degrade(
     reading: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[Degraded]:
-    """Measure images at a path.
+    """Degrade images at a path, and draw what is measured.
 
     Args:
         path: an image, a volume, or a folder of them.
@@ -108,8 +106,8 @@ def degrade(
     """
     operator = physics.create(name, level, image_size, **options)
     dataset = data.load(_dataset(path, image_size, reading or {}))
-    for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
-        x, id_ = torch.tensor(dataset.images[place])[None], dataset.ids[place]
+    for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
+        x, id_ = torch.tensor(dataset.images[index])[None], dataset.ids[index]
         yield _degraded(id_, x, operator.measure(x, [id_]), operator, by)
 
 
@@ -132,7 +130,7 @@ def degrade_kspace(
 
     Args:
         path: a file with k-space, see `bench.data.measured`.
-        level: acceleration; at 1 nothing is left out, and there is no reference.
+        level: acceleration; at 1 all samples are kept, and there is no reference.
         by: classical methods that reconstruct it, with their defaults.
         reading: `key`, `axes` and `slice_number` of `bench.data.measured.load_measured`.
         options: `mask`, `centre_fraction` and `calibration` of `mri_cartesian.measured`.
@@ -243,17 +241,17 @@ def contact_sheet(dataset: data.Dataset, count: int = SHEET) -> Image.Image:
 
     Args:
         dataset: its images.
-        count: how many at most.
+        count: number of images at most.
     """
     groups: dict[str, list[int]] = defaultdict(list)
-    for place, name in enumerate(dataset.ids):
-        groups[name.rpartition("/")[0]].append(place)
+    for index, name in enumerate(dataset.ids):
+        groups[name.rpartition("/")[0]].append(index)
     shown = _spread(list(groups.values()), count)
     each = max(1, count // len(shown))
     panels = [
-        Panel(_two_lines(dataset.ids[place]), dataset.images[place, 0])
+        Panel(_two_lines(dataset.ids[index]), dataset.images[index, 0])
         for group in shown
-        for place in _spread(group, each)
+        for index in _spread(group, each)
     ]
     rows = [panels[k : k + SHEET_COLUMNS] for k in range(0, len(panels), SHEET_COLUMNS)]
     return montage(rows, SMALL_SIDE)

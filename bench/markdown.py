@@ -1,4 +1,4 @@
-"""Markdown pages from templates, in which what comes from files is text and nothing else."""
+"""Markdown pages from templates; text that comes from files is escaped."""
 
 import re
 from pathlib import Path
@@ -8,14 +8,14 @@ from jinja2 import Environment, FileSystemLoader
 
 from bench.errors import printable
 
-# Brackets make a link only together, and an underscore within a word nothing: most names have some.
+# Most names contain brackets or underscores: those that make no link or emphasis are not escaped.
 SPECIAL = re.compile(
     r"[\\`*<>|~&]|\](?=[(\[:])|(?<!\w)_|_(?!\w)|^(?:[#+=\[-]|\d+(?=[.)]))",
 )
 
 
 def as_text(value: Any) -> Any:
-    """Escape a value that is put into a page: one line, in which no character has a meaning."""
+    """Escape a value for a page: one line, without any Markdown syntax."""
     if not isinstance(value, str):
         return value
     return SPECIAL.sub(lambda found: _escaped(found[0]), printable(value))
@@ -26,7 +26,7 @@ def _escaped(special: str) -> str:
 
 
 TEMPLATES = Environment(
-    # Not through the package of reports, which would import PyTorch.
+    # A path, since importing `bench.report` would import PyTorch.
     loader=FileSystemLoader(Path(__file__).parent / "report" / "templates"),
     autoescape=False,
     finalize=as_text,

@@ -1,4 +1,4 @@
-"""YAML 1.2, the core schema alone: `1e-3` is a number, `no` a word, `1:30` no number."""
+"""YAML 1.2 with the core schema: `1e-3` is a number, but `no` and `1:30` are text."""
 
 import re
 from collections.abc import Hashable
@@ -9,7 +9,7 @@ import yaml
 from bench.errors import UserError
 
 LONGEST = 1_000_000  # characters
-MOST_VALUES = 100_000  # aliases written out
+MOST_VALUES = 100_000  # with aliases expanded
 DEEPEST = 50
 
 _FLOAT = re.compile(
@@ -41,7 +41,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would take for something else than text."""
+    """Quotes text that YAML 1.1 or 1.2 would read as another type."""
 
 
 for _name, _pattern, _first in _RESOLVERS:
@@ -50,12 +50,12 @@ for _name, _pattern, _first in _RESOLVERS:
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
 
 
-def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = node.value
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def read(text: str, origin: str) -> Any:
@@ -66,7 +66,7 @@ def read(text: str, origin: str) -> Any:
         origin: names it in errors.
 
     Raises:
-        UserError: no YAML, a duplicate key, or more than a person would write.
+        UserError: invalid YAML, a duplicate key, or content that is too long or nested too deep.
     """
     if len(text) > LONGEST:
         raise UserError(f"{origin}: longer than {LONGEST:,} characters")
@@ -88,11 +88,11 @@ def read(text: str, origin: str) -> Any:
 
 
 def _measure(node: yaml.Node, known: dict[int, int], depth: int) -> int:
-    """Count the values of a node with its aliases written out; refuse too many."""
+    """Count the values of a node with its aliases expanded; refuse too many."""
     if depth > DEEPEST:
         raise RecursionError
     if id(node) not in known:
-        known[id(node)] = MOST_VALUES  # until it is known: what contains itself has no end
+        known[id(node)] = MOST_VALUES  # for a node that contains itself
         inner: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
             inner = node.value
@@ -100,10 +100,10 @@ def _measure(node: yaml.Node, known: dict[int, int], depth: int) -> int:
             inner = [part for pair in node.value for part in pair]
         known[id(node)] = 1 + sum(_measure(part, known, depth + 1) for part in inner)
     if known[id(node)] > MOST_VALUES:
-        raise ValueError(f"aliases make more than {MOST_VALUES:,} values of it")
+        raise ValueError(f"more than {MOST_VALUES:,} values once its aliases are expanded")
     return known[id(node)]
 
 
 def write(content: Any) -> str:
-    """Write plain data as YAML that both of its versions read alike."""
+    """Write plain data as YAML that versions 1.1 and 1.2 read alike."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -17,7 +17,7 @@ class Model:
     Attributes:
         reconstructor: the network or classical method, callable as `(y, physics) -> x_hat`.
         physics: the degradation that it was tuned or trained for.
-        fit: how it was trained; None of a model that was read from a run folder.
+        fit: how it was trained; None for a model that was read from a run folder.
     """
 
     def __init__(self, reconstructor: nn.Module, physics: Physics, fit: training.Fit | None = None):
@@ -30,11 +30,11 @@ class Model:
             y: measurements by this model's physics, as `measure` returns them.
 
         Returns:
-            float32 images, brightness in [0, 1] as far as the method keeps to it.
+            float32 images; not every method keeps them in [0, 1].
         """
         device = next((w.device for w in self.reconstructor.parameters()), torch.device("cpu"))
-        measured = torch.as_tensor(y).to(device)
-        return training.reconstruct(self.reconstructor, measured, self.physics).cpu().numpy()
+        measurements = torch.as_tensor(y).to(device)
+        return training.reconstruct(self.reconstructor, measurements, self.physics).cpu().numpy()
 
     def measure(
         self, images: Float[np.ndarray, "n 1 h w"], ids: Sequence[str] | None = None
@@ -43,7 +43,7 @@ class Model:
 
         Args:
             images: magnitude in [0, 1].
-            ids: names from which the noise of each image is drawn; default: its number.
+            ids: names that seed the noise of each image; default: its number.
         """
         names = [str(number) for number in range(len(images))] if ids is None else list(ids)
         x = torch.as_tensor(np.asarray(images, dtype=np.float32))

@@ -31,7 +31,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Where the run is."""
+        """The path or address of the run folder."""
         return str(self._store.folder)
 
     @property
@@ -58,26 +58,26 @@ class Run:
         return self.rows.reindex(columns=keys).drop_duplicates("cell").set_index("cell")
 
     def pictures(self, method: str, **which: object) -> dict[str, np.ndarray]:
-        """Return the pictures that a cell keeps of a few test images.
+        """Return the pictures of a few test images that a cell has stored.
 
         Args:
             method: its label, or the id of a cell.
             which: see `model`.
 
         Returns:
-            `x` (ground truth), `x_hat`, `error`, `start` (`A_dagger(y)`), each (n, 1, h, w) but for
-            `error` and `y`, whose shape is the measurement's; and the `ids` of the images.
+            `x` (ground truth), `x_hat`, `error` (|x_hat - x|) and `start` (`A_dagger(y)`), each
+            (n, 1, h, w); `y`, the measurements; and the `ids` of the images.
         """
         cell = self.cell(method, **which)
         task = str(self.cells.loc[cell, "task"])
         return {**self._store.read_pictures(task), **self._store.read_pictures(cell)}
 
     def cell(self, method: str, **which: object) -> str:
-        """Find the id of the one cell with results that has what is asked for.
+        """Find the id of the one cell with results that matches.
 
         Args:
             method: its label, or the id of a cell.
-            which: `level`, `n_train`, `degradation`, `task`; as many as tell cells apart.
+            which: `level`, `n_train`, `degradation`, `task`; as many as identify one cell.
 
         Raises:
             UserError: no cell or several; names them.
@@ -104,12 +104,12 @@ class Run:
     def model(self, method: str, *, seed: int = 0, **which: object) -> "Model":
         """Load the refit of a cell, ready to reconstruct.
 
-        It imports the code that a method of another package needs.
+        The package of a user's method is imported.
 
         Args:
             method: its label, or the id of a cell.
             seed: of the refit.
-            which: `level`, `n_train`, `degradation`, `task`; as many as tell cells apart.
+            which: `level`, `n_train`, `degradation`, `task`; as many as identify one cell.
 
         Raises:
             UserError: no cell or several; no such refit; a damaged file.
@@ -121,7 +121,7 @@ class Run:
         reconstructor, physics, exact = scoring.rebuild(recipe, weights)
         if not exact:
             warnings.warn(
-                "the run does not say how much noise its images had: methods that go by it use "
+                "the run does not record the noise level of its images: methods that need it use "
                 "that of a phantom",
                 stacklevel=2,
             )
@@ -135,7 +135,7 @@ class Run:
 
 
 def open_run(folder: str | Path) -> Run:
-    """Open a run folder, finished or still going.
+    """Open a run folder, finished or not.
 
     Raises:
         UserError: the folder holds no run.

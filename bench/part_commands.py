@@ -56,10 +56,10 @@ def check(
         str | None, typer.Option(help="method, degradation, reader, loss or metric")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="a file that the reader reads")
+        Path | None, typer.Option(metavar="FILE", help="a file on which to try the reader")
     ] = None,
 ) -> None:
-    """Check whether a part of your own keeps the contract of its kind."""
+    """Check whether a part of your own fulfils the contract of its kind."""
     from bench import contracts
 
     if not parts and not every:

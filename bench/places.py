@@ -1,8 +1,8 @@
-"""Where files stand: in a mounted file system, or in an object store (`s3://`, `gs://`).
+"""Places of files: paths in a file system, or addresses in an object store (`s3://`, `gs://`).
 
-The run folder, the journal and checkpoints are read and written alike in both. A file is absent or
-whole: in a file system it is written beside its place and renamed, in an object store it is one
-upload, which counts for nothing until it is complete.
+The run folder, the journal and checkpoints are read and written alike in both. A file is either
+missing or complete: in a file system it is written under a temporary name and renamed, in an object
+store it is one upload, which is not visible until it is complete.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from bench.errors import DamagedError, UnwritableError, UserError
 
-# No user name, no query: credentials in an address would be written down with it.
+# No user name, no query: credentials in an address would be stored with it.
 ADDRESS = re.compile(r"(?P<scheme>s3|gs)://(?P<key>[a-z0-9][a-z0-9._-]*(/[^?#]*)?)")
 OPTIONS = {
     "s3": "allow_delayed_open=true",  # one request for a small file, not three
@@ -34,16 +34,16 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Remote:
-    """A place in an object store: as much of `pathlib.Path` as a run folder needs.
+    """An address in an object store, with the methods of `pathlib.Path` that a run folder needs.
 
-    Folders come and go with the objects in them. Credentials, region and endpoint are those that
-    the libraries of the store find in the environment or in their usual files.
+    A folder exists as long as there are objects in it. Credentials, region and endpoint are those
+    that the libraries of the store find in the environment or in their usual files.
 
-    Every method raises UnwritableError where the store cannot be reached or refuses.
+    Every method raises UnwritableError if the store cannot be reached or refuses the request.
 
     Attributes:
         scheme: "s3" or "gs".
-        key: bucket and name in it.
+        key: the bucket, then the object's name in it.
     """
 
     scheme: str
@@ -57,12 +57,12 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last component."""
         return self.key.name
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """All parts, the bucket first."""
+        """All components, the bucket first."""
         return self.key.parts
 
     @property
@@ -75,7 +75,7 @@ class Remote:
         return self
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Do nothing: there are no folders without objects."""
+        """Do nothing: a folder exists once there is an object in it."""
 
     def exists(self) -> bool:
         """Return whether there is an object of this name."""
@@ -108,12 +108,12 @@ class Remote:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
-        """Upload an object, in one piece: what fails midway leaves what was there before."""
+        """Upload an object in one piece; if that fails, the earlier object remains."""
         with self._reaching() as store, store.open_output_stream(str(self.key)) as stream:
             stream.write(content)
 
     def touch(self) -> None:
-        """Upload it again as it is, an empty one if there was none: that renews its time."""
+        """Upload an object again, which renews its time; create an empty one if there is none."""
         self.write_bytes(self.read_bytes() if self.exists() else b"")
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -129,11 +129,11 @@ class Remote:
             store.delete_file(str(self.key))
 
     def iterdir(self) -> Iterator["Remote"]:
-        """List what is in a folder; nothing where there is none."""
+        """List the content of a folder; nothing if it does not exist."""
         return iter(self._list(recursive=False))
 
     def rglob(self, pattern: str) -> Iterator["Remote"]:
-        """List the objects in a folder and those below whose names match a pattern."""
+        """List the objects below a folder, at any depth, whose names match a pattern."""
         return (found for found in self._list(recursive=True) if found.key.match(pattern))
 
     def _list(self, recursive: bool) -> list["Remote"]:
@@ -149,7 +149,7 @@ class Remote:
         ]
 
     def rmtree(self) -> None:
-        """Delete a folder with all that is in it, if there is one."""
+        """Delete a folder with its content, if it exists."""
         with contextlib.suppress(FileNotFoundError), self._reaching() as store:
             store.delete_dir(str(self.key))
 
@@ -175,15 +175,15 @@ def _filesystem(scheme: str, bucket: str) -> Any:
 
 
 def place(name: str | Place) -> Place:
-    """Find the place that is meant: a path, or an address in an object store.
+    """Parse a path, or an address in an object store.
 
     Raises:
-        UserError: no address of a store that is known here.
+        UserError: an invalid address, or one of an unknown kind of store.
     """
     if isinstance(name, Remote) or "://" not in str(name):
         return name if isinstance(name, Remote) else Path(name)
     if not (found := ADDRESS.fullmatch(str(name))):
-        # The address is not repeated: somebody may have put a password in it.
+        # The message does not repeat the address, which may contain a password.
         raise UserError(
             "run folder: an address in an object store is s3://BUCKET/FOLDER or gs://BUCKET/FOLDER "
             "and nothing more; credentials, region and endpoint come from the environment"
@@ -192,9 +192,9 @@ def place(name: str | Place) -> Place:
 
 
 def cache_folder() -> Path | None:
-    """Return the folder for what can be made anew, or None where nothing is to be kept.
+    """Return the folder for cached files, or None if nothing is to be cached.
 
-    `RECONBENCH_CACHE` names it, and says by being empty that nothing is kept; the default is
+    `RECONBENCH_CACHE` names it; if that is empty, nothing is cached. The default is
     `~/.cache/reconbench`.
     """
     given = os.environ.get("RECONBENCH_CACHE")
@@ -206,10 +206,10 @@ def cache_folder() -> Path | None:
 
 @contextlib.contextmanager
 def atomic_write(target: Place) -> Iterator[Path]:
-    """Yield a temporary path; its content is at the target only once the block has succeeded.
+    """Yield a temporary path, whose content replaces the target once the block has succeeded.
 
     Raises:
-        UnwritableError: the target cannot be written; what was there before still is.
+        UnwritableError: the target cannot be written; an earlier file remains as it was.
     """
     temporary = None
     try:
@@ -221,8 +221,8 @@ def atomic_write(target: Place) -> Iterator[Path]:
         yield temporary
         if isinstance(target, Path):
             with temporary.open("r+b") as file:
-                os.fsync(file.fileno())  # or a loss of power could leave the name without content
-            open_as_its_folder(temporary)
+                os.fsync(file.fileno())  # or a power failure could leave an empty file
+            share_like_folder(temporary)
             temporary.replace(target)
         else:
             target.write_bytes(temporary.read_bytes())
@@ -235,7 +235,7 @@ def atomic_write(target: Place) -> Iterator[Path]:
 
 
 def make_folder(folder: Place) -> None:
-    """Make a folder, and those it is to be in, each open to whom the one around it is open."""
+    """Make a folder and its missing parents, each with the permissions of its parent."""
     if not isinstance(folder, Path):
         return folder.mkdir()
     missing = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
@@ -244,17 +244,17 @@ def make_folder(folder: Place) -> None:
     return None
 
 
-def open_as_its_folder(file: Path) -> None:
-    """Let those read a file who may read its folder."""
+def share_like_folder(file: Path) -> None:
+    """Make a file readable to those who may read its folder."""
     file.chmod(file.parent.stat().st_mode & 0o044 | 0o600)
 
 
 @contextlib.contextmanager
 def local_copy(file: Place) -> Iterator[Path]:
-    """Yield a path at which a file can be read: its own, or that of a copy of the object.
+    """Yield a local path of a file: its own, or that of a temporary copy of an object.
 
     Raises:
-        FileNotFoundError: there is no such object; a path is yielded unseen.
+        FileNotFoundError: there is no such object; a path is yielded unchecked.
         UnwritableError: the object store cannot be reached.
     """
     if isinstance(file, Path):
@@ -267,10 +267,11 @@ def local_copy(file: Place) -> Iterator[Path]:
 
 
 def create(file: Place, content: bytes) -> bool:
-    """Write a file that must not be there yet; return whether it was not.
+    """Create a file unless it exists; return whether it was created.
 
-    In S3 it takes boto3 to be sure of it, since pyarrow has no conditional upload; where that is
-    missing, and in other stores, two that create it in the same moment may both succeed.
+    In S3 this is exclusive only if boto3 is installed, since pyarrow has no conditional upload.
+    Without it, and in other stores, two processes that create a file at the same moment may both
+    succeed.
 
     Raises:
         UnwritableError: it cannot be written.
@@ -293,7 +294,7 @@ def _create_file(file: Path, content: bytes) -> bool:
             file.hardlink_to(temporary)  # never seen half-written
         except FileExistsError:
             return False
-        except OSError:  # a file system without links
+        except OSError:  # a file system without hard links
             with file.open("xb") as fresh:
                 fresh.write(content)
         return True
@@ -325,7 +326,7 @@ def _create_object(file: Remote, content: bytes) -> bool:
 
 
 def write_sealed(target: Place, content: bytes) -> None:
-    """Write a file that begins with the digest of the rest; see `atomic_write`."""
+    """Write content behind its SHA-256 digest; see `atomic_write`."""
     with atomic_write(target) as path:
         path.write_bytes(hashlib.sha256(content).digest() + content)
 
@@ -341,12 +342,12 @@ def read_sealed(file: Place) -> bytes:
     size = hashlib.sha256().digest_size
     digest, content = whole[:size], whole[size:]
     if hashlib.sha256(content).digest() != digest:
-        raise DamagedError(file, "its content is not that of its checksum")
+        raise DamagedError(file, "its checksum does not match")
     return content
 
 
 def set_aside(file: Place) -> None:
-    """Rename a damaged file, so that what it held is computed again; add `.damaged` to its name.
+    """Rename a damaged file to `<name>.damaged`, so that its content is computed again.
 
     Raises:
         UnwritableError: it cannot be renamed.
@@ -368,14 +369,14 @@ def age(file: Place) -> float:
     """Return the seconds since a file was written.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         UnwritableError: the object store cannot be reached.
     """
     if isinstance(file, Path):
         return time.time() - file.stat().st_mtime
     written_at = file.modified()
     probe = file.parent / f".{file.name}.{uuid4().hex}"
-    probe.write_bytes(b"")  # both times by the clock of the store, whatever the one here says
+    probe.write_bytes(b"")  # so that both times are by the store's clock
     try:
         return probe.modified() - written_at
     finally:
@@ -383,7 +384,7 @@ def age(file: Place) -> float:
 
 
 def remove_tree(folder: Place) -> None:
-    """Delete a folder with all that is in it, as far as that can be done."""
+    """Delete a folder with its content, as far as possible."""
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
         return

@@ -42,11 +42,11 @@ def defined(module_name: str) -> Mapping[str, Any]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:
                 if isinstance(target, ast.Name):
-                    found[target.id] = _written_out(node.value)
+                    found[target.id] = _literal_value(node.value)
     return found
 
 
-def _written_out(node: ast.expr | None) -> Any:
+def _literal_value(node: ast.expr | None) -> Any:
     try:
         return None if node is None else ast.literal_eval(node)
     except (ValueError, TypeError):
@@ -60,7 +60,7 @@ def load_module(name: str) -> ModuleType:
 
 def origin_of(module_name: str) -> str | None:
     """Return where the package of a module is, without importing it; None if there is none."""
-    _look_here()
+    _add_current_folder()
     package = module_name.partition(".")[0]
     try:
         spec = importlib.util.find_spec(package)
@@ -71,8 +71,8 @@ def origin_of(module_name: str) -> str | None:
     return spec.origin or next(iter(spec.submodule_search_locations or []), None)
 
 
-def _look_here() -> None:
-    """Make modules of the current folder importable, after those that are installed."""
+def _add_current_folder() -> None:
+    """Make modules of the current folder importable, after installed ones."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -86,7 +86,7 @@ def from_path(dotted: str) -> Any:
     """
     if not DOTTED.fullmatch(dotted):
         raise UserError(f"{dotted}: cannot be imported; write it as my_pkg.models:MyNet")
-    _look_here()
+    _add_current_folder()
     return imported(dotted, lambda: _named(*dotted.split(":")))
 
 
@@ -103,7 +103,7 @@ def _named(module_name: str, name: str) -> Any:
 
 
 def imported(given: str, load: Callable[[], Any]) -> Any:
-    """Import a user's part, whatever its module does.
+    """Import a user's part; whatever its module raises becomes a `UserError`.
 
     Args:
         given: how the user names it.
@@ -131,10 +131,10 @@ def digest_of(module_name: str) -> str:
     Code that was typed into an interactive session is not covered.
     """
     top = sys.modules[module_name.partition(".")[0]]
-    place = getattr(top, "__file__", None) or getattr(sys.modules[module_name], "__file__", None)
-    if place is None:
+    origin = getattr(top, "__file__", None) or getattr(sys.modules[module_name], "__file__", None)
+    if origin is None:
         return ""
-    file = Path(place)
+    file = Path(origin)
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     digest = hashlib.sha256()
     for one in files:

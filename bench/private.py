@@ -1,7 +1,7 @@
-"""Every private or developer name of Ray that is used, and what is done without it.
+"""Every private or developer API of Ray that is used, each with a fallback.
 
-Such a name may be gone in the next release. Where it is, its caller does without, plainly: a sweep
-becomes slower or says less, and `notices` tells the user once.
+Such a name may be missing in another release. Its caller then falls back to what is public: a sweep
+becomes slower or reports less, and `notices` says so once.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ NAMES = {
     "ray._private.utils:get_num_cpus": "a container's limit of CPUs is not seen before Ray starts",
     "ray._private.ray_constants:ENABLE_RAY_CLUSTERS_ENV_VAR": "Ray listens on every address of "
     "this machine, behind its token",
-    "ray._private.worker:_global_node": "a cluster that is started here is taken for another's",
-    "ray.experimental.internal_kv:_internal_kv_get": "any cluster may grow",
-    "ray.tune.execution.class_cache:DEFAULT_ENV_VARS": "each sweep starts its workers anew",
+    "ray._private.worker:_global_node": "a cluster that was started here is reported as joined",
+    "ray.experimental.internal_kv:_internal_kv_get": "any cluster is assumed to add nodes",
+    "ray.tune.execution.class_cache:DEFAULT_ENV_VARS": "each sweep starts new workers",
     "ray.tune.registry:_global_registry": "the driver spends more time on each trial",
     "ray.train.v2._internal.exceptions:UserExceptionWithTraceback": "a method that fails on one of "
     "several workers is tried again",
 }
 KEPT = "ray.tune.experiment:Trial"  # attributes of its instances
 UNDROPPED = "the driver's memory grows with the number of trials"
-_lacking: dict[str, str] = {}
-_told: set[str] = set()
+_missing: dict[str, str] = {}
+_reported: set[str] = set()
 
 
 def notices() -> list[str]:
-    """List the names that this version of Ray lacks, of those used so far; each once."""
-    new = {name: without for name, without in _lacking.items() if name not in _told}
-    _told.update(new)
+    """List what this version of Ray lacks, of the names used so far; each is listed once."""
+    new = {name: without for name, without in _missing.items() if name not in _reported}
+    _reported.update(new)
     return [
         f"Ray {ray.__version__} lacks {name.rpartition(':')[2]}: {without}"
         for name, without in new.items()
@@ -51,7 +51,7 @@ def _find(name: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError):
-        _lacking[name] = NAMES[name]
+        _missing[name] = NAMES[name]
         return None
 
 
@@ -59,10 +59,10 @@ def _find(name: str) -> Any:
 
 
 def cluster_address() -> str | None:
-    """Return the address of the running cluster that `ray.init` would join; None for none.
+    """Return the address of the running cluster that `ray.init` would join; None without one.
 
     Raises:
-        ValueError: RAY_ADDRESS is no address.
+        ValueError: RAY_ADDRESS is not a valid address.
     """
     find = _find("ray._private.services:canonicalize_bootstrap_address")
     if find is not None:
@@ -78,10 +78,10 @@ def cpus_here() -> float:
 
 
 def listen_on_loopback() -> None:
-    """Have a cluster that is started here listen on the loopback interface alone.
+    """Make a cluster that is started here listen on the loopback interface only.
 
-    So Ray does by itself on macOS and Windows, while on Linux it listens on every address. What it
-    starts reads the variable; what is imported here has read it.
+    Ray does so by itself on macOS and Windows, but listens on every address on Linux. Its processes
+    read the environment variable; this one has already read it, so the constant is set too.
     """
     variable = _find("ray._private.ray_constants:ENABLE_RAY_CLUSTERS_ENV_VAR")
     if variable is not None:
@@ -102,7 +102,7 @@ def may_grow() -> bool:
         return True
     status = json.loads(read("__autoscaling_status") or "{}")
     kinds = status.get("autoscaler_report", {}).get("node_type_mapping") or {}
-    # Where nothing grows each node is a type of its own; what says nothing may grow.
+    # Without an autoscaler each node has its own type; without any report the cluster may grow.
     return not kinds or any(kind != f"node_{node}" for node, kind in kinds.items())
 
 
@@ -110,9 +110,9 @@ def may_grow() -> bool:
 
 
 def keep_warm_workers() -> None:
-    """Let Tune use the workers that a cluster begins with, whose imports are done (`bench.warm`).
+    """Let Tune use the first workers of a cluster, whose imports are done (`bench.warm`).
 
-    It would have them started anew, to give them a variable for PyTorch Lightning.
+    Otherwise it starts new ones, to set an environment variable for PyTorch Lightning.
     """
     variables = _find("ray.tune.execution.class_cache:DEFAULT_ENV_VARS")
     if variables is not None:
@@ -121,10 +121,10 @@ def keep_warm_workers() -> None:
 
 @contextlib.contextmanager
 def registered(name: str, trainable: Any) -> Iterator[str]:
-    """Register a trainable under a name, and keep it at hand for the length of a sweep.
+    """Register a trainable under a name, and cache it in the driver for the length of a sweep.
 
-    Tune fetches it from the head of the cluster and unpickles it several times for each trial: a
-    quarter of what a trial costs the driver.
+    Otherwise Tune fetches it from the head node and unpickles it several times for each trial: a
+    quarter of the driver's time for a trial.
 
     Yields:
         the name.
@@ -148,19 +148,19 @@ def registered(name: str, trainable: Any) -> Iterator[str]:
 
 def drop_history(trial: Trial) -> None:
     """Drop what Tune keeps of a trial that has ended: its last result, its statistics, and its part
-    of the record of the experiment, which Tune composes in memory at the end.
+    of the experiment state, which Tune builds in memory at the end.
     """
     data = trial.run_metadata
     try:
         data.last_result = {"trial_id": trial.trial_id}
-        trial._default_result_or_future  # noqa: B018 - is it still called so?
+        trial._default_result_or_future  # noqa: B018 - does the name still exist?
         trial._default_result_or_future = None  # or it would be fetched in place of the last one
         data.metric_analysis.clear()
         data.metric_n_steps.clear()
         trial.get_json_state  # noqa: B018
         vars(trial)["get_json_state"] = _no_state
     except AttributeError as error:
-        _lacking[f"{KEPT}.{error.name}"] = UNDROPPED
+        _missing[f"{KEPT}.{error.name}"] = UNDROPPED
 
 
 def _no_state() -> tuple[str, str]:
@@ -168,11 +168,11 @@ def _no_state() -> tuple[str, str]:
 
 
 def ends_worker(error: BaseException) -> bool:
-    """Return whether an exception is Ray's own order to end a worker."""
+    """Return whether an exception is how Ray itself ends a worker."""
     return hasattr(error, "ray_terminate_msg")
 
 
 def raised_by_code(cause: BaseException) -> bool:
-    """Return whether a worker of Ray Train failed by an exception of the code that it ran."""
+    """Return whether a worker of Ray Train failed because the code that it ran raised."""
     kind = _find("ray.train.v2._internal.exceptions:UserExceptionWithTraceback")
     return kind is not None and isinstance(cause, kind)

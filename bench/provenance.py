@@ -1,4 +1,4 @@
-"""What the numbers of a run may depend on besides its benchmark file: versions, hardware, code."""
+"""What the results of a run depend on besides its benchmark file: versions, hardware, code."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from bench import __version__
 RECORDED = ("ray", "torch", "optuna", "numpy", "scikit-image", "nilearn", "scipy")
 
 
-def surroundings() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Record versions, hardware and the git revision of the code."""
     import torch  # not needed for anything else here
 
@@ -39,8 +39,8 @@ def changes(before: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> list
     """List the versions in which a start of a run differs from the last one before it.
 
     Args:
-        before: earlier starts, each with its `surroundings`.
-        now: the surroundings of this one.
+        before: earlier starts, each with its `environment`.
+        now: the environment of this start.
     """
     if not before:
         return []

@@ -13,5 +13,5 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Iterations = Annotated[int, Field(ge=1, le=100_000)]
-# Of a penalty, in units that make 1 the natural one.
+# Of a penalty, scaled so that 1 is a natural choice.
 Weight = Annotated[float, Field(ge=1e-6, le=1e6)]

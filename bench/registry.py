@@ -51,7 +51,7 @@ class Registry(Generic[Part]):
         function_of: returns the callable that takes a part's options; default: the part itself.
         of_kind: whether a file of the packages, named as a module, is of this kind. It is called
             for every file, and must import none.
-        key: what the user wrote, for messages; default: `word`.
+        key: what a wrong name is called in messages; default: `word`.
     """
 
     word: str
@@ -85,8 +85,8 @@ class Registry(Generic[Part]):
         """Return a part, checked to be one of this kind.
 
         Raises:
-            UserError: none has that name, with the nearest spelling; its path cannot be imported;
-                or it is something else, with what it should be.
+            UserError: no part has that name, with the nearest spelling; its path cannot be
+                imported; or it is not a part of this kind.
         """
         if not isinstance(given, str):
             return self._accepted(given, label_of(given))
@@ -122,7 +122,7 @@ class Registry(Generic[Part]):
             thing = sys.modules[thing.__module__]  # a path to the function that a file defines
         accepts = self.accepts or self._extends_base
         if not accepts(thing):
-            raise UserError(f"{given}: is no {self.word}; a {self.word} is {self.wanted}")
+            raise UserError(f"{given}: is not a {self.word}; a {self.word} is {self.wanted}")
         return thing
 
     def _extends_base(self, thing: Any) -> bool:
@@ -137,7 +137,7 @@ class Registry(Generic[Part]):
         return label_of(given)
 
     def code(self, given: Any) -> str:
-        """Return a digest of the code of a user's part; an empty text for one of ours."""
+        """Return a digest of the code of a user's part; an empty string for one of ours."""
         module = _module_of(self.find(given))
         return "" if _is_ours(module) else plugins.digest_of(module)
 

@@ -7,7 +7,7 @@ import torch
 from bench import data, training
 from bench.cells import cells_of
 from bench.errors import UserError, unknown
-from bench.scoring import physics_of, score, training_seed
+from bench.scoring import physics_of, score_refit, training_seed
 from bench.store import Store
 
 
@@ -26,7 +26,7 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
     rows = rows[rows["cell"] == cell_id]
     for line in store.damaged:
         if f"rows/{cell_id}/" in line:
-            raise UserError(f"{line}; the command that made the run computes it again")
+            raise UserError(f"{line}; rerun the run's command to compute it again")
     if rows.empty:
         raise UserError(f"{store.folder}: {cell_id} has not finished yet")
     split = data.split(
@@ -35,7 +35,7 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
     for seed in sorted(int(seed) for seed in rows["seed"].unique()):
         before = rows.loc[rows["seed"] == seed, "psnr"].mean()
         recipe, _ = store.read_model(cell_id, seed)
-        torch.set_num_threads(recipe["threads"])  # another number sums in another order
+        torch.set_num_threads(recipe["threads"])  # another number changes the order of sums
         operator = physics_of(cell, spec, split.val)
         fit = training.fit(
             cell.method.name, recipe["config"], split.train.first(cell.n_train), split.val,
@@ -43,5 +43,5 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
             compile_network=spec.compile, microbatches=recipe.get("parts", 1),
             objective=spec.objective_metric,
         )  # fmt: skip
-        now, _ = score(cell, seed, fit, operator, split.test)
+        now, _ = score_refit(cell, seed, fit, operator, split.test)
         yield seed, float(before), float(now["psnr"].mean())

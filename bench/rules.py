@@ -1,4 +1,4 @@
-"""The rules of a benchmark, whoever starts it: what is refused, added, left out and shrunk.
+"""The rules of a benchmark, however it is started: what is refused, added, left out and shrunk.
 
 Nothing is printed here: what a user should know is returned as notices, one line each.
 """
@@ -16,7 +16,7 @@ from bench.spec import Benchmark, DegradationSpec, MethodSpec
 
 
 class Shrinkable(NamedTuple):
-    """Which sizes nobody has chosen, so that they may shrink where images are few."""
+    """Which sizes the user has not chosen, so that they may shrink for a small dataset."""
 
     held_out: bool = False
     training: bool = False
@@ -29,7 +29,7 @@ class Prepared:
     Attributes:
         benchmark: with the sizes of its sets.
         split: the sets.
-        audit: what was noticed while the images were read.
+        audit: what was found while the images were read.
         notices: what to tell the user.
     """
 
@@ -39,7 +39,7 @@ class Prepared:
     notices: list[str]
 
     def release(self) -> Split:
-        """Hand the sets over, so that their memory is free once their last user drops them."""
+        """Return the sets and drop them here, so that their memory can be freed by the caller."""
         split = self.split
         del self.split
         return split
@@ -79,7 +79,7 @@ def _named_modules(content: Any) -> Iterator[str]:
 
 
 def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
-    """Refuse what only readers, degradations and methods can judge; write out their defaults.
+    """Check a benchmark by its readers, degradations and methods; write out their defaults.
 
     Methods whose optional package is missing are left out, and controls are added.
 
@@ -103,7 +103,7 @@ def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
         operators[degradation.label] = physics.create(
             degradation.name, task.level, benchmark.dataset.image_size, **degradation.options
         )
-    benchmark, notices = _without_absent(benchmark)
+    benchmark, notices = _without_uninstalled(benchmark)
     benchmark = _with_controls(benchmark)
     for method in benchmark.methods:
         training.check_space(method.name, method.fixed)
@@ -148,14 +148,14 @@ def metric_code(benchmark: Benchmark, before: Mapping[str, str]) -> dict[str, st
     for name, digest in code.items():
         if before.get(name, digest) != digest:
             raise UserError(
-                f"metrics: the code of {name} is not that of the rows that the run has; undo the "
-                "change, or choose another run folder"
+                f"metrics: the code of {name} has changed since the run computed its rows; "
+                "undo the change, or choose another run folder"
             )
     return code
 
 
 def digests(split: Split, sizes: list[int]) -> dict[str, str]:
-    """Hash each set of images by itself: with more to train on, the others stay as they were."""
+    """Hash each set of images separately: another training-set size changes no other digest."""
     training = {f"train {size}": split.train.first(size).digest() for size in sizes}
     return {"val": split.val.digest(), "test": split.test.digest(), **training}
 
@@ -173,7 +173,7 @@ def _shrunk(benchmark: Benchmark, dataset: Dataset, training: bool) -> tuple[Ben
     return benchmark.with_sizes(*sizes), [notice]
 
 
-def _without_absent(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
+def _without_uninstalled(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
     """Leave out the methods whose optional package is not installed."""
     missing = {
         method.label: methods.find(method.name).missing_extra for method in benchmark.methods
@@ -190,7 +190,7 @@ def _without_absent(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
 
 
 def _with_controls(benchmark: Benchmark) -> Benchmark:
-    """Add what a method has to be compared with, as a GAN with its generator trained alone."""
+    """Add the controls that methods declare, such as the generator of a GAN trained alone."""
     labels = {method.label for method in benchmark.methods}
     chosen: list[MethodSpec] = []
     for method in benchmark.methods:
@@ -213,8 +213,8 @@ def _unsupported(method: MethodSpec, benchmark: Benchmark) -> list[str]:
     ]
     if len(missed) == len(benchmark.degradations):
         raise UserError(
-            f"methods: {method.label} supports {found.supported} only, which no degradation of "
-            f"this benchmark is ({', '.join(missed)}); leave it out"
+            f"methods: {method.label} supports {found.supported} only, and no degradation of "
+            f"this benchmark ({', '.join(missed)}); leave it out"
         )
     if missed:
         return [f"{method.label} supports {found.supported} only: no cells for {', '.join(missed)}"]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Python puts a script's own folder first; the package's modules are no top-level modules.
+    # Python puts the script's folder first, where modules of `bench` would hide top-level ones.
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".") != Path(__file__).parent]
     from bench.cli import run_script
 

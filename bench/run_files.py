@@ -1,7 +1,7 @@
-"""How each kind of file in a run folder is read, and what tells that it is damaged.
+"""Readers of each kind of file in a run folder, which detect damage.
 
-All readers raise DamagedError for a file that is not as it was written, FileNotFoundError where
-there is none, and UserError where it cannot be reached.
+They raise DamagedError for a file whose content has changed, FileNotFoundError for a missing one,
+and UserError for one that cannot be reached.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ Reader = Callable[[Place], object]
 
 @contextlib.contextmanager
 def reading(path: Place) -> Iterator[None]:
-    """Take whatever a library says of a file's content for damage.
+    """Treat whatever a library raises about a file's content as damage.
 
     Raises:
-        DamagedError: with what it says.
+        DamagedError: with the message of the library.
         FileNotFoundError: there is no such file.
         UserError: the file may not be read, or an object store cannot be reached.
     """
@@ -39,13 +39,13 @@ def reading(path: Place) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            # Of the system, not of a library: a network that fails has damaged nothing.
+            # Raised by the system, not by a library: a network failure is no damage.
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         raise DamagedError(path, str(error) or type(error).__name__) from error
 
 
 def damage_of(path: Place, read: Reader) -> DamagedError | None:
-    """Return what is wrong with a file; None where nothing is, or there is none."""
+    """Return how a file is damaged; None if it is intact or missing."""
     try:
         read(path)
     except DamagedError as error:
@@ -62,21 +62,21 @@ def table(path: Place) -> pd.DataFrame:
 
 
 def yaml_mapping(path: Place) -> dict[str, Any]:
-    """Read a YAML file of keys."""
+    """Read a YAML mapping."""
     with reading(path):
         try:
             content = markup.read(path.read_text(encoding="utf-8"), "spec.yaml")
         except UserError as error:
             raise ValueError(str(error)) from None
         if not isinstance(content, dict):
-            raise ValueError("it holds no keys")
+            raise ValueError("not a mapping")
         return content
 
 
 def arrays(path: Place) -> dict[str, np.ndarray]:
     """Read an archive of arrays."""
     with reading(path):
-        content = io.BytesIO(path.read_bytes())  # so that only reading fails as the system does
+        content = io.BytesIO(path.read_bytes())  # so that np.load raises no error of the system
         return dict(np.load(content, allow_pickle=False))
 
 
@@ -101,7 +101,8 @@ def unsealed(path: Place, beside: bytes = b"") -> dict[str, Any]:
     with reading(path):
         entries = json.loads(path.read_text())
         if entries.pop(SEAL) != _checksum(json.dumps(entries), beside):
-            raise ValueError(f"{'it or the weights are' if beside else 'it is'} not as written")
+            covers = " (of it and the weights)" if beside else ""
+            raise ValueError(f"its checksum{covers} does not match")
         return entries
 
 

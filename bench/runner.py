@@ -17,16 +17,16 @@ from bench.store import Store
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What a run has come to.
+class RunResult:
+    """The outcome of a run.
 
     Attributes:
         benchmark: as it was run, every default written out.
         store: its run folder.
         chosen: the cells that were to be run.
-        complete: whether none of them is left to run; not so after Ctrl-C.
+        complete: whether all of them were run; False after Ctrl-C.
         failed: cells without a result, and why.
-        board: the leaderboard of all that the folder holds.
+        board: the leaderboard of everything in the folder.
     """
 
     benchmark: Benchmark
@@ -48,7 +48,7 @@ def run(
     nodes: int = 1,
     wait: float = 900.0,
     console: Console | None = None,
-) -> Ended:
+) -> RunResult:
     """Run a benchmark, or finish one that was interrupted, and write its report.
 
     Args:
@@ -59,19 +59,19 @@ def run(
         may_shrink: which sizes of image sets shrink where images are few; default: those that the
             benchmark leaves open.
         events: a file to which one JSON line is added for each event.
-        log_to: trackers of experiments, of `bench.sweep.loggers.LOGGERS`.
-        nodes: how many the Ray cluster shall have before anything is run.
-        wait: seconds to wait for these.
+        log_to: experiment trackers, names of `bench.sweep.loggers.LOGGERS`.
+        nodes: number of nodes of the Ray cluster to wait for before anything is run.
+        wait: seconds to wait for them at most.
         console: for progress and notices; default: standard output.
 
     Raises:
-        UserError: what the user can mend, named in one line; finished results are kept.
+        UserError: a mistake in the input, in one line; finished results are kept.
     """
     console = console or Console()
     may_shrink = may_shrink or rules.shrinkable(benchmark)
-    _tell(console, rules.foreign_code(benchmark))
+    _show_notices(console, rules.foreign_code(benchmark))
     benchmark, notices = rules.check(benchmark)
-    _tell(console, notices)
+    _show_notices(console, notices)
     _check_events(events)
     from bench import cluster
 
@@ -83,38 +83,38 @@ def run(
     loggers.check(log_to, store.folder)
     prepared = rules.prepare(benchmark, may_shrink)
     benchmark = prepared.benchmark
-    _tell(console, prepared.notices)
+    _show_notices(console, prepared.notices)
     every = cells.cells_of(benchmark)
     chosen = cells.matching(every, only or {})
     with store.claimed():
-        _tell(console, store.set_aside_damaged())
+        _show_notices(console, store.set_aside_damaged())
         store.begin(benchmark, rules.digests(prepared.split, benchmark.n_train))
         record = _record(benchmark, every, prepared, store, console)
         count = f"{len(chosen)} of {len(every)}" if len(chosen) < len(every) else f"{len(every)}"
-        _tell(console, [f"{benchmark.name}: {count} cells -> {store.folder}"])
+        _show_notices(console, [f"{benchmark.name}: {count} cells -> {store.folder}"])
         outcome = sweep.run(
             benchmark, chosen, prepared.release(), store, console, events, log_to, nodes, wait,
             record=record,
         )  # fmt: skip
         board = report.write(store)
-        whole = outcome.complete and not outcome.failed and len(chosen) == len(every)
-        if whole and not store.manifest().get("finished"):
+        finished = outcome.complete and not outcome.failed and len(chosen) == len(every)
+        if finished and not store.manifest().get("finished"):
             store.write_manifest(finished=provenance.now())
-    return Ended(benchmark, store, chosen, outcome.complete, outcome.failed, board)
+    return RunResult(benchmark, store, chosen, outcome.complete, outcome.failed, board)
 
 
 def _record(
     benchmark: Benchmark, every: list[Cell], prepared: Prepared, store: Store, console: Console
 ) -> dict[str, Any]:
     """Collect the manifest's entries for a run that begins or resumes."""
-    before, here = store.manifest(), provenance.surroundings()
+    before, here = store.manifest(), provenance.environment()
     starts = before.get("starts", [])
-    if moved := provenance.changes(starts, here):
+    if changed := provenance.changes(starts, here):
         notice = (
-            f"warning: resumes with other versions ({', '.join(moved)}); what was run before "
-            "stays as it is, and the report carries a badge"
+            f"warning: resumed with other versions ({', '.join(changed)}); earlier results "
+            "are kept, and the report shows a badge"
         )
-        _tell(console, [notice])
+        _show_notices(console, [notice])
     return {
         "started": before.get("started", provenance.now()),
         "cells": len(every),
@@ -129,7 +129,7 @@ def _record(
 
 
 def _check_events(events: Path | None) -> None:
-    """Refuse now a file for events that cannot be written later."""
+    """Refuse, before the run begins, a file for events that cannot be written."""
     try:
         if events is not None:
             events.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +138,6 @@ def _check_events(events: Path | None) -> None:
         raise UserError(f"{events}: events cannot be written there ({error.strerror})") from None
 
 
-def _tell(console: Console, notices: Iterable[str]) -> None:
+def _show_notices(console: Console, notices: Iterable[str]) -> None:
     for notice in notices:
         console.print(notice, markup=False, highlight=False, soft_wrap=True)

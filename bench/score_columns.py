@@ -1,7 +1,7 @@
-"""The scores in a run's rows: how each is called and shown, and which way is better.
+"""The score columns in a run's rows: their names, formats and directions.
 
-Free of PyTorch and of the metrics themselves: report and dashboard show what a run declares in its
-manifest, and import nothing that it names.
+Imports neither PyTorch nor the metrics: report and dashboard show what a run declares in its
+manifest, and import none of the code that it names.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ class ScoreColumn:
     """A metric as its columns in the rows show it.
 
     Attributes:
-        name: of its column under the convention `image`; under others with their name behind.
-        label: heads it in tables and charts.
+        name: of its column under the convention `image`; others append `_<convention>`.
+        label: heading in tables and charts.
         unit: of its values; may be empty.
         direction: which values are better.
-        decimals: with which values are shown.
-        conventions: under which it is computed.
+        decimals: number of decimals shown.
+        conventions: those under which it is computed.
     """
 
     name: str
@@ -55,7 +55,7 @@ class ScoreColumn:
         return f"{self.number(value, sign)} {self.unit}".rstrip()
 
 
-# As they were shown before runs declared them, and still are.
+# Every run has these; runs of earlier versions declare no others.
 STANDARD = {
     column.name: column
     for column in (
@@ -67,7 +67,7 @@ STANDARD = {
 }
 
 
-# The other columns of rows, and those that tables add.
+# Names that no metric may have: other columns of rows, and those that tables add.
 TAKEN = {
     "badges", "cell", "data_residual", "dataset", "degradation", "done", "filename", "files",
     "image", "infer_ms", "kind", "label", "level", "measurement_hash", "method", "n_train",
@@ -78,7 +78,7 @@ ENDINGS = ("_high", "_interval", "_low", "_roi", "_volume")
 
 
 def is_free(name: str) -> bool:
-    """Return whether a further metric's column may have a name."""
+    """Return whether a name is free for the column of a further metric."""
     return name.lower() not in TAKEN and not name.lower().endswith(ENDINGS)
 
 
@@ -92,15 +92,15 @@ def listed(columns: Mapping[str, ScoreColumn], objective: str) -> list[ScoreColu
 
 
 def declare(columns: Mapping[str, ScoreColumn]) -> dict[str, dict[str, Any]]:
-    """Write columns down for the manifest of a run."""
+    """Convert columns to plain data for the manifest of a run."""
     return {name: asdict(column) for name, column in columns.items()}
 
 
 def of_run(manifest: Mapping[str, Any]) -> dict[str, ScoreColumn]:
-    """Read what a manifest declares; the standard columns where it does not, as of old runs.
+    """Read the columns that a manifest declares, beside the standard ones.
 
     Raises:
-        UserError: it declares something else than columns.
+        UserError: the declaration is invalid.
     """
     try:
         declared = {
@@ -108,5 +108,5 @@ def of_run(manifest: Mapping[str, Any]) -> dict[str, ScoreColumn]:
             for name, entry in (manifest.get("metrics") or {}).items()
         }
     except (TypeError, KeyError, AttributeError):
-        raise UserError("manifest.json: its metrics are not as a run declares them") from None
+        raise UserError("manifest.json: 'metrics' does not declare score columns") from None
     return {**STANDARD, **declared}

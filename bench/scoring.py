@@ -1,4 +1,4 @@
-"""A cell's physics and seeds, and the score of its refit on the test images: no Ray needed."""
+"""A cell's physics and seeds, and the score of its refit on the test images, without Ray."""
 
 import hashlib
 import time
@@ -20,7 +20,7 @@ from bench.seeds import derive_seed
 from bench.spec import Benchmark, Cell
 from bench.store import Store
 
-OBSERVED = 16  # validation images whose noise is measured, where it depends on the image
+OBSERVED = 16  # validation images on which a physics observes noise that depends on the image
 
 
 def physics_of(cell: Cell, spec: Benchmark, val: ImageSet) -> Physics:
@@ -46,13 +46,13 @@ def training_seed(cell: Cell, refit: int | None) -> int:
 
 @dataclass(frozen=True)
 class Scored:
-    """Test images as a model has reconstructed them.
+    """Reconstructed test images and their scores.
 
     Attributes:
-        columns: their metrics by the names of the columns of rows, each of shape (n,).
-        y: their measurements, on the CPU.
+        columns: metrics by the name of their column in rows, each of shape (n,).
+        y: the measurements, on the CPU.
         x_hat: the reconstructions, on the CPU.
-        milliseconds: for one image.
+        milliseconds: time to reconstruct one image.
     """
 
     columns: dict[str, np.ndarray]
@@ -61,7 +61,7 @@ class Scored:
     milliseconds: float
 
 
-def scored(
+def score_images(
     model: nn.Module,
     operator: Physics,
     test: ImageSet,
@@ -85,7 +85,7 @@ def scored(
     return Scored(columns, y.cpu(), x_hat.cpu(), milliseconds)
 
 
-def score(
+def score_refit(
     cell: Cell,
     seed: int,
     fit: training.Fit,
@@ -93,8 +93,8 @@ def score(
     test: ImageSet,
     further: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, Scored]:
-    """Score a refit on the test images, and make its rows; see `scored`."""
-    found = scored(fit.reconstructor, operator, test, further)
+    """Score a refit on the test images, and build its rows; see `score_images`."""
+    found = score_images(fit.reconstructor, operator, test, further)
     learned = methods.find(cell.method.name).learned
     rows = pd.DataFrame(
         {
@@ -129,11 +129,11 @@ def write_refit(
     operator: Physics,
     test: ImageSet,
 ) -> None:
-    """Score a refit on the test images and write all it leaves.
+    """Score a refit on the test images and write its model, pictures and rows.
 
-    The rows come last: they mark it as complete.
+    The rows are written last, since they mark the refit as complete.
     """
-    rows, found = score(cell, seed, fit, operator, test, spec.metrics)
+    rows, found = score_refit(cell, seed, fit, operator, test, spec.metrics)
     recipe = {
         "method": cell.method.name,
         "config": dict(config),
@@ -162,7 +162,7 @@ def write_refit(
 def rebuild(
     recipe: Mapping[str, Any], weights: Mapping[str, Tensor]
 ) -> tuple[nn.Module, Physics, bool]:
-    """Build a refit's reconstructor and physics from what its run keeps of them.
+    """Build a refit's reconstructor and physics from the files of its run.
 
     Args:
         recipe: see `write_refit`.
@@ -170,7 +170,7 @@ def rebuild(
 
     Returns:
         the reconstructor in evaluation mode, its physics, and whether the physics knows the noise
-        that was observed in the run (earlier runs did not keep it).
+        that was observed in the run (runs of earlier versions did not record it).
 
     Raises:
         UserError: the code of the method has changed so that it cannot be built.
@@ -193,7 +193,7 @@ def rebuild(
 
 
 def _timed(model: nn.Module, y: Tensor, operator: Physics) -> tuple[Tensor, float]:
-    """Reconstruct, and measure the milliseconds per image once the first call is over."""
+    """Reconstruct, and measure the milliseconds per image after a first call as warm-up."""
     training.reconstruct(model, y[:1], operator)
     _synchronise(y)
     start = time.perf_counter()

@@ -1,10 +1,10 @@
-"""Means over the test images of a task, how sure they are, and how its cells compare.
+"""Means over the test images of a task, their confidence intervals, and comparisons of its cells.
 
 The test images of one subject are not independent, so subjects are resampled, not images
 (cluster bootstrap). All cells of a task are scored on the same images, so they share each
 resample: differences and ranks are paired.
 
-Free of PyTorch and Ray: report and dashboard both take their numbers and verdicts from here.
+Imports neither PyTorch nor Ray: report and dashboard both take numbers and verdicts from here.
 """
 
 from dataclasses import dataclass, field
@@ -21,22 +21,22 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 TAILS = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
 BEATS, TIES, LOSES = "beats", "ties with", "loses to"
-# The metric that every finite reconstruction has.
+# The metric that is defined for every finite reconstruction.
 ALWAYS = "psnr"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric of each cell of a task.
+    """The mean of a metric for each cell of a task, and its distribution over resamples.
 
     Attributes:
         cells: their ids, sorted.
         mean: over test images and seeds.
         resampled: the mean in each resample of the subjects, shared by all cells.
         sign: 1 where greater values are better, -1 where lower ones are.
-        unscored: the images on which a cell has no finite score, in some refit. Its mean is that
-            of its other images, which compares with no other cell's: it has neither a rank nor a
-            gain.
+        unscored: by cell, the images on which one of its refits has no finite score. The mean of
+            such a cell is over its other images and cannot be compared with other cells': it has
+            neither a rank nor a gain.
     """
 
     cells: list[str]
@@ -64,7 +64,7 @@ class Estimate:
     @cached_property
     def _bounds(self) -> Float64[np.ndarray, "2 cells"]:
         bounds = np.percentile(self.resampled, TAILS, axis=1)
-        # Of a cell with few scores some resamples have none; of one without any, nothing is known.
+        # A cell with few scores has none in some resamples; one without any score has no bounds.
         some = np.isnan(bounds[0]) & np.isfinite(self.resampled).any(axis=1)
         if some.any():
             bounds[:, some] = np.nanpercentile(self.resampled[some], TAILS, axis=1)
@@ -107,7 +107,7 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
 
     Args:
         lines: one line per cell: `cell, method, kind`.
-        by: the metric of the same cells that decides.
+        by: the metric of the same cells by which they are compared.
 
     Returns:
         the lines, in their order, with `rank, rank_low, rank_high` (missing for a cell that is not
@@ -139,9 +139,9 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
 def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
     """Average a metric for each cell of one task.
 
-    A cell lacks a score on an image where its reconstruction is not finite, that is, where `psnr`
-    is not. An image that leaves the metric undefined for every cell (foreground only, of an image
-    without) is left out for all of them alike.
+    A cell has no score on an image if its reconstruction, and with it `psnr`, is not finite. An
+    image on which the metric is undefined for every cell (a metric of the foreground, on an image
+    without foreground) is left out for all cells.
 
     Args:
         rows: the rows of one task: `cell, subject, image`, `psnr`, the metric.
@@ -153,8 +153,8 @@ def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
     """
     cell, cells = pd.factorize(rows["cell"], sort=True)
     image, images = pd.factorize(rows["image"], sort=True)
-    place = cell * len(images) + image
-    counts = np.bincount(place, minlength=len(cells) * len(images))
+    index = cell * len(images) + image
+    counts = np.bincount(index, minlength=len(cells) * len(images))
     if not counts.all():
         other = cells[int(np.argmin(counts)) // len(images)]
         raise UserError(f"rows/{other}: lacks test images that other cells of its task have")
@@ -163,8 +163,8 @@ def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
         """Average over the refits, in an order that does not depend on that of the rows."""
         values = rows[column].to_numpy(dtype=float)
         values = np.where(np.isfinite(values), values, np.nan)
-        order = np.lexsort((values, place))
-        sums = np.bincount(place[order], values[order], minlength=len(counts))
+        order = np.lexsort((values, index))
+        sums = np.bincount(index[order], values[order], minlength=len(counts))
         return (sums / counts).reshape(len(cells), len(images))
 
     values = per_image(metric)
@@ -178,11 +178,11 @@ def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
     subject = rows.groupby("image", sort=True)["subject"].first().to_numpy()
     sums, scored = _by_subject(values[:, defined], subject[defined])
     mean = _ratio(sums.sum(axis=1), scored.sum(axis=1))
-    if sums.shape[1] < 2:  # one subject says nothing about others
+    if sums.shape[1] < 2:  # one subject gives no interval
         resampled = np.full((len(cells), 1), np.nan)
     else:
         weights = _resamples(sums.shape[1])
-        # Not by BLAS, which may round equal cells differently: they are to tie.
+        # Not by BLAS, which may round equal cells differently, so that they would not tie.
         resampled = _ratio(*(np.einsum("cs,rs->cr", part, weights) for part in (sums, scored)))
     return Estimate([str(name) for name in cells], mean, resampled, sign, unscored)
 

@@ -8,13 +8,13 @@
     models/<cell>/<seed>/             weights and what rebuilds the reconstructor
     report/                           leaderboard, audit
 
-It is in a file system or in an object store. A file is either absent or whole (see
-`bench.places`), so a crash, a kill or a full disk costs only the file in hand. A cell's seed is
-finished when its rows are there, which is why they are written last.
+It is in a file system or in an object store. A file is either missing or complete (see
+`bench.places`), so a crash, a kill or a full disk loses only the file that is being written. A
+refit is finished when its rows exist; so they are written last.
 
-What a disk damages later is noticed by checksums: of a table, of the parts of an archive of
-pictures, and in `manifest.json` and `recipe.json`, there of the weights too. Whoever reads leaves
-such a file out and names it in `Store.damaged`; a run sets it aside and computes it again.
+Later damage is detected by checksums: in tables, in archives of pictures, in `manifest.json`, and
+in `recipe.json`, whose checksum also covers the weights. Readers skip a damaged file and name it in
+`Store.damaged`; a run sets it aside and computes its content again.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ ROW_KEYS = (
 
 
 RUN_MARKS = ("spec.yaml", "manifest.json")  # a folder with one of them is a run's
-READERS = 8  # at a time, of tables: each request of an object store takes its time
+READERS = 8  # threads that read tables, since each request to an object store is slow
 
 Content = TypeVar("Content")
 
@@ -70,7 +70,7 @@ class Store:
         claim: of the run that writes here, for its workers; see `claimed`.
 
     Raises:
-        UserError: an address that is none.
+        UserError: an invalid address.
     """
 
     def __init__(self, folder: str | Place, claim: Claim | None = None):
@@ -86,8 +86,7 @@ class Store:
         Args:
             spec: the benchmark; one with more seeds, trials, levels, sizes or methods resumes
                 the run, see `bench.spec.conflicts` and `extend`.
-            data: a digest of each set of images; those of which earlier ones are known must be
-                equal to them.
+            data: a digest of each set of images; it must equal the stored one, if there is one.
 
         Raises:
             UserError: the folder belongs to another benchmark file or other images, or cannot
@@ -99,8 +98,8 @@ class Store:
         known = self.manifest().get("data", {})
         if any(known.get(part, digest) != digest for part, digest in data.items()):
             raise UserError(
-                f"{self.folder}: its images are not the ones of the earlier run; "
-                "choose another run folder, or bring the earlier images back"
+                f"{self.folder}: its images differ from those of the earlier run; "
+                "choose another run folder, or restore the earlier images"
             )
         if not (self.folder / "spec.yaml").exists():
             self._write("spec.yaml", spec.dump().encode())
@@ -110,19 +109,19 @@ class Store:
     def _make(self) -> None:
         try:
             places.make_folder(self.folder.parent)
-            if isinstance(self.folder, Path):  # images of patients: for the owner's eyes only
+            if isinstance(self.folder, Path):  # images of patients: readable by the owner only
                 self.folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot be made ({error.strerror})") from None
+            raise UserError(f"{self.folder}: cannot be created ({error.strerror})") from None
         if self._is_foreign():
             raise UserError(f"{self.folder}: is not empty and holds no run; choose another folder")
 
     def extend(self, spec: Benchmark, **entries: Any) -> None:
-        """Note what the run has become, once it is known that it can resume.
+        """Store a changed benchmark, once it is known that the run can resume with it.
 
         Args:
             spec: the benchmark.
-            entries: of manifest.json.
+            entries: to add to manifest.json.
         """
         grown = self.spec() != spec
         self.write_manifest(**entries, **({"finished": None} if grown else {}))
@@ -130,7 +129,7 @@ class Store:
             self._write("spec.yaml", spec.dump().encode())
 
     def _is_foreign(self) -> bool:
-        """Return whether the folder holds something, and no run."""
+        """Return whether the folder is not empty and holds no run."""
         if isinstance(self.folder, Path) and not self.folder.exists():
             return False
         own = (".", "running.")
@@ -138,7 +137,7 @@ class Store:
         return bool(names) and not any(name.startswith(RUN_MARKS) for name in names)
 
     def set_aside_damaged(self) -> Iterator[str]:
-        """Rename each damaged file to `<name>.damaged`; what it held is then computed again.
+        """Rename each damaged file to `<name>.damaged`; its content is then computed again.
 
         Yields:
             a line for each, which names it.
@@ -172,8 +171,8 @@ class Store:
         """Keep other runs out of the folder while the block runs; see `bench.claim`.
 
         Raises:
-            UserError: another run is at work in the folder, it holds something else than a run, or
-                it cannot be made.
+            UserError: another run is using the folder, it holds something other than a run, or it
+                cannot be created.
         """
         self._make()
         with claims.held(self.folder) as self.claim:
@@ -183,10 +182,10 @@ class Store:
                 self.claim = None
 
     def check_claim(self) -> None:
-        """Refuse to write for a run that another one has taken the folder from.
+        """Refuse to write if another run has taken the folder over.
 
         Raises:
-            UnwritableError: that is so.
+            UnwritableError: it has.
         """
         if self.claim is not None:
             self.claim.check()
@@ -203,7 +202,7 @@ class Store:
 
         Raises:
             UserError: the folder holds no run.
-            DamagedError: the file is none.
+            DamagedError: the file is damaged.
         """
         path = self.folder / "spec.yaml"
         if not path.exists():
@@ -217,7 +216,7 @@ class Store:
         return f"; runs in it: {', '.join(sorted(runs))}" if runs else ""
 
     def manifest(self) -> dict[str, Any]:
-        """Read manifest.json; empty where there is none, or a damaged one."""
+        """Read manifest.json; empty if it is missing or damaged."""
         return self._unless_damaged(self.folder / "manifest.json", run_files.unsealed) or {}
 
     def write_manifest(self, **entries: Any) -> None:
@@ -227,13 +226,13 @@ class Store:
     # --- results -------------------------------------------------------------------------
 
     def is_finished(self, cell: str, seed: int, config: Mapping[str, Any], pictures: bool) -> bool:
-        """Return whether all that a refit leaves is there.
+        """Return whether all files of a refit exist.
 
         Args:
             cell: its cell.
             seed: its seed.
-            config: its configuration; more trials may have found a better one than before.
-            pictures: whether it is one that leaves pictures.
+            config: its configuration; more trials may have found a better one than the stored one.
+            pictures: whether it stores pictures.
         """
         needed = [f"rows/{cell}/{seed}.parquet"]
         needed += [f"images/{cell}/pictures.npz"] if pictures else []
@@ -245,7 +244,7 @@ class Store:
         return same and all((self.folder / name).exists() for name in needed)
 
     def drop_rows(self, cell: str, seed: int) -> None:
-        """Delete the rows of a refit, if there are any: it is to be done again."""
+        """Delete the rows of a refit that is to be repeated, if there are any."""
         self.check_claim()
         (self.folder / "rows" / cell / f"{seed}.parquet").unlink(missing_ok=True)
 
@@ -295,7 +294,7 @@ class Store:
         self._write(f"images/{owner}/{name}.npz", archive.getvalue())
 
     def read_pictures(self, owner: str) -> dict[str, np.ndarray]:
-        """Read a cell's pictures, or a task's truth; empty where there are none, or damaged ones.
+        """Read a cell's pictures, or a task's truth; empty if they are missing or damaged.
 
         Args:
             owner: the id of the cell or task.
@@ -331,11 +330,11 @@ class Store:
             raise UserError(f"{recipe.parent}: no model of that cell and seed") from None
 
     def write_report(self, name: str, content: str) -> Place:
-        """Write a file of the report folder and return where it is."""
+        """Write a file of the report folder and return its place."""
         self._write(f"report/{name}", content.encode())
         return self.folder / "report" / name
 
-    # --- how -----------------------------------------------------------------------------
+    # --- reading and writing -------------------------------------------------------------
 
     def _tables(self, kind: str, keys: Iterable[str]) -> pd.DataFrame:
         paths = sorted((self.folder / kind).rglob("*.parquet"), key=lambda path: path.parts)
@@ -345,7 +344,7 @@ class Store:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(keys))
 
     def _unless_damaged(self, path: Place, read: Callable[[Place], Content]) -> Content | None:
-        """Read a file; None where it is absent, or damaged, which is then noted."""
+        """Read a file; None if it is missing, or damaged, which is then noted in `damaged`."""
         try:
             return read(path)
         except FileNotFoundError:

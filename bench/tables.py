@@ -1,10 +1,10 @@
-"""Tables as Parquet files that tell whether they are as they were written.
+"""Tables as Parquet files with checksums.
 
-Each has checksums: of its pages for any reader, and of the whole for `from_bytes`. The latter
-stands between pages and footer, where readers of Parquet do not look: the names and types in the
-footer, whose damage can be read as well as they can, have no other.
+Each page has a checksum that any reader of Parquet can verify. Another one, of the whole file, is
+verified by `from_bytes`: it also covers the footer, where damaged names or types could go
+unnoticed. It is stored between the pages and the footer, which readers of Parquet skip.
 
-Free of PyTorch and Ray, since the dashboard reads the tables too.
+Imports neither PyTorch nor Ray, since the dashboard reads the tables too.
 """
 
 import hashlib
@@ -24,22 +24,22 @@ def from_bytes(content: bytes) -> pd.DataFrame:
     """Read the content of a table's file.
 
     Raises:
-        ValueError: it is not as it was written.
+        ValueError: it has changed since it was written.
     """
     verify(content)
     return pd.read_parquet(io.BytesIO(content))
 
 
 def verify(content: bytes) -> None:
-    """Refuse the content of a table's file that is not as it was written.
+    """Verify the checksum of a table's file.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it does not match.
     """
     footer = _footer(content)
     seal = max(0, footer - hashlib.sha256().digest_size)
     if content[seal:footer] != hashlib.sha256(content[:seal] + content[footer:]).digest():
-        raise ValueError("it is not as written")
+        raise ValueError("its checksum does not match")
 
 
 def _footer(content: bytes) -> int:
@@ -48,7 +48,7 @@ def _footer(content: bytes) -> int:
 
 
 def with_task(table: pd.DataFrame) -> pd.DataFrame:
-    """Fill in `task`, which rows written before there was this column lack.
+    """Fill in the column `task`, which rows of older runs lack.
 
     Args:
         table: rows of a run, or one line per cell: `cell, n_train, method`.

@@ -1,7 +1,7 @@
-"""Imports what a trial needs, in the workers that a cluster of our own begins with.
+"""Imports what a trial needs, in the first workers of a cluster that ReconBench starts.
 
-Ray imports this in every worker. The first workers are idle until the first trial; those that come
-later are wanted at once, and not always for a trial.
+Ray imports this module in every worker. The first ones are idle until the first trial; later ones
+are needed at once, and not always for a trial.
 """
 
 import os

@@ -146,7 +146,7 @@ def test_runs_from_before_metrics_were_declared_are_shown_as_what_is_declared_no
 FAULTS = {
     "direction": "class Mine(Metric):\n    label = 'x'\n    def image(self, x_hat, x): ...",
     "label": "class Mine(Metric):\n    direction = 'lower'\n    def image(self, x_hat, x): ...",
-    "is no metric": "class Mine: ...",
+    "is not a metric": "class Mine: ...",
     "abstract": "class Mine(Metric):\n    label, direction = 'x', 'lower'",
 }
 

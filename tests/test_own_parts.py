@@ -15,7 +15,7 @@ from bench import methods, metrics, physics, report, rules, score_columns, spec,
 from bench.cells import cells_of
 from bench.data import ImageSet
 from bench.errors import UserError
-from bench.scoring import physics_of, score
+from bench.scoring import physics_of, score_refit
 from bench.spec import Benchmark, Budget
 from bench.store import Store
 
@@ -76,8 +76,8 @@ def test_they_go_through_the_rules_and_a_training_run(own_package: Path) -> None
         checked.budget, 0, precision="fp32", objective=checked.objective_metric,
     )  # fmt: skip
     error = _median_error(fit.reconstructor, operator, prepared.split.val)
-    assert -fit.score == pytest.approx(error.mean(), rel=1e-4)
-    rows, _ = score(cell, 0, fit, operator, prepared.split.test, checked.metrics)
+    assert -fit.score_refit == pytest.approx(error.mean(), rel=1e-4)
+    rows, _ = score_refit(cell, 0, fit, operator, prepared.split.test, checked.metrics)
     expected = _median_error(fit.reconstructor, operator, prepared.split.test)
     np.testing.assert_allclose(rows["MedianError"], expected, rtol=1e-4)
     x = torch.tensor(prepared.split.test.images)

@@ -80,7 +80,7 @@ def test_an_entry_point_is_a_name_like_ours(kind: str, monkeypatch: pytest.Monke
         ("method", physics.Physics, "a method is a class that extends torch.nn.Module, a func"),
         ("method", "pathlib:Path", "a method is a class that extends torch.nn.Module, a func"),
         ("degradation", "torch.nn:Identity", "a degradation is a class that extends bench.phys"),
-        ("degradation", 3, "builtins:int: is no degradation"),
+        ("degradation", 3, "builtins:int: is not a degradation"),
         ("reader", "my_pkg.losses:log_cosh", "a reader is a module with SUFFIXES and read"),
         ("loss", "pathlib:Path", "a loss is a function of"),
         ("metric", "my_pkg.losses.log_cosh:log_cosh", "a metric is a class that extends bench.met"),

@@ -358,7 +358,7 @@ def test_what_a_dead_run_left_is_taken_over(
     content = {
         "host": socket.gethostname() if host == "here" else host,
         "pid": stopped.pid,
-        "born": claim._born(os.getpid() if process == "another" else stopped.pid),
+        "born": claim._start_time(os.getpid() if process == "another" else stopped.pid),
     }
     if "without" in process:
         content["born"] = ""
@@ -441,5 +441,5 @@ def test_a_file_of_a_run_that_multiplies_its_aliases_is_damaged(tmp_path: Path) 
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 20)]
     (tmp_path / "spec.yaml").write_text("\n".join(lines))
-    with pytest.raises(UserError, match="aliases make more than"):
+    with pytest.raises(UserError, match="values once its aliases are expanded"):
         Store(tmp_path).spec()

@@ -94,7 +94,7 @@ def _looks_like(part: Any, label: str) -> str:
         return kind
     function = part.forward if _is_network(part) else part
     if not callable(function):
-        raise UserError(f"{label}: is no part of any kind")
+        raise UserError(f"{label}: is not a part of any kind")
     parameters = inspect.signature(function).parameters
     if [*parameters][-2:] == ["x_hat", "x"]:
         return "loss"

@@ -53,7 +53,7 @@ def write(store: Store) -> Leaderboard:
     objective = board.objective
     strips = _strips(store, rows, objective)
     findings = [
-        f"{line} and left out; the command that made the run computes it again"
+        f"{line} and is left out; rerun the run's command to compute it again"
         for line in store.damaged
     ]
     if len(board.table) < cells:

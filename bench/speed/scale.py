@@ -22,7 +22,7 @@ from torch import Tensor
 from bench import spec, sweep, training
 from bench.cells import cells_of
 from bench.data import ImageSet, Split
-from bench.scoring import physics_of, score
+from bench.scoring import physics_of, score_refit
 from bench.seeds import derive_seed
 from bench.speed.sweep import Trivial
 from bench.store import Store
@@ -137,7 +137,7 @@ def _row() -> float:
     images = _images(1, 32, TEST_IMAGES)
     operator, test = physics_of(cell, benchmark, images.val), images.test
     fit = training.Fit(training.build(METHOD, {}, operator).eval(), 20.0, 0.5, 20.0, 1, [], 1.0, 10)
-    rows, _ = score(cell, 0, fit, operator, test)
+    rows, _ = score_refit(cell, 0, fit, operator, test)
     return len(rows.to_parquet(index=False)) / TEST_IMAGES
 
 

@@ -45,7 +45,7 @@ class _File:
     def append(self, content: bytes, wait: bool) -> None:
         with self.path.open("ab") as file:
             if not file.tell():
-                places.open_as_its_folder(self.path)
+                places.share_like_folder(self.path)
             file.write(content)
             file.flush()
             if wait:

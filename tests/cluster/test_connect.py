@@ -32,7 +32,7 @@ def connect(**variables: str) -> subprocess.CompletedProcess[str]:
         ("RAY_ADDRESS", "127.0.0.1:1", "nothing answers at "),
         ("RAY_ADDRESS", "somewhere", "write RAY_ADDRESS as HOST:PORT"),
         ("TMPDIR", "long", "set RAY_TMPDIR to a folder with a short path"),
-        ("RAY_TMPDIR", "/dev/null/x", "set RAY_TMPDIR to a folder that is there"),
+        ("RAY_TMPDIR", "/dev/null/x", "set RAY_TMPDIR to a folder that exists"),
     ],
 )
 def test_a_cluster_that_cannot_be_had_is_one_line_with_the_remedy(

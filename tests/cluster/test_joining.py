@@ -30,10 +30,10 @@ def test_too_few_nodes_end_in_one_line_and_leave_the_folder_to_the_next(
     status, _, errors = reconbench(*words, "--nodes", "2", "--wait", "0")
     assert status == 2
     (line,) = errors.splitlines()
-    assert line.startswith("error: 1 of 2 nodes came within 0 s; ")
+    assert line.startswith("error: 1 of 2 nodes joined within 0 s; ")
     status, printed, errors = reconbench(*words, "--nodes", "1")
     assert status == 0, errors
-    assert "Ray: a cluster of its own: 1 node, " in printed
+    assert "Ray: started a cluster: 1 node, " in printed
 
 
 def test_a_node_that_does_not_see_the_run_folder_says_so(tmp_path: Path) -> None:

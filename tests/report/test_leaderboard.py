@@ -147,7 +147,7 @@ def test_a_report_goes_without_damaged_files_and_names_them(tmp_path: Path) -> N
     assert list(board.table["method"]) == ["tv"]
     for path, finding in zip(damaged, board.findings, strict=False):
         assert finding.startswith(f"{path}: is damaged")
-        assert finding.endswith("left out; the command that made the run computes it again")
+        assert finding.endswith("left out; rerun the run's command to compute it again")
 
 
 def test_a_report_imports_nothing_that_the_run_names(

@@ -167,7 +167,7 @@ def test_a_run_stopped_and_killed_in_every_way_ends_as_if_nothing_had_been(
     goes_on(tmp_path, driver)
     second = start(tmp_path, "--events", "none.jsonl", RAY_ADDRESS=cluster.address)
     end(second, tmp_path, status=2)
-    assert f"another run is at work there (process {driver.pid}" in (tmp_path / "log").read_text()
+    assert f"another run is using it (process {driver.pid}" in (tmp_path / "log").read_text()
     (tmp_path / "log").unlink()
     driver.send_signal(signal.SIGINT)
     assert driver.wait(300) == 130

@@ -15,8 +15,8 @@ from bench import private
 
 @pytest.fixture(autouse=True)
 def no_notices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private, "_lacking", {})
-    monkeypatch.setattr(private, "_told", set())
+    monkeypatch.setattr(private, "_missing", {})
+    monkeypatch.setattr(private, "_reported", set())
 
 
 USES: dict[str, tuple[Callable[[], object], object]] = {

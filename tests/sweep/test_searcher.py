@@ -193,7 +193,7 @@ def test_replay_names_damaged_rows(store: Store) -> None:
     cell = tune.done[0]["cell"]
     path = store.folder / "rows" / cell / "0.parquet"
     path.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=rf"{path}: is damaged .* computes it again"):
+    with pytest.raises(UserError, match=rf"{path}: is damaged .* compute it again"):
         list(replay(store, cell))
 
 
