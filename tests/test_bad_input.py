@@ -96,7 +96,7 @@ methods: [tv]
         (FILE.replace("tv", "os:path") % "", "os:path: is not a method"),
         (FILE.replace("tv", "{name: unet, fixed: {loss: 5}}") % "", "unet.loss: Input should be a"),
         (FILE % "" + "dataset: {path: %s}" % ("x" * 5000), "dataset.path: cannot be read"),
-        (FILE % "" + 'dataset: {path: "a\\0b"}', "dataset.path: no path holds the character"),
+        (FILE % "" + 'dataset: {path: "a\\0b"}', "dataset.path: a path cannot contain the null"),
         ("a: " + "[" * 1500, "nested more than 50 deep"),
         ("a: &a [*a]", "more than 100,000 values once its aliases are expanded"),
         ("n: " + "9" * 6000, "not valid YAML"),

@@ -1,4 +1,4 @@
-"""Contracts of parts: checks that `reconbench check` runs on a user's part, and tests on ours."""
+"""The contracts of parts: `reconbench check` checks a user's part, and the tests check ours."""
 
 import inspect
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def check(given: Any, kind: str | None = None, file: Path | None = None) -> Iter
         given: a name, a dotted path, or the part itself.
         kind: one of `KINDS`; default: the kind that the part looks like; for a name, all kinds
             that have it.
-        file: the file that a reader is tried on.
+        file: the file on which to try a reader.
 
     Raises:
         UserError: there is no such part, or it belongs to no kind.
@@ -98,7 +98,7 @@ def _looks_like(part: Any, label: str) -> str:
     parameters = inspect.signature(function).parameters
     if [*parameters][-2:] == ["x_hat", "x"]:
         return "loss"
-    # A function builds a network, with options that have defaults, or compares two images.
+    # A function with two required parameters compares images; any other builds a method.
     needed = [one for one in parameters.values() if one.default is inspect.Parameter.empty]
     return "loss" if inspect.isfunction(part) and len(needed) == 2 else "method"
 

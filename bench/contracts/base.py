@@ -15,7 +15,7 @@ class BrokenError(Exception):
 
 
 class CannotCheckError(Exception):
-    """A requirement of a check is missing; the message says which."""
+    """A check cannot be made; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Outcome:
     """The outcome of one check of a part.
 
     Attributes:
-        part: its name.
+        part: its kind and its name.
         check: the property that is checked.
         result: whether the part has it.
         reason: why it does not, or why it was not checked.
@@ -75,7 +75,7 @@ def smooth_images(count: int, shape: tuple[int, int], seed: int = 0) -> Tensor:
 
 
 def loose_tensors(module: nn.Module) -> list[str]:
-    """List tensor attributes that would not move with the module to another device."""
+    """List tensor attributes that do not move with the module to another device."""
     return [
         f"{type(inner).__name__}.{name}"
         for inner in module.modules()

@@ -68,10 +68,10 @@ class Degradation:
 
     def states(self) -> None:
         """Check the class attributes."""
-        lacking = [name for name in ("unit", "levels", "presets") if not hasattr(self.kind, name)]
-        demand(not lacking, f"without {', '.join(lacking)}")
+        missing = [name for name in ("unit", "levels", "presets") if not hasattr(self.kind, name)]
+        demand(not missing, f"it has no {', '.join(missing)}")
         low, high = self.kind.levels
-        demand(len(self.kind.presets) == 3, "presets are three levels")
+        demand(len(self.kind.presets) == 3, "presets must be three levels")
         outside = [preset for preset in self.kind.presets if not low <= preset <= high]
         demand(not outside, f"presets {outside} lie outside its levels, {low:g} to {high:g}")
         self.build()
@@ -90,14 +90,14 @@ class Degradation:
         """Check what A returns."""
         y = self.build().A(self.images())
         demand(isinstance(y, Tensor), f"A returns {type(y).__name__}, not a tensor")
-        demand(len(y) == len(IDS), f"of {len(IDS)} images A makes {len(y)} measurements")
-        demand(torch.isfinite(y).all(), "A gives numbers that are not finite")
+        demand(len(y) == len(IDS), f"A returns {len(y)} measurements of {len(IDS)} images")
+        demand(torch.isfinite(y).all(), "A returns numbers that are not finite")
 
     def is_linear(self) -> None:
         """Check A(a x + b z) = a A x + b A z."""
         operator = self.build()
         if not operator.linear:
-            raise CannotCheckError("it says that it is not")
+            raise CannotCheckError("it is declared as not linear")
         x, z = self.images() - 0.3, smooth_images(len(IDS), self.shape, 1)
         whole, parts = operator.A(2 * x - 3 * z), 2 * operator.A(x) - 3 * operator.A(z)
         error = (whole - parts).norm() / parts.norm().clamp(min=1e-12)
@@ -110,13 +110,15 @@ class Degradation:
         """Check the adjoint on random images and measurements."""
         operator = self.build()
         if not operator.linear:
-            raise CannotCheckError("it says that it is not linear")
+            raise CannotCheckError("it is declared as not linear")
         x = self.images() - 0.5
         measured = operator.A(x)
         y = _like(measured)
         back = operator.A_adjoint(y)
-        demand(back.shape == x.shape, f"A_adjoint gives {tuple(back.shape)} for {tuple(x.shape)}")
-        demand(back.dtype == x.dtype, f"A_adjoint gives {back.dtype} for {x.dtype}")
+        demand(
+            back.shape == x.shape, f"A_adjoint returns {tuple(back.shape)}, not {tuple(x.shape)}"
+        )
+        demand(back.dtype == x.dtype, f"A_adjoint returns {back.dtype}, not {x.dtype}")
         left, right = (measured.conj() * y).real.double().sum(), (x * back).double().sum()
         error = (left - right).abs() / (measured.norm() * y.norm()).clamp(min=1e-12)
         demand(error <= TOLERANCE, f"the difference is {error:.1g} |Ax||y|")
@@ -125,14 +127,14 @@ class Degradation:
         """Check that automatic differentiation gives the adjoint."""
         operator = self.build()
         if not operator.linear:
-            raise CannotCheckError("it says that it is not linear")
+            raise CannotCheckError("it is declared as not linear")
         x = self.images(1).requires_grad_()
         y = operator.A(x)
         target = _like(y.detach())
         (gradient,) = torch.autograd.grad((y.conj() * target).real.sum(), x)
         wanted = operator.A_adjoint(target)
         error = (gradient - wanted).norm() / wanted.norm().clamp(min=1e-12)
-        demand(error <= 10 * TOLERANCE, f"they differ by {error:.1g} of A*y")
+        demand(error <= 10 * TOLERANCE, f"they differ by {error:.1g} |A*y|")
 
     def by_id(self) -> None:
         """Check that order, batch size, global seeds and other objects change nothing."""
@@ -162,12 +164,14 @@ class Degradation:
         """Check what A_dagger returns."""
         operator, x = self.build(), self.images()
         estimate = operator.A_dagger(operator.measure(x, IDS))
-        demand(estimate.shape == x.shape, f"it gives {tuple(estimate.shape)} for {tuple(x.shape)}")
-        demand(estimate.dtype == torch.float32, f"it gives {estimate.dtype}, not float32")
-        demand(torch.isfinite(estimate).all(), "it gives numbers that are not finite")
+        demand(
+            estimate.shape == x.shape, f"it returns {tuple(estimate.shape)}, not {tuple(x.shape)}"
+        )
+        demand(estimate.dtype == torch.float32, f"it returns {estimate.dtype}, not float32")
+        demand(torch.isfinite(estimate).all(), "it returns numbers that are not finite")
 
     def movable(self) -> None:
-        """Check that no attribute would stay behind on another device."""
+        """Check that all its tensors move with it to another device."""
         operator = self.build()
         operator.A_dagger(operator.measure(self.images(), IDS))
         loose = loose_tensors(operator)
@@ -176,10 +180,10 @@ class Degradation:
     def on_gpu(self) -> None:
         """Check that the measurement and the estimate do not depend on the device."""
         if not torch.cuda.is_available():
-            raise CannotCheckError("there is none")
+            raise CannotCheckError("this machine has no GPU")
         here, there, x = self.build(), self.build().to("cuda"), self.images()
         y, moved = here.measure(x, IDS), there.measure(x.cuda(), IDS)
-        demand(moved.is_cuda, "of images on the GPU it makes measurements on the CPU")
+        demand(moved.is_cuda, "measurements of images on the GPU are on the CPU")
         demand(torch.allclose(y, moved.cpu(), atol=1e-5), "the measurements differ")
         estimate = there.A_dagger(moved).cpu()
         demand(torch.allclose(here.A_dagger(y), estimate, atol=1e-4), "the estimates differ")

@@ -37,7 +37,7 @@ class Loss:
         """Compute the loss."""
         try:
             loss = built(self.given, {})
-        except UserError as error:  # weights that a loss of ours has to be given
+        except UserError as error:  # our perceptual losses need weights
             raise CannotCheckError(str(error)) from None
         value: Tensor = loss(x_hat, x)
         return value
@@ -49,14 +49,14 @@ class Loss:
     def is_scalar(self) -> None:
         """Check the shape of its value."""
         value = self.value(self.x_hat, self.x)
-        demand(isinstance(value, Tensor), f"it gives {type(value).__name__}, not a tensor")
-        demand(value.ndim == 0, f"it gives a tensor of shape {tuple(value.shape)}; average it")
-        demand(torch.isfinite(value), f"it gives {value.item()}")
+        demand(isinstance(value, Tensor), f"it returns {type(value).__name__}, not a tensor")
+        demand(value.ndim == 0, f"it returns a tensor of shape {tuple(value.shape)}; average it")
+        demand(torch.isfinite(value), f"it returns {value.item()}")
 
     def takes_one(self) -> None:
         """Check a batch of one."""
         value = self.value(self.x_hat[:1], self.x[:1])
-        demand(value.ndim == 0 and torch.isfinite(value), f"it gives {value}")
+        demand(value.ndim == 0 and torch.isfinite(value), f"it returns {value}")
 
     def has_gradient(self) -> None:
         """Check the gradient with respect to the reconstruction."""
@@ -70,7 +70,7 @@ class Loss:
     def is_least_at_the_truth(self) -> None:
         """Compare the truth with worse images."""
         if hasattr(built(self.given, {}), "discriminator"):
-            raise CannotCheckError("it is what a discriminator makes of the reconstruction alone")
+            raise CannotCheckError("it depends on a discriminator and the reconstruction alone")
         best = self.value(self.x, self.x).sum()
         for name, image in (("a noisy image", self.x_hat), ("half the truth", self.x / 2)):
             value = self.value(image, self.x).sum()

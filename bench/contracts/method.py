@@ -32,7 +32,7 @@ TASKS = {
     "mri_cartesian": 2,
     "ct_sparse_view": 12,
 }
-# Iterations stop when every image of a batch has converged, so that a batch is a little more exact.
+# Iterations stop when every image of a batch has converged, so a batch is slightly more accurate.
 BATCH_TOLERANCE = 0.02
 
 
@@ -56,7 +56,7 @@ class Method:
             ("its search space lies within what its constructor and training allow", self.space),
             ("it is called with measurements and physics alone", self.is_called),
             ("it gives one finite image for each measurement", self.reconstructs),
-            ("so it does at both ends of its search space", self.reconstructs_at_the_ends),
+            ("it does so at both ends of its search space", self.reconstructs_at_the_ends),
             ("an image's result does not depend on the others", self.is_alone),
             ("it leaves the measurements as they are", self.leaves_y),
             ("it is deterministic, as it says", self.is_deterministic),
@@ -81,7 +81,7 @@ class Method:
         return {**search_spaces.defaults(self.method.space(self.config)), **self.config}
 
     def build(self, **config: Any) -> tuple[nn.Module, Physics, Tensor]:
-        """Build it, as a run would; return it with its task and measurements."""
+        """Build it as a run would; return it with its physics and measurements."""
         operator = self.task()
         torch.manual_seed(0)
         model = training.build(self.method, {**self.defaults(), **config}, operator)
@@ -110,7 +110,7 @@ class Method:
 
     @cached_property
     def _first(self) -> tuple[bool, Tensor]:
-        """Reconstruct with the defaults; return whether y stayed as it was, and the images."""
+        """Reconstruct with the defaults; return whether y is unchanged, and the images."""
         model, operator, y = self.build()
         before = y.clone()
         x_hat = _reconstruct(model, y, operator)
@@ -118,10 +118,11 @@ class Method:
 
     def _is_image(self, x_hat: Tensor) -> None:
         demand(
-            x_hat.shape == self.x.shape, f"it gives {tuple(x_hat.shape)}, not {tuple(self.x.shape)}"
+            x_hat.shape == self.x.shape,
+            f"it returns {tuple(x_hat.shape)}, not {tuple(self.x.shape)}",
         )
-        demand(x_hat.dtype == torch.float32, f"it gives {x_hat.dtype}, not float32")
-        demand(torch.isfinite(x_hat).all(), "it gives numbers that are not finite")
+        demand(x_hat.dtype == torch.float32, f"it returns {x_hat.dtype}, not float32")
+        demand(torch.isfinite(x_hat).all(), "it returns numbers that are not finite")
 
     def reconstructs(self) -> None:
         """Check shape, type and values of its result."""
@@ -138,7 +139,7 @@ class Method:
 
     def _ends(self) -> Iterator[tuple[str, Any]]:
         for key, entry in self.method.space(self.config).items():
-            if key in self.method.options:  # what belongs to training changes nothing here
+            if key in self.method.options:  # not the options of training
                 ends = entry.get("choices") or (entry["low"], entry["high"])
                 for value in {ends[0], ends[-1]} - {entry["default"]}:
                     yield key, value
@@ -175,10 +176,10 @@ class Method:
         weights = {name: w for name, w in model.named_parameters() if w.requires_grad}
         demand(weights, "it has no weights")
         without = [name for name, weight in weights.items() if weight.grad is None]
-        demand(not without, f"none reaches {', '.join(without)}")
+        demand(not without, f"no gradient reaches {', '.join(without)}")
         slopes = {name: w.grad for name, w in weights.items() if w.grad is not None}
         wild = [name for name, slope in slopes.items() if not torch.isfinite(slope).all()]
-        demand(not wild, f"not finite: {', '.join(wild)}")
+        demand(not wild, f"the gradient is not finite for {', '.join(wild)}")
 
     def trains(self) -> None:
         """Train it for two steps."""
@@ -190,19 +191,20 @@ class Method:
         )  # fmt: skip
 
     def movable(self) -> None:
-        """Check that no attribute would stay behind on another device."""
+        """Check that all its tensors move with it to another device."""
         loose = loose_tensors(self.build()[0])
         demand(not loose, f"{', '.join(loose)}: use register_buffer")
 
     def on_gpu(self) -> None:
         """Check that its result is on the device of the measurements, and the same."""
         if not torch.cuda.is_available():
-            raise CannotCheckError("there is none")
+            raise CannotCheckError("this machine has no GPU")
         model, operator, y = self.build()
         here = _reconstruct(model, y, operator)
         there = _reconstruct(model.to("cuda"), y.cuda(), operator.to("cuda"))
-        demand(there.is_cuda, "of measurements on the GPU it makes images on the CPU")
-        error = (here - there.cpu()).abs().mean()  # many iterations drive single pixels apart
+        demand(there.is_cuda, "images from measurements on the GPU are on the CPU")
+        # The mean, since single pixels differ more after many iterations.
+        error = (here - there.cpu()).abs().mean()
         demand(error <= BATCH_TOLERANCE, f"its pixels differ by {error:.3g} from the CPU's")
 
 

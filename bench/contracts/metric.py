@@ -53,7 +53,8 @@ class Metric:
         together = self.scores(self.noisy, self.x)["image"]
         alone = [self.scores(self.noisy[i : i + 1], self.x[i : i + 1]) for i in range(COUNT)]
         single = torch.cat([scores["image"] for scores in alone])
-        demand(torch.allclose(together, single), f"{together.tolist()} and {single.tolist()}")
+        reason = f"{together.tolist()} in a batch and {single.tolist()} alone"
+        demand(torch.allclose(together, single), reason)
 
     def has_direction(self) -> None:
         """Compare the truth with a noisy image and a noisier one."""

@@ -49,7 +49,7 @@ class Reader:
         given = len(parameters) - len(options)
         demand(given == 2, f"it takes {given} parameters by position instead of 2")
         without = [one.name for one in options if one.default is inspect.Parameter.empty]
-        demand(not without, f"{', '.join(without)}: an option has a default")
+        demand(not without, f"{', '.join(without)}: an option needs a default")
 
     def has_endings(self) -> None:
         """Check `SUFFIXES`."""
@@ -68,18 +68,18 @@ class Reader:
     def takes(self) -> None:
         """Check that the reader is found for its file."""
         file = self._file()
-        demand(sources.takes(self.module, file), f"{file}: has none of its endings")
+        demand(sources.takes(self.module, file), f"{file}: does not have one of its endings")
 
     def reads_volumes(self) -> None:
         """Check what `read` returns."""
         file = self._file()
         if hasattr(self.module, "gather"):
-            raise CannotCheckError("it reads what it gathers from several files")
+            raise CannotCheckError("it reads several files together")
         try:
             volumes = self.module.read(file, file.name)
         except (NoImage, Unusable) as reason:
             raise BrokenError(f"{file}: {reason}") from None
-        demand(volumes, "it finds none")
+        demand(volumes, "it returns no volumes")
         wrong = [type(one).__name__ for one in volumes if not isinstance(one, Volume)]
         demand(not wrong, f"it returns {', '.join(wrong)}, not bench.data.volume.Volume")
 
@@ -89,9 +89,10 @@ class Reader:
         spec = DatasetSpec(source=self.name, path=str(file), image_size=SIDE)
         first, again = data.read(spec), data.read(spec)  # not from the cache
         images = first.images
-        demand(images.shape[1:] == (1, SIDE, SIDE), f"they have the shape {images.shape}")
-        demand(np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1, "they do not")
-        demand(len(set(first.ids)) == len(images), "two have one id")
+        demand(images.shape[1:] == (1, SIDE, SIDE), f"their shape is {images.shape}")
+        low, high = images.min(), images.max()
+        demand(0 <= low <= high <= 1, f"their values lie between {low:g} and {high:g}")
+        demand(len(set(first.ids)) == len(images), "two images have the same id")
         demand(
             first.ids == again.ids and np.array_equal(images, again.images),
             "reading again yields other images",

@@ -3,8 +3,8 @@
 There is one file for each dataset, named by a hash of everything that it depends on: the dataset's
 options, the name, size and time of every file at its path, and the code of the readers. It is
 written under a temporary name and renamed, so that several processes may build it at the same time;
-a damaged file (the archive has checksums) is built again. `bench.places.cache_folder` is the
-folder.
+a damaged file (the archive has checksums) is built again. The folder is
+`bench.places.cache_folder()`.
 """
 
 import contextlib
@@ -42,12 +42,12 @@ def cached(spec: DatasetSpec, build: Callable[[], Dataset]) -> Dataset:
     folder = places.cache_folder()
     if folder is None or (spec.path is not None and not Path(spec.path).exists()):
         return build()
-    place = folder / f"{_key(spec)}.npz"
-    found = _read(place)
+    file = folder / f"{_key(spec)}.npz"
+    found = _read(file)
     if found is None:
         found = build()
         with contextlib.suppress(OSError):
-            _write(place, found)
+            _write(file, found)
     return found
 
 
@@ -83,10 +83,10 @@ def _code() -> str:
     return state.hexdigest()
 
 
-def _read(place: Path) -> Dataset | None:
+def _read(file: Path) -> Dataset | None:
     """Read a cached dataset; None if it is missing or damaged."""
     try:
-        with np.load(place, allow_pickle=False) as archive:
+        with np.load(file, allow_pickle=False) as archive:
             facts: dict[str, Any] = json.loads(bytes(archive["facts"]))
             images = archive["images"]
         audit = Audit(**facts.pop("audit"))
@@ -96,7 +96,7 @@ def _read(place: Path) -> Dataset | None:
     return dataset if len(images) == len(dataset.ids) == len(dataset.subjects) else None
 
 
-def _write(place: Path, dataset: Dataset) -> None:
+def _write(target: Path, dataset: Dataset) -> None:
     facts = {
         "ids": dataset.ids,
         "subjects": dataset.subjects,
@@ -104,8 +104,8 @@ def _write(place: Path, dataset: Dataset) -> None:
         "audit": vars(dataset.audit),
     }
     # Images of patients: readable by the owner only.
-    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(
@@ -113,6 +113,6 @@ def _write(place: Path, dataset: Dataset) -> None:
                 images=dataset.images,
                 facts=np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
             )
-        Path(name).replace(place)
+        Path(name).replace(target)
     finally:
         Path(name).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Raw acquisitions in HDF5 (ISMRMRD, Inati et al. 2017): sorted into k-space, made into images.
+"""Raw acquisitions in HDF5 (ISMRMRD, Inati et al. 2017), sorted into k-space and reconstructed.
 
 Called by the reader of HDF5 files, which have the same ending. Fully sampled Cartesian acquisitions
-in two or three dimensions are read; the message that refuses any other names its kind.
+in two or three dimensions are read; others are refused with a message that names their kind.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ WHAT = "holds raw acquisitions (ISMRMRD)"
 # feedback, dummy scans, surface coil correction and phase stabilisation.
 NOT_IMAGING = (19, 20, 23, 24, 26, 27, 28, 29, 30, 31)
 REVERSED = 22
-FRAMES = ("contrast", "phase", "repetition", "set")
+FRAME_COUNTERS = ("contrast", "phase", "repetition", "set")
 # Rows or columns by which the two sides of k-space may differ, as a share of all.
 LOPSIDED = 0.03
 
@@ -38,8 +38,8 @@ class Header:
         encoded: samples along x (readout), y and z.
         recon: pixels along x, y and z; there may be more encoded samples than these.
         spacing: distance of rows (y) and columns (x) in mm; 1 where it is unknown.
-        centres: index of the central line along y and z, if stated.
-        subject: the patient's id, if stated.
+        centres: index of the central line along y and z; None if it is not stated.
+        subject: the patient's id; None if it is not stated.
     """
 
     trajectory: str
@@ -81,7 +81,7 @@ def check_dataset(item: h5py.Dataset) -> None:
 
 
 def _own(group: h5py.Group, name: str) -> Any:
-    """Return a member of a group, unless it is a link to somewhere else."""
+    """Return a member of a group; None if it is a link to another place."""
     link = group.get(name, getlink=True)
     return group[name] if isinstance(link, h5py.HardLink) else None
 
@@ -172,10 +172,10 @@ def header_of(text: Any) -> Header:
     )
 
 
-def _size(encoding: ElementTree.Element, place: str) -> tuple[int, int, int]:
-    found = [encoding.findtext(f"{place}/{axis}") for axis in "xyz"]
+def _size(encoding: ElementTree.Element, path: str) -> tuple[int, int, int]:
+    found = [encoding.findtext(f"{path}/{axis}") for axis in "xyz"]
     if not found[0] or not found[1]:
-        raise ValueError(f"the header has no {place}")
+        raise ValueError(f"the header has no {path}")
     return int(found[0]), int(found[1]), int(found[2] or 1)
 
 
@@ -200,20 +200,20 @@ def _sorted(acquisitions: np.ndarray, header: Header) -> Complex64[np.ndarray, "
                 f"{WHAT} read out in both directions, which need a phase correction; provide the "
                 "reconstructed images"
             )
-        lines[_place(head, header)].append(_samples(acquisition, header))
+        lines[_index(head, header)].append(_samples(acquisition, header))
     if not lines:
         raise Unusable(f"{WHAT}, none of which belongs to an image")
-    frames = sorted({place[:4] for place in lines})
-    slices = sorted({place[4] for place in lines})
+    frames = sorted({index[:4] for index in lines})
+    slices = sorted({index[4] for index in lines})
     coils = {len(samples[0]) for samples in lines.values()}
     if len(coils) > 1:
         raise Unusable(f"{WHAT} with {min(coils)} to {max(coils)} coils")
     width, height, depth = header.encoded
     shape = (len(frames), len(slices), depth, coils.pop(), height, width)
     whole = np.zeros(shape, np.complex64)
-    for place, samples in lines.items():
-        frame, number = frames.index(place[:4]), slices.index(place[4])
-        whole[frame, number, place[6], :, place[5]] = np.mean(samples, axis=0)
+    for index, samples in lines.items():
+        frame, number = frames.index(index[:4]), slices.index(index[4])
+        whole[frame, number, index[6], :, index[5]] = np.mean(samples, axis=0)
     _check_full(whole)
     planes: np.ndarray = whole
     if depth > 1:
@@ -224,19 +224,19 @@ def _sorted(acquisitions: np.ndarray, header: Header) -> Complex64[np.ndarray, "
     return planes.reshape(len(frames), -1, *shape[3:]).astype(np.complex64)
 
 
-def _place(head: np.void, header: Header) -> tuple[int, ...]:
+def _index(head: np.void, header: Header) -> tuple[int, ...]:
     """Return the indices of an acquisition: time frame, slice, and line along y and z."""
-    index = head["idx"]
-    place = [int(index[name]) for name in (*FRAMES, "slice")]
+    counters = head["idx"]
+    index = [int(counters[name]) for name in (*FRAME_COUNTERS, "slice")]
     for axis, (name, centre) in enumerate(
         zip(("kspace_encode_step_1", "kspace_encode_step_2"), header.centres, strict=True), 1
     ):
         size = header.encoded[axis]
-        line = int(index[name]) + (0 if centre is None else size // 2 - centre)
+        line = int(counters[name]) + (0 if centre is None else size // 2 - centre)
         if not 0 <= line < size:
             raise Unusable(f"{WHAT} with a line {line} outside the range of {size} lines")
-        place.append(line)
-    return tuple(place)
+        index.append(line)
+    return tuple(index)
 
 
 def _samples(acquisition: np.void, header: Header) -> Complex64[np.ndarray, "coils width"]:

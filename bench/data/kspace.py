@@ -1,4 +1,4 @@
-"""From k-space to magnitude images, and what k-space reveals about how it was made."""
+"""From k-space to magnitude images, and the detection of processed or simulated k-space."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ EMPTY, GAP = 1e-7, 10
 GAPS = 0.05
 # Share of empty rows and columns around the sampled ones that does not yet count as zero-padding.
 PADDING = 0.02
-# A picture is swapped if its corners are so many times as bright as its middle, and the middles of
-# one pair of its sides are clearly darker than the corners: true for none of 8,345 pictures of
-# heads and chests, for 94 % of them once they are swapped, and for 0.5 % of their negatives. For
-# one axis alone, these sides must be so many times as bright as all the rest: true for none, and
-# for 21 % once swapped.
+# The quadrants of a picture are swapped if its corners are SWAPPED times as bright as its middle,
+# and the middles of one pair of sides are darker than DARK_SIDE times the corners: true for none of
+# 8,345 pictures of heads and chests, for 94 % of them after swapping, and for 0.5 % of their
+# negatives. For a single axis, these sides must be ONE_AXIS times as bright as all the rest: true
+# for none, and for 21 % after swapping.
 SWAPPED, DARK_SIDE, ONE_AXIS = 3.0, 0.8, 4.0
-# DC is in the corner of k-space if there is so many times more energy there than in the middle.
+# DC is in the corner of k-space if the energy there is so many times that in the middle.
 CORNER = 2.0
 
 # Share of the energy in the strongest hundredth of the samples: 0.75 to 0.97 in k-space, 0.06 to
-# 0.38 in images. Of an array and its transform, the one with so many times more is the k-space.
+# 0.38 in images. Of an array and its transform, the k-space has a share TELLING times as great.
 STRONGEST, MOSTLY, TELLING = 0.01, 0.5, 3.0
 
 IN_THE_CORNER = (
@@ -61,7 +61,7 @@ class Convention:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences about it for the audit."""
+        """Sentences about the convention for the audit."""
         return (IN_THE_CORNER,) * any(self.corner) + (WERE_SWAPPED,) * any(self.swapped)
 
 
@@ -99,20 +99,20 @@ def centred(
 
 def quadrants_swapped(images: Float[np.ndarray, "*n h w"]) -> Bool[np.ndarray, "*n"]:
     """Find magnitude images in which the middle of the object is in the corners."""
-    return _places(images)[True, True]
+    return _swapped_axes(images)[True, True]
 
 
 def _origin(image: Float[np.ndarray, "h w"]) -> tuple[bool, bool]:
     """Find the axes along which a picture is shifted by half: dark middle, bright ends."""
-    return next((place for place, found in _places(image).items() if found), (False, False))
+    return next((axes for axes, found in _swapped_axes(image).items() if found), (False, False))
 
 
-def _places(
+def _swapped_axes(
     images: Float[np.ndarray, "*n h w"],
 ) -> dict[tuple[bool, bool], Bool[np.ndarray, "*n"]]:
-    """Judge, by axis, whether the middle is at an end.
+    """Return, for each combination of axes, whether images are shifted by half along these alone.
 
-    The means over a quarter of the width around the four positions that may be the middle are
+    The means over a quarter of the width around the four possible positions of the middle are
     compared. An object larger than the field of view is bright at its sides but not in its corners.
     """
     if not np.isfinite(images.sum(dtype=np.float64)):
@@ -122,9 +122,9 @@ def _places(
     sides = (bright[True, False], bright[False, True])
     swapped = (corners > SWAPPED * middle) & (np.minimum(*sides) < DARK_SIDE * corners)
     found = {(True, True): np.asarray(swapped)}
-    for place, side, other in (((True, False), *sides), ((False, True), *sides[::-1])):
+    for axes, side, other in (((True, False), *sides), ((False, True), *sides[::-1])):
         most = np.maximum(np.maximum(middle, corners), other)
-        found[place] = np.asarray(~swapped & (side > ONE_AXIS * most))
+        found[axes] = np.asarray(~swapped & (side > ONE_AXIS * most))
     return found
 
 
@@ -132,7 +132,7 @@ def _corner(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[bool, bo
     """Find the axes along which DC is at index 0."""
     energy = sum((np.abs(y) ** 2).sum(0, dtype=np.float64) for y in kspace)
     around = _around(energy)
-    best = max(around, key=lambda place: around[place])
+    best = max(around, key=lambda axes: around[axes])
     return best if around[best] > CORNER * around[False, False] else (False, False)
 
 
@@ -175,7 +175,7 @@ def check_domain(values: Complex[np.ndarray, "*rest h w"], in_kspace: bool) -> N
 
 
 def looks_like(values: Complex[np.ndarray, "*rest h w"]) -> Literal["kspace", "image", "unknown"]:
-    """Decide whether this is k-space by the distribution of energy in the strongest picture."""
+    """Decide whether values are k-space by the distribution of energy in the strongest slice."""
     flat = values.reshape(-1, *values.shape[-2:])
     energy = [float((np.abs(y) ** 2).sum(dtype=np.float64)) for y in flat]
     y = flat[int(np.argmax(energy))]
@@ -192,7 +192,7 @@ def _share(values: Complex[np.ndarray, "h w"]) -> float:
 
 
 def provenance(kspace: Complex64[np.ndarray, "slices coils h w"]) -> tuple[str, str]:
-    """Judge k-space by the "implicit data crimes" of Shimron et al. (PNAS 2022).
+    """Classify k-space with regard to the "implicit data crimes" of Shimron et al. (PNAS 2022).
 
     Returns:
         the badge `raw`, `processed` (zero-padded) or `magnitude-sim` (the phase of the image is

@@ -1,4 +1,4 @@
-"""A record of what became of each file below a dataset's path, so that none is lost silently."""
+"""A record of how each file below a dataset's path was handled, so that none is lost silently."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ READ, UNUSABLE = "read", "unusable files"
 
 @dataclass
 class Ledger:
-    """What became of each file below the path.
+    """How each file below the path was handled.
 
     Attributes:
         root: folder below which files are named.
@@ -32,14 +32,14 @@ class Ledger:
     unusable: dict[Path, str] = field(default_factory=dict)
     spell: Callable[[str], str] = str
 
-    def leave_out(self, places: Sequence[Path], why: NoImage) -> None:
+    def leave_out(self, found: Sequence[Path], why: NoImage) -> None:
         """Record files that hold no image."""
-        for file in places:
+        for file in found:
             self.kinds[file] = why.kind
             self.reasons[file] = why.reason
 
     def counts(self, found: Sequence[Path]) -> dict[str, int]:
-        """Count all files by what became of them; the sum is their number."""
+        """Count all files by how they were handled; the sum is the number of files."""
         return dict(
             Counter(
                 UNUSABLE if file in self.unusable else self.kinds.get(file, READ) for file in found
@@ -55,7 +55,7 @@ class Ledger:
         }
 
     def refuse_many(self, total: int) -> None:
-        """Raise a UserError that names the first damaged file if more than a few are."""
+        """Raise a UserError that names the first unusable file if more than a few are unusable."""
         if len(self.unusable) <= TOLERATED * total:
             return
         file, reason = min(self.unusable.items())
@@ -63,8 +63,8 @@ class Ledger:
             f" ({len(self.unusable)} of {total} files are unusable, more than {TOLERATED:.0%}; "
             "repair them, or leave them out with dataset.exclude)"
         )
-        place = printable(str(file))
-        raise UserError(f"{self.spell(place)}: {self.spell(reason)}{share if total > 1 else ''}")
+        name = self.spell(printable(str(file)))
+        raise UserError(f"{name}: {self.spell(reason)}{share if total > 1 else ''}")
 
     def refuse_none(self, path: Path) -> None:
         """Raise a UserError that says why there is nothing to read."""
@@ -74,8 +74,8 @@ class Ledger:
         counts = Counter(self.kinds.values()).most_common()
         if first is not None:
             more = f" ({_listed(counts)})" if len(self.kinds) > 1 else ""
-            place = self.spell(printable(str(first[0])))
-            raise UserError(f"{place}: {self.spell(first[1])}{more}")
+            name = self.spell(printable(str(first[0])))
+            raise UserError(f"{name}: {self.spell(first[1])}{more}")
         raise UserError(f"{printable(str(path))}: holds no image: {_listed(counts) or 'nothing'}")
 
 

@@ -27,7 +27,7 @@ GZIP = b"\x1f\x8b"
 PACKED = (".gz", ".bz2", ".mgz", ".mnc", ".zst")
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, Plane, Plane] = ("sagittal", "coronal", "axial")  # across x, y and z
-# Slices so many times as thick as their pixels are wide are kept in the acquired plane.
+# Slices that are so many times as thick as their pixels are wide keep the acquired plane.
 THICK = 1.5
 
 
@@ -63,7 +63,7 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
         NoImage: colours or complex numbers.
         Unusable: a wrong rank.
     """
-    import nibabel as nib  # takes half a second, which readers of pictures need not spend
+    import nibabel as nib  # takes half a second, and readers of pictures do not need it
 
     image = _opened(file)
     volumes = volumes_of(image, name, plane)
@@ -102,16 +102,16 @@ def volumes_of(image: Any, name: str, plane: Plane | Literal["auto"]) -> list[Vo
 
 def _check_size(image: Any) -> None:
     """Compare the size that the header states with the size of the files."""
-    places = {holder.filename for holder in (image.file_map or {}).values() if holder.filename}
-    if places:  # otherwise the image was made in memory
-        held = sum(Path(place).stat().st_size for place in places if Path(place).exists())
-        packed = any(str(place).lower().endswith(PACKED) for place in places)
+    files = {holder.filename for holder in (image.file_map or {}).values() if holder.filename}
+    if files:  # otherwise the image was made in memory
+        held = sum(Path(file).stat().st_size for file in files if Path(file).exists())
+        packed = any(str(file).lower().endswith(PACKED) for file in files)
         shape = tuple(map(int, image.shape))
         declared.check(shape, image.get_data_dtype().itemsize, held, packed)
 
 
 def _opened(file: Path) -> Any:
-    """Open a file, whether or not it is compressed as its ending says."""
+    """Open a file, even if it is not compressed as its ending says."""
     import nibabel as nib
 
     lower = file.name.lower()
@@ -144,9 +144,9 @@ def _zooms(image: Any) -> list[float]:
     stated = [float(zoom) for zoom in image.header.get_zooms()[:3]]
     known = [zoom if np.isfinite(zoom) and zoom > 0 else 0.0 for zoom in stated]
     zooms = [0.0, 0.0, 0.0]
-    for axis, place in enumerate(nib.io_orientation(image.affine)[:3, 0]):
-        if np.isfinite(place) and axis < len(known):
-            zooms[int(place)] = known[axis]
+    for axis, ras_axis in enumerate(nib.io_orientation(image.affine)[:3, 0]):
+        if np.isfinite(ras_axis) and axis < len(known):
+            zooms[int(ras_axis)] = known[axis]
     return zooms
 
 

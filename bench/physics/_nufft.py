@@ -36,7 +36,7 @@ class NonCartesian(MRI):
 
     @cached_property
     def samples(self) -> tuple[Float64[np.ndarray, "samples 2"], Float[Tensor, " samples"]]:
-        """Positions and areas of `trajectory`, made once."""
+        """Positions and areas of `trajectory`, computed once."""
         positions, areas = self.trajectory()
         return positions, torch.from_numpy(areas.astype(np.float32))
 
@@ -45,8 +45,8 @@ class NonCartesian(MRI):
         """True at the grid positions nearest to samples."""
         mask = torch.zeros(self.shape, dtype=torch.bool)
         cells = [
-            torch.from_numpy(np.round(places).astype(int) + n // 2).clamp(0, n - 1)
-            for places, n in zip(self.samples[0].T, self.shape, strict=True)
+            torch.from_numpy(np.round(coordinates).astype(int) + n // 2).clamp(0, n - 1)
+            for coordinates, n in zip(self.samples[0].T, self.shape, strict=True)
         ]
         mask[cells[0], cells[1]] = True
         return mask[None, None]
@@ -77,7 +77,7 @@ class NonCartesian(MRI):
         """The samples' share of those that sample a disc of k-space fully."""
 
     def fill(self, y: Complex64[Tensor, "b coils samples"]) -> Complex64[Tensor, "b coils h w"]:
-        """Transform density-compensated samples, scaled by the measured share of k-space."""
+        """Transform density-compensated samples, scaled by their share of k-space."""
         return self.fraction * self.decode(y, weighted=True)
 
     def A_normal(self, x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
@@ -93,12 +93,14 @@ class NonCartesian(MRI):
 
     @cached_property
     def kernel(self) -> Complex64[Tensor, "h2 w2"]:
-        """The transform of the point response of the trajectory, on twice the grid."""
+        """The transform of the trajectory's point spread function, on a grid of twice the size."""
         double = (2 * self.shape[0], 2 * self.shape[1])
-        places = self.samples[0] * 2  # in cells of the doubled grid
-        ones = torch.ones(1, 1, len(places), dtype=torch.complex64)
-        response = _adjoint(ones, places, double)[0, 0] * (2 / math.sqrt(math.prod(self.shape)))
-        return torch.fft.fft2(torch.fft.ifftshift(response))
+        positions = self.samples[0] * 2  # in cells of the doubled grid
+        ones = torch.ones(1, 1, len(positions), dtype=torch.complex64)
+        point_spread = _adjoint(ones, positions, double)[0, 0] * (
+            2 / math.sqrt(math.prod(self.shape))
+        )
+        return torch.fft.fft2(torch.fft.ifftshift(point_spread))
 
 
 class _Nufft(torch.autograd.Function):
@@ -129,8 +131,8 @@ class _NufftAdjoint(torch.autograd.Function):
 
 def _radians(positions: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
     return [
-        np.ascontiguousarray(2 * np.pi * places / n, dtype=np.float32)
-        for places, n in zip(positions.T, shape, strict=True)
+        np.ascontiguousarray(2 * np.pi * coordinates / n, dtype=np.float32)
+        for coordinates, n in zip(positions.T, shape, strict=True)
     ]
 
 

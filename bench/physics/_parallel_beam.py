@@ -29,16 +29,16 @@ from bench.physics.base import Physics, Size, full_precision
 Views = Annotated[int, Field(ge=1, le=2048)]
 Filter = Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"]
 
-# The sparse product is summed in an order that depends on the number of its columns.
+# The sparse product sums in an order that depends on the number of columns.
 COLUMNS = 8
-PARTS = ("starts", "columns", "lengths")  # of a matrix compressed by rows
+CSR_ARRAYS = ("starts", "columns", "lengths")  # of a matrix in compressed-row format
 
 
 class ParallelBeam(Physics):
     """Sinograms of shape (b, 1, detectors, views) from views spread evenly over half a turn.
 
-    Lengths are measured in units of the image's longer side; detectors are a pixel wide and see
-    all of the image, corners included.
+    Lengths are measured in units of the image's longer side; detectors are a pixel wide and cover
+    the whole image, corners included.
 
     Args:
         level: see the subclass.
@@ -72,7 +72,7 @@ class ParallelBeam(Physics):
 
     @full_precision
     def A_adjoint(self, y: Float[Tensor, "b 1 d v"]) -> Float[Tensor, "b 1 h w"]:
-        """Smear each ray's value back over its pixels: the transposed matrix."""
+        """Back-project: multiply by the transposed matrix."""
         forward, transposed = system_matrix(self.shape, self.views, str(y.device))
         pixels = _Product.apply(y.flatten(1).T, transposed, forward)
         return pixels.T.reshape(len(y), 1, *self.shape)
@@ -91,7 +91,7 @@ class ParallelBeam(Physics):
         Args:
             y: sinograms.
             window: of the ramp filter.
-            cutoff: the window's width, as a fraction of the highest frequency.
+            cutoff: the window's width, as a fraction of the Nyquist frequency.
         """
         count = y.shape[-2]
         response = ramp(count, window, cutoff).to(y.device)[:, None]
@@ -102,22 +102,22 @@ class ParallelBeam(Physics):
 
 
 def detectors(shape: tuple[int, int]) -> int:
-    """Count the detectors that see all of an image."""
+    """Return the number of detectors that covers an image from all directions."""
     return int(np.ceil(np.hypot(*shape)))
 
 
 @lru_cache(maxsize=4)
 def system_matrix(shape: tuple[int, int], views: int, device: str) -> tuple[Tensor, Tensor]:
     """Return the matrix from pixels to rays and its transpose, both compressed by rows."""
-    parts = _kept(shape, views) or _compressed(shape, views)
+    arrays = _cached(shape, views) or _compressed(shape, views)
     rays, pixels = detectors(shape) * views, shape[0] * shape[1]
     return (
-        _to_torch(parts, "forward", (rays, pixels), device),
-        _to_torch(parts, "transposed", (pixels, rays), device),
+        _to_torch(arrays, "forward", (rays, pixels), device),
+        _to_torch(arrays, "transposed", (pixels, rays), device),
     )
 
 
-def _kept(shape: tuple[int, int], views: int) -> dict[str, Tensor] | None:
+def _cached(shape: tuple[int, int], views: int) -> dict[str, Tensor] | None:
     """Map the arrays of both matrices from the cache, which the first process fills.
 
     None if the cache cannot be written.
@@ -130,7 +130,7 @@ def _kept(shape: tuple[int, int], views: int) -> dict[str, Tensor] | None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(file.with_suffix(".lock")):
-            with contextlib.suppress(FileNotFoundError, SafetensorError):  # or cut short
+            with contextlib.suppress(FileNotFoundError, SafetensorError):  # truncated
                 return load_file(file)
             with places.atomic_write(file) as temporary:
                 save_file(_compressed(shape, views), temporary)
@@ -141,21 +141,21 @@ def _kept(shape: tuple[int, int], views: int) -> dict[str, Tensor] | None:
 
 def _compressed(shape: tuple[int, int], views: int) -> dict[str, Tensor]:
     """Compute the arrays of the matrix and of its transpose, each compressed by rows."""
-    parts = list(_joseph(shape, views))
-    rays, pixels, lengths = (np.concatenate(values) for values in zip(*parts, strict=True))
+    by_view = list(_joseph(shape, views))
+    rays, pixels, lengths = (np.concatenate(values) for values in zip(*by_view, strict=True))
     size = (detectors(shape) * views, shape[0] * shape[1])
     matrix = sparse.csr_matrix((lengths, (rays, pixels)), shape=size)
     return {
-        f"{name}_{part}": torch.from_numpy(values)
+        f"{name}_{array}": torch.from_numpy(values)
         for name, one in (("forward", matrix), ("transposed", matrix.T.tocsr()))
-        for part, values in zip(PARTS, (one.indptr, one.indices, one.data), strict=True)
+        for array, values in zip(CSR_ARRAYS, (one.indptr, one.indices, one.data), strict=True)
     }
 
 
 def _to_torch(
-    parts: dict[str, Tensor], name: str, size: tuple[int, int], device: str
+    arrays: dict[str, Tensor], name: str, size: tuple[int, int], device: str
 ) -> Shaped[Tensor, "rows columns"]:
-    starts, columns, lengths = (parts[f"{name}_{part}"] for part in PARTS)
+    starts, columns, lengths = (arrays[f"{name}_{array}"] for array in CSR_ARRAYS)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         compressed = torch.sparse_csr_tensor(starts, columns, lengths, size, check_invariants=False)
@@ -201,14 +201,14 @@ def _joseph(
 def ramp(count: int, window: Filter, cutoff: float = 1.0) -> Float[Tensor, " frequencies"]:
     """Return the frequency response of the band-limited ramp, at detectors a pixel apart.
 
-    It is the transform of the ramp's own samples, which keeps the mean right (Kak and Slaney,
-    equation 61); padded so that filtering does not wrap around.
+    It is the transform of the ramp's samples in space, which preserves the mean (Kak and Slaney,
+    equation 61), padded so that filtering does not wrap around.
     """
     size = 1 << int(np.ceil(np.log2(2 * count)))
-    place = np.minimum(np.arange(size), size - np.arange(size))
+    distance = np.minimum(np.arange(size), size - np.arange(size))
     samples = np.zeros(size)
-    odd = place % 2 == 1
-    samples[odd] = -1 / (np.pi * place[odd]) ** 2
+    odd = distance % 2 == 1
+    samples[odd] = -1 / (np.pi * distance[odd]) ** 2
     samples[0] = 0.25
     frequency = np.fft.rfftfreq(size) / cutoff
     windows = {

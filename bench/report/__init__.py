@@ -1,4 +1,4 @@
-"""Rows in, report out: leaderboard as CSV, Markdown and HTML, and the audit of the data."""
+"""The report of a run: leaderboard as CSV, Markdown and HTML, and the audit of the data."""
 
 import base64
 import io
@@ -26,8 +26,8 @@ from bench.store import Store
 __all__ = ["Leaderboard", "audit_page", "show", "write"]
 
 HTML = markdown.TEMPLATES.overlay(autoescape=True, finalize=None)
-BEFORE = {"rank": "rank", "method": "method", "n_train": "images"}
-BEHIND = {
+LEADING = {"rank": "rank", "method": "method", "n_train": "images"}
+TRAILING = {
     "parameters": "parameters",
     "train_seconds": "training (s)",
     "infer_ms": "ms/image",
@@ -35,7 +35,7 @@ BEHIND = {
     "steps": "steps spent",
     "tied_with_best": "",
 }
-# What a narrow terminal does without, first to last.
+# Columns to drop in a narrow terminal, in this order.
 DISPENSABLE = ["trials", "train_seconds", "steps", "parameters", "infer_ms"]
 PICTURE_SIDE = 160
 
@@ -103,7 +103,7 @@ def show(board: Leaderboard, spec: Benchmark, console: Console) -> None:
 
 def shown(board: Leaderboard) -> dict[str, str]:
     """Map the columns that pages show to their headings."""
-    return {**BEFORE, **{one.name: one.title for one in board.metrics}, **BEHIND}
+    return {**LEADING, **{one.name: one.title for one in board.metrics}, **TRAILING}
 
 
 def _table(
@@ -127,16 +127,16 @@ def _table(
 def _notes(
     spec: Benchmark, audit: dict[str, Any], same_measurements: bool, objective: ScoreColumn
 ) -> list[str]:
-    """State under which conditions the numbers were made, and what the images are."""
+    """Describe how the numbers were obtained, and the images."""
     data, budget = spec.dataset, spec.budget
     return [
         f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
-        f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that has "
-        f"any. PSNR and SSIM with data range 1, SSIM with a 7x7 uniform window. PSNR ends at "
-        f"{PERFECT:g} dB, a perfect reconstruction's.",
+        f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that is not "
+        f"deterministic. PSNR and SSIM with data range 1, SSIM with a 7x7 uniform window. PSNR is "
+        f"at most {PERFECT:g} dB, that of a perfect reconstruction.",
         *(
             [
-                f"Search, the choice of weights and ranks go by {objective.label} "
+                f"Search, choice of weights and ranks use {objective.label} "
                 f"({objective.direction} is better)."
             ]
             if objective.name != "psnr"
@@ -151,8 +151,8 @@ def _notes(
         "The measurements were byte-identical for all methods of a task."
         if same_measurements
         else "THE MEASUREMENTS WERE NOT THE SAME for all methods: do not compare these lines.",
-        "Training seconds are those of one refit; they and ms/image were taken while other "
-        "trials ran beside.",
+        "Training seconds are those of one refit; they and ms/image were measured while "
+        "other trials ran.",
         *audit.get("notes", []),
     ]
 
@@ -188,7 +188,7 @@ def _texts(line: pd.Series, metrics: Sequence[ScoreColumn]) -> list[str]:
         f"{line['infer_ms']:.2f}",
         str(line["trials"]),
         f"{line['steps']:,}" if line["steps"] else "-",
-        ", ".join(filter(None, [_place(line), line["against_classical"]])),
+        ", ".join(filter(None, [_standing(line), line["against_classical"]])),
     ]
 
 
@@ -204,7 +204,7 @@ def _rank(line: pd.Series) -> str:
     return f"{line['rank']}" if low == high else f"{line['rank']} ({low}-{high})"
 
 
-def _place(line: pd.Series) -> str:
+def _standing(line: pd.Series) -> str:
     if pd.isna(line["rank"]):
         return badges.UNSCORED
     return "best" if line["rank"] == 1 else "tied with best" if line["tied_with_best"] else ""
@@ -219,7 +219,7 @@ def _same_measurements(rows: pd.DataFrame) -> bool:
 
 
 def _strips(store: Store, rows: pd.DataFrame, objective: ScoreColumn) -> list[dict[str, Any]]:
-    """For each task: the first kept test image as truth, as measured and from every method."""
+    """Collect for each task the first stored test image: ground truth, and every reconstruction."""
     strips = []
     for (degradation, level, task), part in rows.groupby(["degradation", "level", "task"]):
         scores = part.groupby(["cell", "method", "n_train"], sort=False)[objective.name].mean()
@@ -236,7 +236,7 @@ def _strips(store: Store, rows: pd.DataFrame, objective: ScoreColumn) -> list[di
 
 
 def _png(images: np.ndarray) -> str:
-    """Encode the first of several images as PNG in base64, black to white for 0 to 1."""
+    """Encode the first of several images as PNG in base64; 0 is black and 1 white."""
     image = images[0, 0]
     grey = Image.fromarray((255 * np.clip(image, 0, 1)).round().astype(np.uint8))
     scale = max(1, PICTURE_SIDE // max(grey.size))

@@ -1,7 +1,7 @@
 """Best configurations that lie at the edge of their search space: the space may be too small.
 
-The search spaces are in the run's manifest. Looking it up by the names of the methods would
-import what a run that somebody has sent says.
+The search spaces are read from the run's manifest. Looking them up by the names of the methods
+would import the code that a run folder, perhaps a stranger's, names.
 """
 
 import json
@@ -27,9 +27,9 @@ def at_edge(
 
     Args:
         trials: all trials of a run.
-        methods: the label of each cell's method; a cell without is passed over.
-        spaces: what was searched, by the label of the method; a method without has no edges.
-        objective: by which the best trial is the best.
+        methods: the label of each cell's method; a cell without one is skipped.
+        spaces: search space by the label of the method; a method without one is skipped.
+        objective: the metric that decides which trial is the best.
     """
     if trials.empty:
         return []

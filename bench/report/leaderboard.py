@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench import badges as marks
+from bench import badges as badge_texts
 from bench import score_columns
 from bench.score_columns import STANDARD, ScoreColumn
 from bench.statistics import Estimate, compare, estimate
@@ -18,19 +18,19 @@ COLUMNS = [
     "tied_with_best", "badges", "replay", "against_classical", "steps",
 ]  # fmt: skip
 TASK = ["degradation", "level"]
-NAMED = 5  # images, in a sentence
+NAMED = 5  # images named in a sentence
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The table, and what it says in a sentence per task.
+    """The table, and a sentence per task that sums it up.
 
     Attributes:
         table: a line per cell: `COLUMNS`, then `<metric>, <metric>_low, <metric>_high` of each
             metric beside PSNR and SSIM.
         findings: the sentences.
-        metrics: what it shows.
-        objective: by which it ranks.
+        metrics: the metrics that it shows.
+        objective: the metric by which it ranks.
     """
 
     table: pd.DataFrame
@@ -40,7 +40,7 @@ class Leaderboard:
 
 
 def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderboard:
-    """Build the leaderboard of what a run folder holds, by the metrics that it declares.
+    """Build the leaderboard of a run folder, with the metrics that the run declares.
 
     Args:
         store: the run folder.
@@ -52,7 +52,7 @@ def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderbo
     objective = columns.get(spec.objective, columns["psnr"])
     metrics = score_columns.listed(columns, objective.name)
     return build(
-        rows, trials, marks.of_run(manifest), str(store.folder), spec.budget.steps, metrics,
+        rows, trials, badge_texts.of_run(manifest), str(store.folder), spec.budget.steps, metrics,
         objective,
     )  # fmt: skip
 
@@ -71,12 +71,11 @@ def build(
     Args:
         rows: all rows of a run.
         trials: all its trials.
-        badges: marks that every line carries.
+        badges: those of every line.
         run: the run folder, as the replay commands name it.
-        refit_steps: optimiser steps of a network's refit, which with those of its trials are what
-            its line has spent.
-        metrics: to show: PSNR, SSIM and others.
-        objective: by which cells are ranked.
+        refit_steps: optimiser steps of a network's refit; `steps` counts them and those of trials.
+        metrics: the metrics to show: PSNR, SSIM and others.
+        objective: the metric by which cells are ranked.
     """
     tables: list[pd.DataFrame] = []
     findings: list[str] = []
@@ -92,7 +91,7 @@ def build(
         whole = lines[lines["rank"].notna()]
         if len(whole):
             findings += _findings(task, whole, by, objective)
-        findings += _lacking(task, lines)
+        findings += _unscored(task, lines)
     further = [one.name for one in metrics if one.name not in COLUMNS]
     columns = [*COLUMNS, *(f"{name}{end}" for name in further for end in ("", "_low", "_high"))]
     if not tables:
@@ -103,13 +102,13 @@ def build(
     searched = trials.groupby("cell")["step"].sum() if "step" in trials else pd.Series(dtype=int)
     refits = table["seeds"].where(table["kind"] == "learned", 0) * refit_steps
     table["steps"] = table["cell"].map(searched).fillna(0).astype(int) + refits
-    table["badges"] = [marks.of_line(badges, not lacking) for lacking in table["unscored"]]
-    table["replay"] = [marks.replay(run, cell) for cell in table["cell"]]
+    table["badges"] = [badge_texts.of_line(badges, not images) for images in table["unscored"]]
+    table["replay"] = [badge_texts.replay(run, cell) for cell in table["cell"]]
     return Leaderboard(table[columns], findings, metrics, objective)
 
 
 def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFrame:
-    """Build the lines of one task, less what only the whole run knows."""
+    """Build the lines of one task, without the columns that need the whole run."""
     by_cell = rows.groupby("cell")
     lines = by_cell[["method", "kind", *TASK, "n_train", "parameters"]].first()
     lines[["train_seconds", "infer_ms"]] = by_cell[["train_seconds", "infer_ms"]].mean()
@@ -125,14 +124,14 @@ def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFram
     return lines
 
 
-def _lacking(task: str, lines: pd.DataFrame) -> list[str]:
+def _unscored(task: str, lines: pd.DataFrame) -> list[str]:
     """Name the images on which a method has no score."""
     return [
         f"{task}: {line['method']}{_of_size(line['n_train'])} has no score on "
         f"{len(line['unscored'])} of {line['images']} test images "
         f"({', '.join(line['unscored'][:NAMED])}{', ...' if len(line['unscored']) > NAMED else ''})"
-        ", where a pixel of its reconstruction is no finite number; it has no rank, and its means "
-        "are those of the other images."
+        ", where a pixel of its reconstruction is not finite; it has no rank, and its means are "
+        "over the other images."
         for _, line in lines.iterrows()
         if line["unscored"]
     ]

@@ -1,7 +1,7 @@
 """The benchmark file, validated; cells and their ids.
 
-This is the bottom of the house: it imports nothing else of ReconBench but errors and `markup`. What
-only a reader, a degradation or a method can judge (its own options) is judged there.
+The lowest layer: of ReconBench it imports only `errors` and `markup`. The options of a reader, a
+degradation or a method are checked where these are resolved.
 """
 
 from bench.spec.benchmark import STANDARD_METRICS, Benchmark

@@ -38,7 +38,7 @@ class Benchmark(Strict):
         default_factory=list, description="computed beside psnr, ssim and nmse"
     )
     objective: str = Field(
-        "psnr", description="the metric that search, the choice of weights and ranks go by"
+        "psnr", description="the metric that search, choice of weights and ranks use"
     )
     seeds: int = Field(
         3, ge=1, description="refits of every cell whose method is not deterministic"
@@ -51,14 +51,14 @@ class Benchmark(Strict):
         "trials of a cell run one after another, by deterministic algorithms",
     )
     time_limit: float | None = Field(
-        None, gt=0, description="seconds after which a trial or refit is given up as hanging"
+        None, gt=0, description="seconds after which a trial or refit is stopped as hanging"
     )
     checkpoint_seconds: float = Field(
         30,
         ge=0,
         description="minimum interval between checkpoints, from which a killed trial resumes",
     )
-    pictures: int = Field(4, ge=0, description="test images of which every cell keeps its picture")
+    pictures: int = Field(4, ge=0, description="test images of which every cell stores pictures")
 
     @field_validator("name")
     @classmethod
@@ -90,7 +90,7 @@ class Benchmark(Strict):
     @field_validator("objective")
     @classmethod
     def _is_computed(cls, objective: str, info: ValidationInfo) -> str:
-        if "metrics" not in info.data:  # it has an error of its own
+        if "metrics" not in info.data:  # metrics has an error itself
             return objective
         known = [*STANDARD_METRICS, *map(column_of, info.data["metrics"])]
         if objective not in known:
@@ -130,7 +130,7 @@ class Benchmark(Strict):
         return self
 
     def smoke(self) -> "Benchmark":
-        """Shrink the benchmark to a check of the whole pipe that takes seconds."""
+        """Shrink the benchmark to a check of the whole pipeline that takes seconds."""
         size = min(self.dataset.image_size, SMOKE_IMAGE_SIZE)
         dataset = {"image_size": size, "n_val": 4, "n_test": 6}
         small = {
@@ -151,7 +151,7 @@ class Benchmark(Strict):
     def with_options(
         self, dataset: Mapping[str, Any], degradations: Sequence[Mapping[str, Any]]
     ) -> "Benchmark":
-        """Write out the options that a reader and each degradation would take by default.
+        """Write out the default options of the reader and of each degradation.
 
         Args:
             dataset: the reader's defaults.

@@ -1,4 +1,4 @@
-"""What of a benchmark may change when its run is resumed."""
+"""Which keys of a benchmark may change when its run is resumed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,15 +8,15 @@ from bench.spec.benchmark import Benchmark
 
 
 def conflicts(before: Benchmark, now: Benchmark) -> list[str]:
-    """Name the keys in which a benchmark contradicts the earlier run that it is to resume.
+    """Name the keys in which a benchmark conflicts with the earlier run that it is to resume.
 
-    More seeds, trials, levels, sizes, degradations and methods do not, nor what no number depends
-    on. The path of the images may differ: it is for their content to be the same. Another objective
-    does, since the trials were chosen by the earlier one; and so do other metrics, which the rows
-    that are there would lack.
+    More seeds, trials, levels, sizes, degradations and methods are no conflict, nor are keys that
+    affect no result. The path of the images may differ, since their content is compared. Another
+    objective is a conflict, since the earlier one chose the trials; so are other metrics, which
+    the existing rows do not have.
     """
     found = [] if before.dataset.label == now.dataset.label else ["dataset.name"]
-    # As they are written: there a default that is a tuple has become a list.
+    # As stored, where a default that is a tuple has become a list.
     then, here = (markup.read(one.dump(), "spec.yaml") for one in (before, now))
     for content in (then, here):
         content["dataset"] = {**content["dataset"], "path": None, "name": None}
@@ -55,5 +55,5 @@ def differing(key: str, before: Any, now: Any) -> list[str]:
 
 
 def _missing(key: str, before: Iterable[Any], now: Iterable[Any]) -> list[str]:
-    lacking = [f"{one}" for one in before if one not in now]
-    return [f"{key}: without {', '.join(lacking)}"] if lacking else []
+    missing = [f"{one}" for one in before if one not in now]
+    return [f"{key}: without {', '.join(missing)}"] if missing else []

@@ -1,4 +1,4 @@
-"""Tasks and cells: what a benchmark is made of, and their ids."""
+"""The tasks and cells of a benchmark, and their ids."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def cells(spec: Benchmark, sizes_of: Callable[[str, list[int]], list[int]]) -> l
 
     Args:
         spec: the benchmark.
-        sizes_of: gives, for a method's name and the benchmark's training-set sizes, those at
+        sizes_of: returns, for a method's name and the benchmark's training-set sizes, those at
             which the method is run ([0] for one that uses no training images).
     """
     found = [

@@ -1,4 +1,4 @@
-"""What a benchmark file says of its dataset, degradations, methods, budget and search."""
+"""The sections of a benchmark file: dataset, degradations, methods, budget and search."""
 
 import re
 from pathlib import Path
@@ -8,34 +8,34 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from bench.errors import spelling
 
-# What tables and folder names have room for.
+# So that names fit into tables and folder names.
 LONGEST_NAME = 60
 
 
 class Strict(BaseModel):
-    """A part whose keys are all known; nothing is converted silently."""
+    """A section whose keys are all known; nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class _WithOptions(BaseModel):
-    """A named part whose further keys are options that the part itself defines and checks."""
+    """A section whose further keys are options of the part that it names, which checks them."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys that this file does not know, for the part's own check."""
+        """The keys that are options of the part."""
         return dict(self.model_extra or {})
 
 
 def slug(text: str) -> str:
-    """Reduce `text` to what is safe as a folder name on any file system."""
+    """Replace what is not safe in a folder name on any file system."""
     return re.sub(r"[^A-Za-z0-9_.+]+", "_", text).strip("_.") or "x"
 
 
 def _last(path: object) -> str:
-    """Return what a dotted path such as `my_pkg.models:MyNet` leads to; of a name, the name."""
+    """Return the last component of a dotted path such as `my_pkg.models:MyNet`, or a name."""
     return str(path).rpartition(":")[2]
 
 
@@ -45,7 +45,7 @@ def column_of(metric: str) -> str:
 
 
 def check_label(label: str) -> str:
-    """Refuse a label that is no part of a path, or too long."""
+    """Refuse a label that is not safe in a path, or too long."""
     if label and slug(label) != label:
         raise ValueError("use letters, digits, '.', '_' and '+' only: it becomes part of a path")
     if len(label) > LONGEST_NAME:
@@ -85,7 +85,7 @@ class DatasetSpec(_WithOptions):
     @classmethod
     def _is_path(cls, path: str | None) -> str | None:
         if path is not None and "\0" in path:
-            raise ValueError("no path holds the character of code 0")
+            raise ValueError("a path cannot contain the null character")
         return path
 
 
@@ -127,15 +127,15 @@ class MethodSpec(Strict):
         default_factory=dict, description="configuration held fixed instead of searched"
     )
     workers: int = Field(
-        1, ge=1, description="processes that train a network together, sharing each batch"
+        1, ge=1, description="processes that train a network together and share each batch"
     )
     priority: int = Field(0, description="methods of greater priority run first")
     cpus: int = Field(1, ge=1, description="of a trial, or of each of its workers")
     gpus: float = Field(
         1.0,
         ge=0,
-        description="of a network's trial or worker where there are any; a fraction "
-        "packs several on a GPU",
+        description="of a network's trial or worker, if there are GPUs; a fraction lets "
+        "several share one",
     )
 
     @field_validator("gpus")
@@ -164,7 +164,7 @@ BUDGETS: dict[str, dict[str, int]] = {
 
 
 class Budget(Strict):
-    """What every cell may spend: a name of `BUDGETS`, or numbers of one's own."""
+    """What every cell may spend: a name of `BUDGETS`, or numbers."""
 
     trials: int = Field(8, ge=1, description="configurations tried")
     steps: int = Field(200, ge=1, description="optimiser steps of a full trial and of a refit")

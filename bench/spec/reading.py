@@ -1,4 +1,4 @@
-"""Reads a benchmark file; a mistake is one line that names the key."""
+"""Reads a benchmark file; a mistake is reported in one line that names the key."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Benchm
     """Read a benchmark file, with dotted-key overrides such as {"dataset.image_size": 128}.
 
     Raises:
-        UserError: the file is missing or no YAML mapping, or a key or value is wrong.
+        UserError: the file is missing or not a YAML mapping, or a key or value is wrong.
     """
     path = Path(path)
     try:
@@ -60,7 +60,7 @@ def _one_line(error: object) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    """Turn pydantic's first complaint into one line, with the nearest spelling of a wrong key."""
+    """Turn pydantic's first error into one line, with the nearest spelling of an unknown key."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "benchmark"
     if first["type"] == "extra_forbidden":

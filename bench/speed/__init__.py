@@ -1,4 +1,4 @@
-"""What is fast and by how much, measured side by side with others: `make speed`."""
+"""Speed measurements, side by side with other programs: `make speed`."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def events_of(benchmark: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """Run a benchmark by the command itself, into `run` of a folder, and read its log of events.
+    """Run a benchmark by the command line, into `run` of a folder, and return its events.
 
     Raises:
         subprocess.CalledProcessError: the command failed.

@@ -13,7 +13,7 @@ if __name__ == "__main__":
             sys.exit(f"error: {unknown('part', name, known)}")
         try:
             page = plugins.load_module(f"bench.speed.{name}").page()
-        except UserError as error:  # what this machine lacks
+        except UserError as error:  # something is missing on this machine
             print(f"left out: {error}")
             continue
         print(page)

@@ -1,9 +1,9 @@
 """Speed and quality of compressed sensing, side by side with SigPy and BART.
 
-Slices of the ICBM152 template, 256x256, 4x Poisson-disc sampling, 1 and 8 coils. Everyone gets the
-same k-space, mask and sensitivities. SigPy and BART use the best of several lambdas at 100
-iterations, our methods the best of several weights. PSNR is that of the magnitude. The start of
-BART's process is measured and subtracted.
+Slices of the ICBM152 template, 256x256, 4x Poisson-disc sampling, 1 and 8 coils. All programs get
+the same k-space, mask and sensitivities; SigPy and BART use the best of several lambdas at 100
+iterations, ours the best of several weights. PSNR is that of the magnitude. The time in which
+BART's process starts is measured and subtracted.
 """
 
 import shutil
@@ -43,7 +43,7 @@ class Program:
         prior: TV or wavelet.
         solve: reconstructs with a lambda or weight.
         choices: parameters to try.
-        count: slices that it is given; slow ones get fewer.
+        count: number of slices that it reconstructs; fewer for slow programs.
     """
 
     who: str
@@ -55,7 +55,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Line:
-    """What one program reached.
+    """The result of one program.
 
     Attributes:
         who: its name.
@@ -92,13 +92,13 @@ def page() -> str:
 
 
 def _slices() -> Images:
-    """Take slices of different template subjects."""
+    """Load slices of different template subjects."""
     dataset = data.load(DatasetSpec(source="template", image_size=SIZE))
     return torch.tensor(dataset.images[:SLICES])
 
 
 def _programs(y: Complex64[Tensor, "b c h w"], operator: MRICartesian) -> list[Program]:
-    """List who competes."""
+    """List the programs to compare."""
 
     def ours(name: str, **more: Any) -> Solve:
         return lambda weight: methods.create(name, weight=weight, **more)(y, operator)
@@ -125,7 +125,7 @@ def _programs(y: Complex64[Tensor, "b c h w"], operator: MRICartesian) -> list[P
 
 
 def _measure(program: Program, coils: int, x: Images) -> Line:
-    """Find the best parameter, and time it. Everyone's PSNR is that of the same slices."""
+    """Find the best parameter, and time it. PSNR is over the same slices for all programs."""
 
     def psnr(answer: Images) -> float:
         return metrics.evaluate(answer[:COMPARED], x[:COMPARED])["psnr"].mean().item()
@@ -163,16 +163,16 @@ def _bart(
     maps = operator.sensitivities(y).numpy()
     images = []
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        _write_cfl(place / "maps", maps)
+        scratch = Path(folder)
+        _write_cfl(scratch / "maps", maps)
         for one in y:
-            _write_cfl(place / "kspace", one.numpy())
+            _write_cfl(scratch / "kspace", one.numpy())
             subprocess.run(
                 ["bart", "pics", "-S", "-d0", "-i", str(ITERATIONS), f"-R{prior}{lam}",
                  "kspace", "maps", "image"],
-                cwd=place, check=True, capture_output=True,
+                cwd=scratch, check=True, capture_output=True,
             )  # fmt: skip
-            images.append(np.abs(_read_cfl(place / "image")))
+            images.append(np.abs(_read_cfl(scratch / "image")))
     return torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
 
 

@@ -1,4 +1,4 @@
-"""How much faster several small trials on one GPU are than one at a time."""
+"""The speed of several small trials at once on one GPU, compared with one at a time."""
 
 import os
 import tempfile
@@ -49,7 +49,7 @@ def page() -> str:
 
 
 def _seconds(share: float) -> float:
-    """Run the search with that share of a GPU for each trial."""
+    """Time the search with that share of a GPU for each trial."""
     with tempfile.TemporaryDirectory() as folder:
         methods = [{"name": "unet", "gpus": share}]
         events = events_of({**FILE, "methods": methods}, Path(folder))

@@ -13,8 +13,8 @@ from bench import spec
 from bench.speed import events_of
 
 SPEC = Path(__file__).parents[1] / "specs" / "small_data.yaml"
-SIZE = 32  # pixels a side
-# Early stopping needs trials to choose from and looks at them to choose by.
+SIZE = 32  # pixels along each side
+# Early stopping needs several trials, and several validations of each.
 BUDGET = {"trials": 18, "steps": 120, "reports": 8}
 CHANGES = {
     "dataset": {"image_size": SIZE},
@@ -75,22 +75,21 @@ def page() -> str:
 
 
 def _curves(pruner: str) -> dict[str, Curve]:
-    """Run the search, and follow each cell through the log of events."""
+    """Run the search, and extract the curve of each cell from the events."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
         benchmark = spec.load(SPEC, {**CHANGES, "search": {"pruner": pruner}})
-        events = events_of(benchmark.model_dump(), place)
+        events = events_of(benchmark.model_dump(), Path(folder))
     found: dict[str, Curve] = defaultdict(list)
     spent: dict[str, dict[int, int]] = defaultdict(dict)
     for event in events:
         if "trial" not in event or "step" not in event:
             continue
         cell, trial = event["cell"], event["trial"]
-        # A resumed trial reports its earlier validations again.
+        # A trial that resumes repeats its earlier events.
         spent[cell][trial] = max(event["step"], spent[cell].get(trial, 0))
         if event["event"] == "ended" and event["step"] == benchmark.budget.steps:
             found[cell].append((sum(spent[cell].values()), event["best"]))
-    # Steps of trials that were stopped after the last complete one count too.
+    # The steps of trials that stopped after the last complete one count too.
     for cell, curve in found.items():
         curve.append((sum(spent[cell].values()), max(best for _, best in curve)))
     return {
@@ -102,7 +101,7 @@ def _curves(pruner: str) -> dict[str, Curve]:
 
 
 def _draw(curves: dict[str, dict[str, Curve]]) -> None:
-    """Draw the mean over cells of what is still missing to the best that either search found."""
+    """Draw the mean over cells of the gap to the best that either search found."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     top = {cell: max(curves[pruner][cell][-1][1] for pruner in curves) for cell in curves["none"]}

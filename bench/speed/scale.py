@@ -1,4 +1,4 @@
-"""What a large sweep costs beyond its training: the driver's time and memory, and the images'."""
+"""The costs of a large sweep beside its training: the driver's time, and memory."""
 
 import io
 import os
@@ -32,13 +32,13 @@ from bench.sweep.trial import CellTrial
 
 CELLS, TRIALS, AT_ONCE = 10_000, 5_000, 8
 IMAGES, SIZE = 2000, 250  # 500 MB
-SECONDS = 1.0  # between looks at the memory
+SECONDS = 1.0  # between measurements of memory
 NODES, SLOTS, TRIAL_SECONDS, TEST_IMAGES = (1, 10, 100), 16, 60, 60
 METHOD = "bench.speed.scale:Slow"
 
 
 class Slow(Trivial):
-    """A network whose training takes time but hardly any of the processor."""
+    """A network whose training takes time, but hardly any CPU time."""
 
     def forward(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Filter."""
@@ -48,10 +48,10 @@ class Slow(Trivial):
 
 
 class Simulated(CellTrial):
-    """Reports what a trial reports, and does nothing."""
+    """Reports like a trial, without training."""
 
     def work(self) -> Generator[dict[str, Any], None, None]:
-        """Return three validations, which derive from the configuration, and the end."""
+        """Yield three validations, whose PSNR derives from the configuration, and the end."""
         psnr = 20 + derive_seed(str(self.job.config)) % 1000 / 100
         values = {"ssim": 0.5, "parameters": 1000, "seconds": 0.0}
         for step in (3, 6, 9):
@@ -61,12 +61,12 @@ class Simulated(CellTrial):
 
 @dataclass(frozen=True)
 class Driver:
-    """What the driver took.
+    """The costs of the driver.
 
     Attributes:
         first: seconds until the first trial had begun.
-        rate: trials and refits a second from then on.
-        growth: bytes by which its memory grew from the end of the first trial on.
+        rate: trials and refits per second from then on.
+        growth: bytes by which its memory grew after the first trial had ended.
         journal: bytes of the Optuna journal, per trial.
     """
 
@@ -131,7 +131,7 @@ def _extrapolated(nodes: int, driver: Driver, row: float) -> str:
 
 
 def _row() -> float:
-    """Return the bytes that a row takes in the table of a refit."""
+    """Return the bytes of a row in the table of a refit."""
     benchmark = _benchmark(4, 1, methods=[METHOD])
     (cell, *_) = cells_of(benchmark)
     images = _images(1, 32, TEST_IMAGES)
@@ -194,7 +194,7 @@ def _driver() -> Driver:
         after = psutil.Process().memory_info().rss
         done = len(store.trials())
         journal = len(store.journal.read_bytes()) / done
-    # The second thing that is printed is the first progress: a trial has ended.
+    # The second text that is printed is the first progress line: a trial has ended.
     begun, before = first[1]
     return Driver(begun - start, (done + 200) / (end - begun), after - before, journal)
 
@@ -205,7 +205,7 @@ def _resident(images: int) -> int:
         4, AT_ONCE, images,
         methods=[METHOD],
         dataset={"source": "template", "image_size": SIZE, "n_val": 2, "n_test": 2},
-        # The first trial still trains when the last worker has started.
+        # Enough that the first trial still trains when the last worker has started.
         budget={"trials": AT_ONCE, "steps": 100, "reports": 1},
         search={"pruner": "none"},
     )  # fmt: skip
@@ -231,7 +231,7 @@ def _cluster() -> Iterator[None]:
 def _watched() -> Iterator[list[int]]:
     """Collect the memory of driver, cluster and trials, each shared page counted once.
 
-    Idle workers are left out, with their part of what is shared: their number is Ray's choice.
+    Idle workers and their share of common pages are left out, since Ray chooses their number.
     """
     seen: list[int] = []
     over = threading.Event()
@@ -242,9 +242,9 @@ def _watched() -> Iterator[list[int]]:
             trials, total = 0, 0
             for process in family:
                 try:
-                    words = " ".join(process.cmdline())
-                    trials += "Trainable" in words or "CellTrial" in words
-                    total += 0 if "IDLE" in words else process.memory_full_info().pss
+                    command = " ".join(process.cmdline())
+                    trials += "Trainable" in command or "CellTrial" in command
+                    total += 0 if "IDLE" in command else process.memory_full_info().pss
                 except psutil.NoSuchProcess:
                     continue
             if trials == AT_ONCE:

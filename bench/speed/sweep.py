@@ -1,7 +1,7 @@
-"""What a sweep costs beyond the training itself, side by side with plain Tune and with Optuna.
+"""The overhead of a sweep beyond its training, side by side with plain Tune and with Optuna.
 
-Twenty trials of a network of ten weights. A trial's overhead is the time that a slot of the machine
-was taken, less the time that the training took.
+Twenty trials of a network of ten weights. A trial's overhead is the time for which it occupied a
+slot of the machine, less its training time.
 """
 
 import os
@@ -57,11 +57,11 @@ class Line:
     """The times of one program.
 
     Attributes:
-        who: the program.
+        who: the program that ran the trials.
         first: seconds until the first trial began.
         wall: seconds from then to the end of the last.
-        training: mean seconds that a trial trained.
-        slots: trials at once.
+        training: mean training time of a trial, in seconds.
+        slots: number of trials at once.
     """
 
     who: str
@@ -72,7 +72,7 @@ class Line:
 
     @property
     def overhead(self) -> float:
-        """Seconds of a slot that a trial takes beyond its training."""
+        """Seconds for which a trial occupies a slot beyond its training."""
         return self.wall * self.slots / TRIALS - self.training
 
 
@@ -102,7 +102,7 @@ def page() -> str:
 
 
 def _ours() -> Line:
-    """Time the command itself, by its log of events."""
+    """Time the command, by its events."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.time()
         events = events_of(FILE, Path(folder))
@@ -114,7 +114,7 @@ def _ours() -> Line:
 
 
 def _plain_tune(split: Split, benchmark: Benchmark) -> Line:
-    """Run the same trainings as a Tune function, as its manual begins."""
+    """Run the same trainings as a Tune function, as in the first steps of its manual."""
 
     def trial(config: dict[str, float]) -> None:
         begun = time.time()

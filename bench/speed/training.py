@@ -1,8 +1,7 @@
 """Training speed, side by side with a plain PyTorch loop over the same network.
 
-The plain loop is what a careful person writes first: fp32, Adam, the usual memory order, noise
-added on the fly. Ours does the same and more (augmentation, noise drawn from ids, clipping,
-schedule).
+The plain loop is a usual first version: fp32, Adam, the default memory format, noise added on the
+fly. Ours does the same and more (augmentation, noise seeded by ids, gradient clipping, schedule).
 """
 
 import statistics
@@ -36,7 +35,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """Images a second of one network, in each of the ways to train it."""
+    """Images per second of one network, for each way of training it."""
 
     network: str
     plain: float
@@ -87,7 +86,7 @@ def _split(size: int) -> Split:
 
 
 def _measure(network: str, split: Split, operator: Physics) -> Line:
-    """Time each way in turns, so that a slow minute of the machine strikes all of them."""
+    """Time all ways in turn, so that a slow minute of the machine affects each of them."""
     turns: dict[str, list[float]] = {"plain": [], "fp32": [], "bf16": [], "compiled": []}
     for _ in range(REPEATS):
         turns["plain"].append(_plain(network, split.train))

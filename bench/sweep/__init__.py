@@ -28,16 +28,16 @@ from bench.sweep.trial import CellTrial, Shared, share_of
 
 __all__ = ["Outcome", "check_room", "run"]
 
-# What kills one worker often kills others, and the next try may be handed to one of these.
+# What kills one worker often kills others too, and the next try may be given to one of these.
 RETRIES = 4
 
 
 @dataclass
 class Outcome:
-    """What a sweep leaves to say.
+    """The outcome of a sweep.
 
     Attributes:
-        complete: whether nothing was left to run; not so after Ctrl-C, on which Tune stops.
+        complete: whether nothing is left to run; False after Ctrl-C, which stops Tune.
         failed: cells without a result, and why.
     """
 
@@ -46,31 +46,31 @@ class Outcome:
 
 
 def check_room(chosen: list[Cell]) -> list[str]:
-    """Refuse cells whose trials no machine can hold.
+    """Refuse cells whose trials do not fit on any machine of the cluster.
 
     Returns:
-        notices: what a cluster that grows is waiting for.
+        notices: trials for which a cluster that grows has to add nodes.
 
     Raises:
-        UserError: names the method, what a trial of it needs, and what there is.
+        UserError: with the method, what a trial of it needs, and what the cluster has.
     """
     nodes = cluster.machines()
     gpus = any(node.get("GPU") for node in nodes)
     notices = []
     for cell in {cell.method.label: cell for cell in chosen}.values():
         share, workers = resources_of(cell, gpus), workers_of(cell)
-        held = sum(
+        room = sum(
             min(int(node.get(name, 0) / amount) for name, amount in share.items()) for node in nodes
         )
-        if held >= workers:
+        if room >= workers:
             continue
         needs = " and ".join(f"{amount:g} {name}s" for name, amount in share.items())
-        there = "; ".join(
+        available = "; ".join(
             " and ".join(f"{node.get(name, 0):g} {name}s" for name in share) for node in nodes
         )
         line = (
             f"{cell.method.label}: a trial needs {needs} on one machine"
-            f"{f', {workers} times' if workers > 1 else ''}; the cluster has {there}"
+            f"{f', {workers} times' if workers > 1 else ''}; the cluster has {available}"
         )
         if not cluster.may_grow():
             raise UserError(f"methods: {line}; lower its cpus, gpus or workers")
@@ -91,7 +91,7 @@ def run(
     trainable: type[CellTrial] = CellTrial,
     record: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Finish what the run folder lacks: search every cell, refit its best, score on test images.
+    """Run what is missing: search each cell, refit its best configuration, score on test images.
 
     Args:
         spec: the benchmark.
@@ -100,15 +100,15 @@ def run(
         store: the run folder, begun and claimed.
         console: for progress.
         events: a file to which one JSON line is added for each event.
-        log_to: trackers of experiments that are told too, of `loggers.LOGGERS`.
-        nodes: how many the cluster shall have before anything is run.
-        wait: seconds to wait for these.
-        trainable: runs the jobs; another only where the sweep itself is measured.
+        log_to: experiment trackers, names of `loggers.LOGGERS`.
+        nodes: number of nodes of the cluster to wait for before anything is run.
+        wait: seconds to wait for them at most.
+        trainable: runs the jobs; another one is used only to measure the sweep itself.
         record: entries of the manifest, written once it is known that the run can start or resume.
 
     Raises:
-        UserError: what determines a cell's trials has changed since its first, no cluster answers,
-            it lacks nodes, or the run folder cannot be written any more.
+        UserError: a cell has trials of another search space or code, no cluster answers, it has
+            too few nodes, or the run folder can no longer be written.
     """
     studies = Studies(store.journal, store.check_claim)
     if studies.damage:
@@ -152,24 +152,24 @@ def _tune(
     trainable: type[CellTrial],
 ) -> None:
     name = shared.spec.name
-    able = tune.with_resources(
+    with_data = tune.with_resources(
         tune.with_parameters(trainable, shared=shared),
         lambda job: tune.PlacementGroupFactory(_bundles(shared.cells[job["cell"]])),
     )
     private.keep_warm_workers()
     with contextlib.ExitStack() as stack:
-        if "tensorboard" in log_to:  # Tune keeps its files in the folder of the trial
+        if "tensorboard" in log_to:  # Tune writes its files to the folder of the trial
             trials = str(store.folder.resolve() / "tensorboard")
         else:
             trials = stack.enter_context(tempfile.TemporaryDirectory(prefix="reconbench-"))
         tune.Tuner(
-            stack.enter_context(private.registered("job", able)),
+            stack.enter_context(private.registered("job", with_data)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=PendingTrialScheduler(ray.cluster_resources().get("CPU", 1.0)),
                 num_samples=-1,
                 reuse_actors=True,
-                trial_dirname_creator=loggers.place,
+                trial_dirname_creator=loggers.folder_name,
             ),
             run_config=tune.RunConfig(
                 name=name,
@@ -183,14 +183,14 @@ def _tune(
 
 
 def _bundles(cell: Cell) -> list[dict[str, float]]:
-    """A trial's CPUs, and its share of a GPU if it is a network's and the cluster has any."""
+    """Return the resource bundles of a trial: its CPUs, and for a network its share of a GPU."""
     if workers_of(cell) > 1:
         return distributed.reservation(share_of(cell), workers_of(cell))
     return [share_of(cell)]
 
 
 def _write_truth(chosen: list[Cell], split: Split, store: Store, count: int) -> None:
-    """Keep the ground truth of the test images whose pictures every cell keeps."""
+    """Store the ground truth of the test images whose pictures every cell stores."""
     for task in {cell.task.id for cell in chosen} if count else ():
         if not (store.folder / "images" / task / "truth.npz").exists():
             ids = np.array(split.test.ids[:count])

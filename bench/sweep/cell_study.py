@@ -1,4 +1,4 @@
-"""The search of one cell by an Optuna study of its own."""
+"""The search of one cell by its Optuna study."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from bench.sweep import halving
 from bench.sweep.samplers import AIMS, draw_other, sampler_of
 from bench.sweep.studies import Studies
 
-DIED = "the worker process died, more often than is retried"
+DIED = "the worker process died, also when it was retried"
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -35,7 +35,7 @@ class Candidate:
     """A configuration to try: the `index`-th of its cell.
 
     Attributes:
-        until: the step after which it is paused and compared with others; None: it runs to its end.
+        until: the step at which it pauses, to be compared with others; None: it runs to its end.
     """
 
     index: int
@@ -44,35 +44,35 @@ class Candidate:
 
 
 class CellStudy:
-    """The search of one cell: asks Optuna, keeps count, survives a restart.
+    """The search of one cell: asks Optuna for configurations, and survives a restart.
 
-    A trial is known by its index, 0 to trials - 1, whatever happened in between: one that a crash
-    left unfinished is given up in the journal and its configuration is asked for again under the
-    same index. Index 0 is the method's defaults. Each index has a sampler seeded by its name. No
-    configuration is tried twice, since it would give the same; where the budget is enough for all
-    of them, they are tried in order.
+    A trial is identified by its index, 0 to trials - 1: one that a crash left unfinished is marked
+    as lost in the journal, and its configuration is asked for again under the same index. Index 0
+    has the method's defaults. Each index has a sampler with its own seed. No configuration is tried
+    twice, since the result would be the same; if the budget suffices for all configurations, they
+    are tried in order.
 
-    Trials of networks wait at the rungs of `halving`: they are told as pruned. One that is found to
-    be worth more steps is asked for again, under the same index, and resumes from its checkpoint.
-    In the journal it is then a trial more; the last of an index counts.
+    Trials of networks pause at the rungs of `halving`, and are told to Optuna as pruned. One that
+    is promoted is asked for again, under the same index, and resumes from its checkpoint. The
+    journal then has several trials of this index; the last one counts.
 
-    What was lost through no fault of its method is not issued again in this run, and keeps the cell
-    from being done: the next run tries it again, so that every cell gets its whole budget.
+    A trial that was lost through no fault of its method is not issued again in this run, and keeps
+    the cell from being done: the next run tries it again, so that each cell gets its whole budget.
 
     Attributes:
         done: whether every trial has finished, and none is to be resumed.
-        over: whether nothing is left to be asked in this run.
+        exhausted: whether this run has nothing left to ask for.
 
     Args:
         cell: the cell.
         budget: its number of trials.
-        studies: those of the run.
+        studies: all studies of the run.
         search: how configurations are chosen.
-        in_order: try one after another, so that what is tried depends on no timing.
-        objective: what the trials are compared by.
+        in_order: run one trial at a time, so that the configurations do not depend on timing.
+        objective: the metric by which trials are compared.
 
     Raises:
-        UserError: its trials are of another search space, or of other code of a plug-in.
+        UserError: its trials are of another search space, or of another version of a user's part.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CellStudy:
         self.cell = cell
         self.in_order = in_order
         self.objective = objective
-        # Attribute of a trial; that of PSNR is older than other objectives.
+        # Attribute of a trial. Journals of earlier versions have "psnr".
         self._score = "psnr" if objective.name == "psnr" else "score"
         self.search = search or Search()
         self.budget = budget
@@ -95,29 +95,29 @@ class CellStudy:
         self.space = methods.find(cell.method.name).space(cell.method.fixed)
         self.trials = trials_of(cell, budget)
         self._studies = studies
-        self._begun = studies.find(cell.id)
+        self._started = studies.find(cell.id)
         code = methods.find(cell.method.name).code
         code += physics.DEGRADATIONS.code(cell.task.degradation.name)
         self._origin = {"space": self.space, "code": code}
-        if self._begun is not None:
-            self._refuse_changed(self._begun.user_attrs.get("origin", self._origin))
+        if self._started is not None:
+            self._refuse_changed(self._started.user_attrs.get("origin", self._origin))
         self._running: dict[int, optuna.Trial] = {}
         self._reports: dict[int, dict[int, float]] = {}
         self._finished: dict[int, FrozenTrial] = {}
         self._lost: dict[int, FrozenTrial | optuna.Trial] = {}
         self._sent: dict[int, int] = {}
-        self._gone: set[int] = set()
+        self._lost_now: set[int] = set()
         self._died: set[int] = set()
-        self.done = self.over = False
-        for trial in self._begun.get_trials(deepcopy=False) if self._begun else ():
+        self.done = self.exhausted = False
+        for trial in self._started.get_trials(deepcopy=False) if self._started else ():
             self._restore(trial)
         if len(self._finished) >= self.trials and all(map(_failed, self._finished.values())):
-            # A cell without any result is tried anew.
+            # A cell of which all trials failed is tried again.
             self._lost, self._finished = {**self._finished}, {}
         self._conclude()
 
     def _refuse_changed(self, before: Mapping[str, Any]) -> None:
-        """Keep trials of two search spaces, or of two versions of a plug-in, out of one study."""
+        """Refuse to mix trials of two search spaces, or of two versions of a user's part."""
         changed = differing("search space", before["space"], self.space)
         if before["code"] != self._origin["code"]:
             changed.append(f"code of {self.cell.method.name}")
@@ -142,11 +142,11 @@ class CellStudy:
 
     @property
     def _study(self) -> optuna.Study:
-        """The study, begun with its first trial: most of ten thousand wait for long."""
-        if self._begun is None:
-            self._begun = self._studies.begin(self.cell.id, self._aims)
-            self._begun.set_user_attr("origin", self._origin)
-        return self._begun
+        """The study, created with its first trial: of many cells most wait for long."""
+        if self._started is None:
+            self._started = self._studies.begin(self.cell.id, self._aims)
+            self._started.set_user_attr("origin", self._origin)
+        return self._started
 
     @property
     def finished(self) -> int:
@@ -157,11 +157,11 @@ class CellStudy:
         """Return the next configuration to try; None when all are finished or under way.
 
         Args:
-            hints: configurations that did well elsewhere; one that was not tried yet goes first.
+            hints: configurations that did well in other cells; one not tried yet is next.
         """
-        if self.over or (self.in_order and self._running):
+        if self.exhausted or (self.in_order and self._running):
             return None
-        chosen = self._promotable() or self._untouched()
+        chosen = self._promotable() or self._next_untried()
         if chosen is None:
             return None
         index, until = chosen
@@ -199,18 +199,18 @@ class CellStudy:
         return trial, search_spaces.suggest(trial, self.space)
 
     def _known(self) -> list[dict[str, Any]]:
-        """List what was tried; it is no more than the trials of a cell."""
+        """List the configurations that were tried."""
         known = (self._finished, self._running, self._lost)
         return [trial.params for trials in known for trial in trials.values()]
 
-    def _untouched(self) -> tuple[int, int | None] | None:
+    def _next_untried(self) -> tuple[int, int | None] | None:
         """Return the next index that was not tried yet, and its first rung."""
-        taken = self._finished.keys() | self._running.keys() | self._gone
+        taken = self._finished.keys() | self._running.keys() | self._lost_now
         index = next((i for i in range(self.trials) if i not in taken), None)
         return None if index is None else (index, next(iter(self._rungs(index)), None))
 
     def _promotable(self) -> tuple[int, int | None] | None:
-        """Return the index of a trial to continue, and how far."""
+        """Return the index of a trial to resume, and its next rung."""
         reached = {
             index: values
             for index, values in self.validations().items()
@@ -219,22 +219,22 @@ class CellStudy:
         brackets: dict[tuple[int, ...], dict[int, Mapping[int, float]]] = defaultdict(dict)
         for index, values in reached.items():
             brackets[tuple(self._rungs(index))][index] = values
-        for looks, mine in sorted(brackets.items()):
-            if chosen := halving.promotable(mine, self._sent, looks):
+        for rungs, mine in sorted(brackets.items()):
+            if chosen := halving.promotable(mine, self._sent, rungs):
                 return self._after(*chosen)
-        if len(self._finished) < self.trials or self._running or self._gone:
+        if len(self._finished) < self.trials or self._running or self._lost_now:
             return None
-        for looks, mine in sorted(brackets.items()):
+        for rungs, mine in sorted(brackets.items()):
             if any(self._finished[index].state == TrialState.COMPLETE for index in mine):
                 continue
-            # So few trials, or so many failed, that none was sent to the end.
-            for look in reversed(looks):
-                for index in halving.ranking(mine, look):
-                    return self._after(index, look)
+            # So few trials, or so many failures, that none was promoted to the end.
+            for rung in reversed(rungs):
+                for index in halving.ranking(mine, rung):
+                    return self._after(index, rung)
         return None
 
-    def _after(self, index: int, look: int) -> tuple[int, int | None]:
-        return index, next((later for later in self._rungs(index) if later > look), None)
+    def _after(self, index: int, rung: int) -> tuple[int, int | None]:
+        return index, next((later for later in self._rungs(index) if later > rung), None)
 
     def _rungs(self, index: int) -> list[int]:
         if not methods.find(self.cell.method.name).learned:
@@ -242,17 +242,17 @@ class CellStudy:
         return halving.rungs(self.budget, self.trials, self.search.pruner, index)
 
     def _conclude(self) -> None:
-        """Note whether every trial has ended, one way or another, and none is to be resumed."""
-        all_tried = len(self._finished.keys() | self._gone) >= self.trials and not self._running
-        stuck = self.in_order and self._gone  # what comes next depends on what was lost
-        self.over = bool(stuck) or (all_tried and self._promotable() is None)
-        self.done = self.over and not self._gone
+        """Update `done` and `exhausted`."""
+        all_tried = len(self._finished.keys() | self._lost_now) >= self.trials and not self._running
+        stuck = self.in_order and self._lost_now  # later trials depend on the lost one
+        self.exhausted = bool(stuck) or (all_tried and self._promotable() is None)
+        self.done = self.exhausted and not self._lost_now
 
     def _suggested(self) -> dict[str, Any]:
-        """Ask the sampler as if each index had been one trial.
+        """Ask the sampler with one trial for each index.
 
-        In the journal a trial that was sent on is several. To TPE the earlier ones would be bad
-        examples of the very configuration that does well.
+        In the journal a promoted trial is several. The earlier ones would be bad examples, for TPE,
+        of a configuration that does well.
         """
         seen = optuna.create_study(directions=list(self._aims), sampler=self._study.sampler)
         seen.add_trials(trial for _, trial in sorted(self._finished.items()))
@@ -269,11 +269,11 @@ class CellStudy:
         return None
 
     def report(self, index: int, step: int, score: float) -> None:
-        """Record a validation in the middle of a trial."""
+        """Record a validation before the end of a trial."""
         if not math.isfinite(score) or step in self._reports.get(index, {}):
             return  # a trial that resumes from its checkpoint repeats its earlier reports
         self._reports.setdefault(index, {})[step] = score
-        if len(self._aims) == 1:  # Optuna takes no values in between for several aims
+        if len(self._aims) == 1:  # with several, Optuna takes no intermediate values
             self._running[index].report(score, step)
 
     def tell(
@@ -290,22 +290,22 @@ class CellStudy:
         seconds: float = 0.0,
         node: str = "",
     ) -> None:
-        """Record the end of a trial: its best score on validation, or why it has none.
+        """Record the end of a trial: its best validation score, or why it has none.
 
         Args:
             index: the trial's.
             score: see `bench.training.Validation`; the best of its validations.
-            psnr: in dB, where that is not the objective.
+            psnr: in dB, if it is not the objective.
             ssim: of its last validation, or of the weights that were kept.
             parameters: trainable numbers.
-            pruned: whether it was left before its last step.
+            pruned: whether it stopped before its last step.
             error: why it failed.
             step: optimiser steps done.
             seconds: spent.
-            node: where it ran.
+            node: the id of the node that ran it.
         """
         trial = self._running.pop(index)
-        if index in self._finished:  # what it took until it was sent on
+        if index in self._finished:  # plus the time before it was resumed
             seconds += self._finished[index].user_attrs["seconds"]
         notes = {
             "error": error, "step": step, "seconds": seconds, "parameters": parameters,
@@ -330,25 +330,25 @@ class CellStudy:
             else:
                 values = [score, ssim if math.isfinite(ssim) else 0.0, float(parameters)]
                 self._study.tell(trial, values[: len(self._aims)])
-        # tell() itself returns the trial as it was before its last attributes in some releases
+        # In some releases tell() returns the trial without its last attributes.
         self._finished[index] = self._study.get_trials(deepcopy=False)[trial.number]
         self._conclude()
         self._studies.flush()
 
     def lose(self, index: int, reason: str) -> bool:
-        """Record that a trial was lost, to be tried again by the next run.
+        """Record that a trial was lost, so that the next run tries it again.
 
-        A worker that died, whatever the retries, in the run before too, was killed by the method:
-        such a trial is not lost but has failed.
+        If its worker died in the previous run too, despite the retries, the method is to blame:
+        such a trial has failed and is not lost.
 
         Returns:
-            whether it is lost; if not, it is to be told as failed.
+            whether it is lost; if not, tell it as failed.
         """
         if reason == DIED and index in self._died:
             return False
         self._lost[index] = self._running.pop(index)
         self._studies.give_up(self._study, self._lost[index], reason)
-        self._gone.add(index)
+        self._lost_now.add(index)
         self._conclude()
         self._studies.flush()
         return True
@@ -373,7 +373,7 @@ class CellStudy:
     def table(self) -> pd.DataFrame:
         """List the finished trials: one line each, the configuration as JSON.
 
-        The column of the objective holds the best value on validation.
+        The column of the objective contains the best validation value.
         """
         lines = [
             {

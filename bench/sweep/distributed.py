@@ -1,9 +1,9 @@
-"""One training run on several workers that share each batch, under Ray Train.
+"""One training run on several workers that share each batch, with Ray Train.
 
-A trial that drives workers takes what they need as one placement group, as any trial takes its CPU:
-so Tune waits until all of it is free, gives back the actors that it keeps warm, and frees it when
-the trial is stopped. Ray Train always makes a placement group of its own for its workers; there is
-room for it in the `RESERVED_SHARE` that the trial leaves of each worker's share.
+A trial that drives workers reserves their resources as one placement group, as any trial reserves
+its CPU: so Tune waits until all of them are free, releases its idle actors, and frees the group
+when the trial stops. Ray Train always creates another placement group for its workers; it fits into
+the `RESERVED_SHARE` of each worker's resources that the trial leaves unreserved.
 """
 
 import tempfile
@@ -27,15 +27,15 @@ from bench.errors import DivergedError, LostError, UnwritableError
 from bench.physics import Physics
 from bench.training import Fit, TrainingJob, Validation
 
-POLL_SECONDS = 1.0  # seconds between looks at whether the workers are still alive
+POLL_SECONDS = 1.0  # between checks whether the workers are still alive
 RESERVED_SHARE = 0.01
 RETRIES = 1
-EVERY = "every start"
+EVERY_ATTEMPT = "every attempt"
 
 
 @dataclass(frozen=True)
-class _Order:
-    """What each worker is told.
+class _WorkerConfig:
+    """What each worker receives.
 
     Attributes:
         job: what is trained.
@@ -43,8 +43,8 @@ class _Order:
         size: of the training set, which is the beginning of these.
         physics: the task's.
         threads: of each worker.
-        up: carries each validation, and at last the result, from the first worker.
-        down: carries back whether to continue.
+        up: sends each validation, and finally the result, from the first worker.
+        down: sends back whether to continue.
     """
 
     job: TrainingJob
@@ -58,14 +58,13 @@ class _Order:
 
 @dataclass(frozen=True)
 class _Message:
-    """A message of the first worker, and by which start of the workers it was sent.
+    """A message of the first worker or to it, with the attempt to which it belongs.
 
-    Workers that died are started again, and must not take for an answer what was meant for those
-    before them.
+    If workers die they are started again, and must not read an answer to an earlier attempt.
     """
 
-    start: str
-    what: Any
+    attempt: str
+    content: Any
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,11 @@ def steps(
         RuntimeError: the method failed on one of them.
     """
     up, down = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
-    order = _Order(job, images, size, physics, int(share["CPU"]), up, down)
+    settings = _WorkerConfig(job, images, size, physics, int(share["CPU"]), up, down)
     with tempfile.TemporaryDirectory(prefix="reconbench-") as scratch, ThreadPoolExecutor(1) as own:
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"order": order},
+            train_loop_config={"settings": settings},
             scaling_config=ScalingConfig(
                 num_workers=job.workers,
                 use_gpu="GPU" in share,
@@ -108,23 +107,23 @@ def steps(
         )
         running = own.submit(trainer.fit)
         try:
-            while isinstance((message := _next(up, running)).what, Validation):
-                yield message.what
-                down.put(_Message(message.start, True))
-            if isinstance(message.what, Exception):
-                raise message.what
+            while isinstance((message := _next(up, running)).content, Validation):
+                yield message.content
+                down.put(_Message(message.attempt, True))
+            if isinstance(message.content, Exception):
+                raise message.content
             model = training.build(job.method, job.config, physics)
-            model.load_state_dict(message.what.weights)
-            return Fit(model.eval(), **message.what.fit)
+            model.load_state_dict(message.content.weights)
+            return Fit(model.eval(), **message.content.fit)
         finally:
-            down.put(_Message(EVERY, False))
-            running.exception()  # until the workers have gone
+            down.put(_Message(EVERY_ATTEMPT, False))
+            running.exception()  # waits until the workers have ended
             for queue in (up, down):
                 queue.shutdown(force=True)
 
 
 def reservation(share: dict[str, float], workers: int) -> list[dict[str, float]]:
-    """Return the bundles of a trial that drives workers: nothing for itself, and theirs."""
+    """Return the bundles of a trial that drives workers: an empty one for itself, and theirs."""
     return [{}, *[{name: amount - RESERVED_SHARE for name, amount in share.items()}] * workers]
 
 
@@ -135,7 +134,7 @@ def _next(up: Queue, running: Future[Any]) -> _Message:
         except Empty:
             if running.done():
                 error = running.exception()
-                # Where one died, the others raise since they miss it.
+                # If one died, the others raise too.
                 causes = getattr(error, "worker_failures", {}).values()
                 raised = all(map(private.raised_by_code, causes))
                 kind = RuntimeError if causes and raised else LostError
@@ -143,41 +142,41 @@ def _next(up: Queue, running: Future[Any]) -> _Message:
 
 
 def _work(config: dict[str, Any]) -> None:
-    order: _Order = config["order"]
-    torch.set_num_threads(order.threads)
+    settings: _WorkerConfig = config["settings"]
+    torch.set_num_threads(settings.threads)
     first = get_context().get_world_rank() == 0
-    start = uuid4().hex
+    attempt = uuid4().hex
     device = get_device()
     assert isinstance(device, torch.device)
-    train, val = ray.get(order.images)
-    run = training.steps(order.job, train.first(order.size), val, order.physics, device)
+    train, val = ray.get(settings.images)
+    run = training.steps(settings.job, train.first(settings.size), val, settings.physics, device)
     while True:
         try:
             validation = next(run)
         except StopIteration as end:
             if first:
-                order.up.put(_Message(start, _packed(end.value)))
+                settings.up.put(_Message(attempt, _packed(end.value)))
             return
         except Exception as error:
-            # What would only happen again; all else is for Ray Train to try once more.
+            # These would happen again; Ray Train retries after all others.
             final = isinstance(error, (DivergedError, UnwritableError))
             if not (final or training.out_of_memory(error)):
                 raise
-            order.up.put(_Message(start, error))
+            settings.up.put(_Message(attempt, error))
             return
-        go_on = torch.ones(1, device=device)
+        proceed = torch.ones(1, device=device)
         if first:
-            order.up.put(_Message(start, validation))
-            go_on *= _answer(order.down, start)
-        dist.broadcast(go_on, 0)
-        if not go_on:
+            settings.up.put(_Message(attempt, validation))
+            proceed *= _answer(settings.down, attempt)
+        dist.broadcast(proceed, 0)
+        if not proceed:
             return
 
 
-def _answer(down: Queue, start: str) -> bool:
-    while (message := down.get()).start not in (start, EVERY):
+def _answer(down: Queue, attempt: str) -> bool:
+    while (message := down.get()).attempt not in (attempt, EVERY_ATTEMPT):
         pass
-    return message.what
+    return message.content
 
 
 def _packed(fit: Fit) -> _Result:

@@ -13,8 +13,8 @@ KEPT = ("node", "step", "psnr", "ssim", "best", "parameters", "seconds", "failed
 class EventLog:
     """Appends to a file: time, event, cell, trial or seed, and what the job reports.
 
-    Events are `began`, `validated`, `ended`, `failed`, and `waits`: a trial that is resumed, with
-    another `began`, if it is found to be worth more optimiser steps.
+    Events are `began`, `validated`, `ended`, `failed`, and `waits`: a trial has paused. If it is
+    promoted, it resumes with another `began`.
 
     Args:
         path: the file; None for no log.
@@ -38,7 +38,7 @@ class EventLog:
         """Write an event."""
         if self.file is None:
             return
-        place = {"seed": job.seed} if job.is_refit else {"trial": job.trial}
+        which = {"seed": job.seed} if job.is_refit else {"trial": job.trial}
         facts = {key: result[key] for key in KEPT if key in result}
-        event = {"time": round(time.time(), 3), "event": what, "cell": job.cell, **place, **facts}
+        event = {"time": round(time.time(), 3), "event": what, "cell": job.cell, **which, **facts}
         self.file.write(json.dumps(event) + "\n")

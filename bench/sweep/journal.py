@@ -1,7 +1,7 @@
-"""The Optuna journal of a run: Optuna's own format, written by the one driver of the run.
+"""The Optuna journal of a run: in Optuna's format, written only by the driver of the run.
 
-Each line ends with a checksum of itself and of all lines before it, which Optuna passes over: a
-line that has changed, or is missing, is noticed.
+Each line ends with a checksum of itself and of all earlier lines, which Optuna ignores. So a
+changed or missing line is detected.
 """
 
 import json
@@ -21,8 +21,8 @@ SEGMENT_BYTES = 2**18
 LINE = re.compile(rb'(?P<log>\{.*),"sum":"(?P<sum>[0-9a-f]{8})"\}')
 
 
-class _Growing(Protocol):
-    """Bytes that are kept, and to which more are added."""
+class _Appendable(Protocol):
+    """Stored bytes to which more can be appended."""
 
     def read(self) -> bytes: ...
     def append(self, content: bytes, wait: bool) -> None: ...
@@ -35,7 +35,7 @@ class _File:
         self.path = path
 
     def read(self) -> bytes:
-        """Return what is there, less the half of a line that a crash left, which is cut off."""
+        """Return the content; an incomplete last line, left by a crash, is cut off."""
         content = self.path.read_bytes() if self.path.exists() else b""
         if content and not content.endswith(b"\n"):
             content = content[: content.rfind(b"\n") + 1]
@@ -52,7 +52,7 @@ class _File:
                 os.fsync(file.fileno())
 
     def replace(self, content: bytes) -> None:
-        """Set the file aside, and begin another."""
+        """Set the file aside, and begin a new one."""
         places.set_aside(self.path)
         with places.atomic_write(self.path) as path:
             path.write_bytes(content)
@@ -62,10 +62,10 @@ class _File:
 
 
 class _Segments:
-    """Grows where no object can: in segments, the last of which is uploaded again and again.
+    """Appends to objects, which cannot grow: in segments, the last of which is uploaded repeatedly.
 
-    A segment is called by the bytes before it, as `journal.log.000000262144`: so one that a crash
-    left when it was already joined to the rest is known by its number.
+    A segment is named by the number of bytes before it, as in `journal.log.000000262144`. So one
+    that was already joined to the rest, but not deleted because of a crash, is recognised.
     """
 
     def __init__(self, whole: Remote):
@@ -74,9 +74,9 @@ class _Segments:
         self._before = len(self.read())
 
     def read(self) -> bytes:
-        """Return what was joined at an earlier end, and every segment since.
+        """Return what `close` joined earlier, and every segment since.
 
-        Where one is missing, the checksum of the line after it tells.
+        A missing segment is detected by the checksum of the next line.
         """
         content = self.whole.read_bytes() if self.whole.exists() else b""
         for segment in self._segments():
@@ -93,7 +93,7 @@ class _Segments:
             self._before, self._last = self._before + len(longer), b""
 
     def replace(self, content: bytes) -> None:
-        """Set all objects aside, and begin another."""
+        """Set all objects aside, and begin a new one."""
         for one in [self.whole] * self.whole.exists() + self._segments():
             places.set_aside(one)
         self.whole.write_bytes(content)
@@ -112,37 +112,37 @@ class _Segments:
 
 
 class Journal(BaseJournalBackend):
-    """Appends to the file what belongs together in one write.
+    """An Optuna journal backend that writes the logs of a trial together.
 
-    Optuna's own file backend is made for many writers: it locks the file, writes, waits for the
-    disk and reads back for every attribute of a trial, some twenty times. Here the run folder is
-    claimed by one driver, and a trial takes two writes, one as it begins and one as it ends.
+    Optuna's own file backend allows many writers: for every attribute of a trial, some twenty
+    times, it locks the file, writes, waits for the disk and reads back. Here one driver has claimed
+    the run folder, and a trial takes two writes, at its beginning and at its end.
 
-    A damaged journal is set aside, and continues from the last line before the damage: the trials
-    after it are run again.
+    A damaged journal is set aside, and a new one continues from the last line before the damage:
+    later trials are run again.
 
     Attributes:
-        damage: a line that says so; empty where nothing is damaged.
+        damage: a message about it; empty if nothing is damaged.
 
     Args:
-        path: the file; what a crash left of a last, half-written line is cut off. In an object
-            store it is whole once the journal was closed.
-        check: raises UnwritableError where the run may not write any more.
+        path: the file; an incomplete last line, left by a crash, is cut off. In an object store it
+            is complete once the journal is closed.
+        check: raises UnwritableError if the run may no longer write.
     """
 
     def __init__(self, path: Place, check: Callable[[], None] | None = None):
         self._check = check or (lambda: None)
-        self._kept: _Growing = _Segments(path) if isinstance(path, Remote) else _File(path)
-        # The logs since the last read; the storages of a run have applied those before.
+        self._stored: _Appendable = _Segments(path) if isinstance(path, Remote) else _File(path)
+        # The logs since the last read; the storages of the run have applied earlier ones.
         self._recent: list[dict[str, Any]] = []
         self._applied = 0
         self._unwritten: list[bytes] = []
         self._sum = 0
         self.damage = ""
-        lines = self._kept.read().splitlines(keepends=True)
+        lines = self._stored.read().splitlines(keepends=True)
         for number, line in enumerate(lines):
             if not self._read_line(line.rstrip(b"\n")):
-                self._kept.replace(b"".join(lines[:number]))
+                self._stored.replace(b"".join(lines[:number]))
                 self.damage = (
                     f"{path}: is damaged (line {number + 1}, or one before it is missing); it is "
                     f"set aside as {path.name}.damaged, and the trials from there on are run again"
@@ -150,7 +150,7 @@ class Journal(BaseJournalBackend):
                 break
 
     def _read_line(self, line: bytes) -> bool:
-        """Read a line; return whether it is as it was written and follows on the last one."""
+        """Read a line; return whether it and all earlier lines are intact, by its checksum."""
         if (found := LINE.fullmatch(line)) is None:
             return False
         total = zlib.crc32(found["log"], self._sum)
@@ -161,12 +161,12 @@ class Journal(BaseJournalBackend):
         return True
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """Return the logs of a number or greater; see `BaseJournalBackend`.
+        """Return the logs from a number on; see `BaseJournalBackend`.
 
-        What one storage has read is not kept in memory: another one that lacks it reads the file.
+        Logs that one storage has read are not kept in memory; another reads them from the file.
         """
         if log_number_from < self._applied:
-            lines = [*self._kept.read().splitlines(), *b"".join(self._unwritten).splitlines()]
+            lines = [*self._stored.read().splitlines(), *b"".join(self._unwritten).splitlines()]
             return [json.loads(line) for line in lines[log_number_from:]]
         logs = self._recent[log_number_from - self._applied :]
         self._applied += len(self._recent)
@@ -174,13 +174,13 @@ class Journal(BaseJournalBackend):
         return logs
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Take in what is to be logged."""
+        """Append logs, which `flush` writes."""
         lines = [json.dumps(log, separators=(",", ":")) for log in logs]
         for line in lines:
             log = line[:-1].encode()
             self._sum = zlib.crc32(log, self._sum)
             self._unwritten.append(b'%s,"sum":"%08x"}\n' % (log, self._sum))
-        # As a later run will read it: enumerations are numbers there, and nothing is shared.
+        # As a later run reads them: enumerations are numbers, and no objects are shared.
         self._recent += [json.loads(line) for line in lines]
 
     def flush(self, wait: bool = True) -> None:
@@ -192,7 +192,7 @@ class Journal(BaseJournalBackend):
         """
         if self._unwritten:
             self._check()
-            self._kept.append(b"".join(self._unwritten), wait)
+            self._stored.append(b"".join(self._unwritten), wait)
             self._unwritten.clear()
 
     def close(self) -> None:
@@ -203,4 +203,4 @@ class Journal(BaseJournalBackend):
             UnwritableError: the object store cannot be reached.
         """
         self.flush()
-        self._kept.close()
+        self._stored.close()

@@ -1,4 +1,4 @@
-"""Trackers of experiments that people already use, through Tune's own integrations."""
+"""Experiment trackers, through Tune's integrations."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from bench.errors import UserError, unknown
 from bench.places import Place
 from bench.sweep.trial import Job
 
-# Name: the package it takes.
+# Name: the package that it needs.
 LOGGERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 def check(names: Sequence[str], folder: Place) -> None:
-    """Refuse a logger that is unknown, not installed, or of no use with this run folder.
+    """Refuse a tracker that is unknown, not installed, or cannot write to this run folder.
 
     Raises:
         UserError: with what to do.
@@ -31,20 +31,20 @@ def check(names: Sequence[str], folder: Place) -> None:
         if not (isinstance(folder, Path) or elsewhere):
             hint = " or name a server in MLFLOW_TRACKING_URI" if name == "mlflow" else ""
             raise UserError(
-                f"{name}: adds to files in the run folder, which {folder} does not allow; "
+                f"{name}: appends to files in the run folder, which is not possible in {folder}; "
                 f"choose a local run folder{hint}"
             )
 
 
 def callbacks(names: Sequence[str], experiment: str, folder: Place) -> list[Callback]:
-    """Make Tune's callbacks; what they keep on disk goes to the run folder.
+    """Create Tune's callbacks; their files are written to the run folder.
 
-    TensorBoard's files are in its `tensorboard/`. MLflow logs to `MLFLOW_TRACKING_URI`, by
-    default its `mlflow.db`; Weights & Biases to where its own settings say, offline to `wandb/`.
+    TensorBoard's files are in `tensorboard/`. MLflow logs to `MLFLOW_TRACKING_URI`, by default
+    `mlflow.db`. Weights & Biases logs to where its settings say, offline to `wandb/`.
 
     Args:
         names: of `LOGGERS`.
-        experiment: under which name runs are grouped.
+        experiment: name under which runs are grouped.
         folder: the run folder.
     """
     makers: dict[str, Callable[[], Callback]] = {
@@ -55,8 +55,8 @@ def callbacks(names: Sequence[str], experiment: str, folder: Place) -> list[Call
     return [makers[name]() for name in names]
 
 
-def place(trial: Trial) -> str:
-    """Name a trial's folder by what it is, and how far it was to go where it had to wait."""
+def folder_name(trial: Trial) -> str:
+    """Name a trial's folder by its job, and by the rung to which it runs if there is one."""
     job = Job(**trial.config)
     return f"{job.cell}-{job.label}" + (f"-until{job.until}" if job.until else "")
 

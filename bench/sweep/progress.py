@@ -24,7 +24,7 @@ class SweepProgress:
 
     Args:
         spec: the benchmark.
-        searcher: whose studies say what was finished before.
+        searcher: its studies state what is finished.
         console: where to write.
     """
 
@@ -51,7 +51,7 @@ class SweepProgress:
         self._bar.stop()
 
     def __call__(self, what: str, job: Job, result: dict[str, Any]) -> None:
-        """Take note of a job's end."""
+        """Count the end of a job."""
         if what in ("began", "validated"):
             return
         cell = self.searcher.studies[job.cell].cell
@@ -93,27 +93,27 @@ class SweepProgress:
     def _times(self) -> str:
         elapsed = time.monotonic() - self._start
         left = self._left(elapsed)
-        ahead = "time left not known yet" if left is None else f"about {_clock(left)} left"
-        return f"{_clock(elapsed)} gone, {ahead}"
+        ahead = "time left unknown" if left is None else f"about {_clock(left)} left"
+        return f"{_clock(elapsed)} elapsed, {ahead}"
 
     def _left(self, elapsed: float) -> float | None:
-        """Price the remaining jobs at what their like has cost; None while no like was seen."""
-        busy = sum(sum(seconds) for seconds in self._seconds.values())
-        waiting = 0.0
+        """Estimate the seconds left from similar jobs; None until there is one for every kind."""
+        busy = sum(sum(each) for each in self._seconds.values())
+        pending = 0.0
         for cell_id, study in self.searcher.studies.items():
             name = study.cell.method.name
             for refit, count in (
                 (False, study.trials - study.finished),
                 (True, len(self._refits_left[cell_id])),
             ):
-                price = self._price(name, refit)
-                if count and price is None:
+                seconds = self._mean_seconds(name, refit)
+                if count and seconds is None:
                     return None
-                waiting += count * (price or 0.0)
+                pending += count * (seconds or 0.0)
         at_once = max(1.0, busy / max(elapsed, 1e-9))
-        return waiting / at_once
+        return pending / at_once
 
-    def _price(self, method: str, refit: bool) -> float | None:
+    def _mean_seconds(self, method: str, refit: bool) -> float | None:
         alike = [
             second
             for (name, _), seconds in self._seconds.items()

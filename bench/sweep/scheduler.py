@@ -1,4 +1,4 @@
-"""Which trial an actor goes to that has come free, and what Tune keeps of those that ended."""
+"""Assigns free actors to trials, and drops what Tune keeps of finished ones."""
 
 import time
 from typing import Any
@@ -9,14 +9,14 @@ from ray.tune.schedulers import FIFOScheduler
 
 from bench import private
 
-NOTICE_SECONDS = 4.0
+NOTICE_SECONDS = 4.0  # until the cluster notices that a node died
 
 
 class PendingTrialScheduler(FIFOScheduler):
     """Runs trials in order, each on the first actor that is free.
 
     Args:
-        cpus: of the cluster.
+        cpus: number of CPUs of the cluster.
     """
 
     def __init__(self, cpus: float = 1.0):
@@ -29,19 +29,19 @@ class PendingTrialScheduler(FIFOScheduler):
         self._queue.append(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Wait a little when a trial's worker died again, until the cluster knows what died.
+        """If a trial's worker died again, wait until the cluster has noticed a dead node.
 
-        Otherwise all tries would go, within a second, to a node that is no more.
+        Otherwise all retries would go, within a second, to a node that no longer exists.
         """
         if trial.run_metadata.num_failures > 1:
             time.sleep(NOTICE_SECONDS)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Choose who gets an actor that has come free: the first that no CPU waits for.
+        """Choose the trial that gets a free actor: the first in the queue without a free CPU.
 
-        Tune then gives up the actor that it was starting for that trial. Of the first in the queue,
-        for which there is a CPU, it would give up one that is nearly ready; where trials are short
-        it would never get a second one to run.
+        Tune then discards the actor that it was starting for that trial. For an earlier trial,
+        which has a free CPU, that actor would be almost ready; with short trials no second actor
+        would ever run.
         """
         self._queue = [trial for trial in self._queue if trial.status == Trial.PENDING]
         if not self._queue:
@@ -56,7 +56,7 @@ class PendingTrialScheduler(FIFOScheduler):
 class FinishedTrialCleanup(Callback):
     """Drops what Tune keeps of trials that ended.
 
-    A run is resumed from the store and the journal. What is left is in docs/speed_scale.md.
+    A run resumes from the store and the journal. docs/speed_scale.md measures what remains.
     """
 
     def on_trial_complete(

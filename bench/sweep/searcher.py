@@ -28,19 +28,19 @@ class SweepSearcher(Searcher):
     """A Tune searcher over all cells, each with its own Optuna study.
 
     There are no barriers: while a cell's last trials run, the next cell's begin, and a cell's
-    refits are issued as soon as its own trials are done. What the journal and the store say is
-    finished is never issued again.
+    refits are issued as soon as its own trials are done. What is finished according to the journal
+    and the store is never issued again.
 
     Attributes:
-        observers: told of each job's beginning, validations and end.
+        observers: called at each job's beginning, validations and end.
         failed: cell -> why it has no result.
-        fatal: why the run folder cannot be written any more; nothing is begun from then on.
+        fatal: why the run folder can no longer be written; no job is begun from then on.
 
     Args:
         spec: the benchmark.
         cells: the cells in the order in which they are searched.
         store: the run folder.
-        studies: in its journal.
+        studies: the studies in its journal.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SweepSearcher(Searcher):
             )
             for cell in cells
         }
-        self._near = _neighbours(cells) if spec.search.warm_start else {}
+        self._nearby = _neighbours(cells) if spec.search.warm_start else {}
         self.failed: dict[str, str] = {}
         self.fatal: UserError | None = None
         self.observers: Sequence[Observer] = ()
@@ -71,7 +71,7 @@ class SweepSearcher(Searcher):
         self._refits: list[Job] = []
         self._open = [study for study in self.studies.values() if not study.done]
         for cell, study in self.studies.items():
-            if study.finished != store.count_trials(cell):  # a crash came between the two
+            if study.finished != store.count_trials(cell):  # a crash came between the two writes
                 store.write_trials(cell, study.table())
             if study.done:
                 self._issue_refits(study)
@@ -86,8 +86,8 @@ class SweepSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next job for Tune, None to wait, or FINISHED."""
         if self._waiting:
-            # Workers that train together start together: they would never start while single
-            # trials take every CPU that comes free.
+            # Workers that train together must start together: they never would if single trials
+            # took every CPU that becomes free.
             return None
         job = None
         with self._writing():
@@ -106,12 +106,12 @@ class SweepSearcher(Searcher):
         if self._refits:
             return self._refits.pop(0)
         for study in list(self._open):
-            near = [self.studies[cell] for cell in self._near.get(study.cell.id, [])]
-            if self.spec.deterministic and not all(other.done for other in near):
-                if missed := [other for other in near if other.over and not other.done]:
+            nearby = [self.studies[cell] for cell in self._nearby.get(study.cell.id, [])]
+            if self.spec.deterministic and not all(other.done for other in nearby):
+                if missed := [other for other in nearby if other.exhausted and not other.done]:
                     self._leave(study, f"depends on {missed[0].cell.id}, which has no result")
                 continue
-            hints = [other.best for other in near if other.done and other.best]
+            hints = [other.best for other in nearby if other.done and other.best]
             if candidate := study.ask(hints):
                 return Job(
                     study.cell.id, candidate.config, trial=candidate.index, until=candidate.until
@@ -139,10 +139,10 @@ class SweepSearcher(Searcher):
         job = self._jobs.pop(trial_id)
         self._waiting.discard(trial_id)
         result = dict(result or {})
-        if "unwritable" in result:  # the job is left as it would be after a crash
+        if "unwritable" in result:  # as after a crash, nothing else is recorded of the job
             self.fatal = UnwritableError(result["unwritable"])
             return
-        if error:  # the worker's death, which is all that Tune tells
+        if error:  # the worker died; Tune tells no more
             result = {key: value for key, value in result.items() if key != "done"} | {"lost": DIED}
         reason = result.get("failed") or result.get("lost")
         with self._writing():
@@ -152,11 +152,11 @@ class SweepSearcher(Searcher):
                 self._end_trial(job, result)
             elif reason:
                 self.failed[job.cell] = f"refit {job.seed}: {reason}"
-        stays = job.until is not None and result.get("step", 0) < self.spec.budget.steps
+        paused = job.until is not None and result.get("step", 0) < self.spec.budget.steps
         if reason:
             self._tell("failed", job, {**result, "failed": reason})
         else:
-            self._tell("waits" if stays else "ended", job, result)
+            self._tell("waits" if paused else "ended", job, result)
 
     def _drop_files(self, job: Job) -> None:
         for microbatches in (1, MICROBATCHES):
@@ -166,7 +166,7 @@ class SweepSearcher(Searcher):
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Keep a full disk from ending in the middle of Tune's loop."""
+        """Note errors of the run folder, such as a full disk, so that Tune's loop can end."""
         try:
             yield
         except UserError as error:
@@ -180,7 +180,7 @@ class SweepSearcher(Searcher):
         study = self.studies[job.cell]
         if "lost" in result and study.lose(job.trial, result["lost"]):
             self.failed[job.cell] = f"trial {job.trial}: {result['lost']}"
-            if study.over:
+            if study.exhausted:
                 self._leave(study, self.failed[job.cell])
             return
         step = int(result.get("step", 0))
@@ -200,21 +200,21 @@ class SweepSearcher(Searcher):
         if study.done or time.monotonic() - self._saved >= TABLE_SECONDS:
             self.save_tables()
         if study.done:
-            # Also those of trials that are never resumed.
+            # Checkpoints of paused trials that are never resumed are left otherwise.
             places.remove_tree(self.store.folder / "checkpoints" / job.cell)
             self._open.remove(study)
             self._issue_refits(study)
-        elif study.over:
+        elif study.exhausted:
             self._leave(study, self.failed[job.cell])
 
     def _leave(self, study: CellStudy, reason: str) -> None:
-        """Leave the rest of a cell to the next run."""
-        study.over = True
+        """Leave the remaining trials of a cell to the next run."""
+        study.exhausted = True
         self._open.remove(study)
         self.failed[study.cell.id] = reason
 
     def save_tables(self) -> None:
-        """Bring the tables of trials up to the journal, from which a run that begins makes them.
+        """Update the tables of trials from the journal, as a run also does when it begins.
 
         Raises:
             UserError: they cannot be written.
@@ -244,8 +244,8 @@ class SweepSearcher(Searcher):
             left[job.cell].add(job.seed or 0)
         return left
 
-    # Tune pickles and saves its searcher for a resume of its own kind; here the journal and the
-    # store are the state, and locks in them cannot be pickled.
+    # Tune pickles its searcher for its own way to resume. Here the journal and the store are the
+    # state; they contain locks, which cannot be pickled.
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -258,8 +258,8 @@ class SweepSearcher(Searcher):
 
 
 def _neighbours(cells: Sequence[Cell]) -> dict[str, list[str]]:
-    """List for each cell those before it that differ by one step of level or of size alone."""
-    near: dict[str, list[str]] = {}
+    """List for each cell the earlier ones that differ by one step in level or in size only."""
+    found: dict[str, list[str]] = {}
     grids: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
         grids[cell.method.label, cell.task.degradation.label].append(cell)
@@ -269,7 +269,7 @@ def _neighbours(cells: Sequence[Cell]) -> dict[str, list[str]]:
         before: dict[tuple[int, int], str] = {}
         for cell in grid:
             i, j = levels[cell.task.level], sizes[cell.n_train]
-            places = [(i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)]
-            near[cell.id] = [before[place] for place in places if place in before]
+            adjacent = [(i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)]
+            found[cell.id] = [before[key] for key in adjacent if key in before]
             before[i, j] = cell.id
-    return near
+    return found

@@ -1,4 +1,4 @@
-"""The Optuna studies of a run, one for each cell, in a journal that outlives any crash."""
+"""The Optuna studies of a run, one for each cell, in a journal that survives a crash."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ class Studies:
     """The studies of a run, in the journal at a path.
 
     Attributes:
-        damage: a line that says what of the journal is lost; empty where nothing is.
+        damage: a message about damage of the journal; empty if there is none.
     """
 
     def __init__(self, path: Place, check: Callable[[], None] | None = None):
@@ -31,23 +31,23 @@ class Studies:
         return optuna.load_study(study_name=name, storage=self._storage)
 
     def begin(self, name: str, aims: Sequence[str]) -> optuna.Study:
-        """Begin a study."""
+        """Create a study."""
         self._known.add(name)
         return optuna.create_study(study_name=name, storage=self._storage, directions=list(aims))
 
     def give_up(
         self, study: optuna.Study, trial: FrozenTrial | optuna.Trial, reason: str = ""
     ) -> None:
-        """Mark a trial that nobody runs any more as lost, and end it."""
+        """End a trial that is no longer run, and mark it as lost."""
         study_id = self._storage.get_study_id_from_name(study.study_name)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         self._storage.set_trial_user_attr(trial_id, "lost", reason)
         self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def flush(self, wait: bool = True) -> None:
-        """Write what happened, and wait for the disk; see `Journal.flush`."""
+        """Write the pending logs; see `Journal.flush`."""
         self._journal.flush(wait)
 
     def close(self) -> None:
-        """Write what happened, and leave the journal as one file; see `Journal.close`."""
+        """Write the pending logs, and leave the journal as one file; see `Journal.close`."""
         self._journal.close()

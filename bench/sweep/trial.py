@@ -1,4 +1,4 @@
-"""What a Ray actor does: one trial or refit after another, on warm imports and shared data."""
+"""The Ray actor that runs trials and refits, one after another, with shared data."""
 
 import contextlib
 import hashlib
@@ -29,9 +29,9 @@ from bench.store import Store
 from bench.sweep import distributed
 from bench.training import Fit, TrainingJob, Validation
 
-TIMEOUT_EXIT_CODE = 75  # exit status of a worker that outlasted the time limit
-MARK_SECONDS = 10.0  # that such a worker has to say so
-MICROBATCHES = 2  # into how many batches are cut that memory is not enough for
+TIMEOUT_EXIT_CODE = 75  # exit status of a worker that exceeded the time limit
+MARKER_SECONDS = 10.0  # that such a worker has to write its marker
+MICROBATCHES = 2  # into how many a batch is cut that does not fit into memory
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Shared:
         spec: the benchmark.
         cells: by id.
         folder: the run folder.
-        images: reference to the largest training set, whose beginning smaller ones are, and to the
-            validation images.
+        images: reference to the largest training set, of which smaller ones are the beginning, and
+            to the validation images.
         test: reference to the test images, which only refits fetch.
-        claim: of the run on its folder.
+        claim: the run's claim on its folder.
     """
 
     spec: Benchmark
@@ -61,7 +61,7 @@ class Job:
     """A search trial, or the refit of a cell's best configuration with one seed.
 
     Attributes:
-        until: the step at which a trial is left with its checkpoint; None: its last.
+        until: the step at which a trial pauses, with a checkpoint; None: it runs to its last step.
     """
 
     cell: str
@@ -89,12 +89,12 @@ class CellTrial(tune.Trainable):
         assert shared is not None
         self.shared = shared
         self.node = ray.get_runtime_context().get_node_id()
-        if shared.spec.deterministic:  # the call takes a second, which it spends on imports
+        if shared.spec.deterministic:  # conditional, since the call imports for a second
             torch.use_deterministic_algorithms(True, warn_only=True)
         resources = self.trial_resources.required_resources
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
         if 0 < (share := resources.get("GPU", 0)) < 1 and torch.cuda.is_available():
-            # What one trial takes beyond its share, another on the same GPU would lack.
+            # A trial that exceeds its share would take memory from another one on the same GPU.
             torch.cuda.set_per_process_memory_fraction(share)
         self._begin(config)
 
@@ -107,8 +107,8 @@ class CellTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Run to the next validation; a failure is a result, so that the sweep continues.
 
-        It is `failed` where the method is to blame, `lost` where something else has gone that the
-        job needs.
+        It is `failed` if the method is to blame, `lost` if something else that the job needs was
+        lost.
         """
         return {**self._result(), "node": self.node}
 
@@ -121,13 +121,13 @@ class CellTrial(tune.Trainable):
                 return {"unwritable": str(error), "done": True}
             except (Exception, SystemExit) as error:
                 if private.ends_worker(error):
-                    raise  # a method may call sys.exit too
+                    raise  # unlike a method that calls sys.exit
                 kind = "lost" if isinstance(error, (LostError, RayError)) else "failed"
                 message = " ".join(str(error).split())
                 return {kind: f"{type(error).__name__}: {message}"[:500], "done": True}
 
     def cleanup(self) -> None:
-        """Stop what still runs, workers elsewhere too."""
+        """Stop what still runs, also on other nodes."""
         self.run.close()
 
     def _begin(self, config: dict[str, Any]) -> None:
@@ -142,26 +142,25 @@ class CellTrial(tune.Trainable):
 
 
 @contextlib.contextmanager
-def _deadline(ends: float | None, mark: Place) -> Iterator[None]:
-    """End the whole process if the block outlasts a time: nothing less stops one that hangs.
+def _deadline(ends: float | None, marker: Place) -> Iterator[None]:
+    """End the whole process if the block takes too long: nothing less stops one that hangs.
 
-    An empty file says to the driver why the process died.
+    An empty file tells the driver why the process died.
     """
     if ends is None:
         yield
         return
 
-    def leave_mark() -> None:
+    def write_marker() -> None:
         with contextlib.suppress(OSError, UnwritableError):
-            places.make_folder(mark.parent)
-            mark.touch()
+            places.make_folder(marker.parent)
+            marker.touch()
 
     def give_up() -> None:
-        marking = threading.Thread(
-            target=leave_mark, daemon=True
-        )  # it may be the folder that hangs
-        marking.start()
-        marking.join(MARK_SECONDS)
+        # In a thread, since it may be the folder that hangs.
+        writing = threading.Thread(target=write_marker, daemon=True)
+        writing.start()
+        writing.join(MARKER_SECONDS)
         os._exit(TIMEOUT_EXIT_CODE)
 
     timer = threading.Timer(max(ends - time.monotonic(), 0), give_up)
@@ -184,7 +183,7 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
     store.check_claim()
     cell, spec = shared.cells[job.cell], shared.spec
     if spec.time_limit is not None and timeout_marker(shared.folder, job).exists():
-        raise TimeoutError(  # what hung once would again
+        raise TimeoutError(  # a job that hung once would hang again
             f"it ran, or hung, for longer than the time limit of {spec.time_limit:g} s"
         )
     operator = scoring.physics_of(cell, spec, ray.get(shared.images)[1])
@@ -226,7 +225,7 @@ def run_job(shared: Shared, job: Job) -> Generator[dict[str, Any], None, None]:
 
 
 def _refuse_unshared(folder: str) -> None:
-    """Keep a node that does not see the run folder from writing its results where none looks."""
+    """Stop a node that does not see the run folder, where its results would be lost."""
     if not (places.place(folder) / "spec.yaml").exists():
         raise UnwritableError(
             f"{folder}: {socket.gethostname()}, a node of this cluster, does not see this folder; "
@@ -235,14 +234,14 @@ def _refuse_unshared(folder: str) -> None:
 
 
 def timeout_marker(folder: str | Place, job: Job) -> Place:
-    """Name the file that says of a job that it outlasted the time limit."""
+    """Return the place of the file that marks a job as having exceeded the time limit."""
     return places.place(folder) / "checkpoints" / job.cell / f"{job.label}.hung"
 
 
 def checkpoint_of(folder: str | Place, job: Job, microbatches: int = 1) -> Place:
-    """Name a job's checkpoint, which stays there until the driver knows that the job has ended.
+    """Return the place of a job's checkpoint, kept until the driver knows that the job has ended.
 
-    A job with micro-batches has another, and resumes with micro-batches.
+    A job with micro-batches has a separate one, and resumes with micro-batches.
     """
     config = hashlib.sha256(json.dumps(job.config, sort_keys=True).encode()).hexdigest()[:12]
     name = f"{job.label}-{config}{f'-{microbatches}' if microbatches > 1 else ''}.pt"
@@ -252,11 +251,11 @@ def checkpoint_of(folder: str | Place, job: Job, microbatches: int = 1) -> Place
 def _train_with_oom_retry(
     shared: Shared, job: Job, operator: Physics
 ) -> Generator[Validation, None, Fit]:
-    """Train; out of memory, begin again with batches cut in two, once."""
+    """Train; if memory runs out, begin again once with each batch cut in two."""
     if not checkpoint_of(shared.folder, job, microbatches=MICROBATCHES).exists():
         try:
             return (yield from _training(shared, job, operator))
-        except (MemoryError, RuntimeError) as error:  # PyTorch's is one of the latter
+        except (MemoryError, RuntimeError) as error:  # PyTorch raises a RuntimeError
             if not training.out_of_memory(error):
                 raise
         if torch.cuda.is_available():
@@ -267,7 +266,7 @@ def _train_with_oom_retry(
 def _training(
     shared: Shared, job: Job, operator: Physics, microbatches: int = 1
 ) -> Generator[Validation, None, Fit]:
-    """Begin a job's training, here or on as many workers as its method asks for."""
+    """Start a job's training, here or on several workers."""
     cell, spec = shared.cells[job.cell], shared.spec
     workers = workers_of(cell)
     wanted = TrainingJob(

@@ -5,12 +5,12 @@
 | job | what a run is: method, configuration, budget, seed (`TrainingJob`) |
 | run | a job from its first step to its last: `fit`, or `steps`, which stops at each validation |
 | step | one batch, and one change of the weights by an optimiser (`optimisation.Trainer`) |
-| recipe | how the steps are made: learning rate, loss, augmentation (`Recipe`) |
-| validation | the scores of the network as it is, on validation images (`Validation`) |
+| recipe | how the network is trained: learning rate, loss, augmentation (`Recipe`) |
+| validation | the scores of the network on the validation images (`Validation`) |
 | checkpoint | a file from which a run resumes after its last validation |
 
-A classical method goes the same way: it is built, perhaps shown the training images, and validated
-once.
+A classical method is run in the same way: it is built, prepared with the training images if it uses
+them, and validated once.
 """
 
 from bench.training.batches import as_tensor, batches

@@ -14,10 +14,10 @@ from bench.training.validation import BestWeights
 
 
 def save(job: TrainingJob, step: int, seconds: float, trainer: Trainer, best: BestWeights) -> None:
-    """Write a job's checkpoint; the earlier one stays until it is whole.
+    """Write a job's checkpoint; the earlier one remains until it is complete.
 
     Args:
-        job: which has one.
+        job: the job; its `checkpoint` is not None.
         step: optimiser steps so far.
         seconds: spent so far.
         trainer: the network in training.
@@ -45,7 +45,7 @@ def resume(
         the optimiser steps done, and the seconds spent.
 
     Raises:
-        UserError: the checkpoint is another run's.
+        UserError: the checkpoint belongs to another run.
     """
     if job.checkpoint is None:
         return 0, 0.0

@@ -1,4 +1,4 @@
-"""What one training run is, and what is refused before it begins."""
+"""The description of a training run, and the checks before it begins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -23,7 +23,7 @@ MOST_PARAMETERS = 1_000_000_000
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What one training run is, but for its images and its physics.
+    """The description of a training run, except for its images and its physics.
 
     Attributes:
         method: its name or dotted path, its class, a function that builds it, or a network, of
@@ -33,15 +33,15 @@ class TrainingJob:
         seed: of initial weights, order and training noise.
         workers: processes that train together with one global batch.
         precision: "fp32", "bf16", or "auto": bf16 where the hardware has it.
-        compile_network: train through `torch.compile`, which takes its time before the first step.
+        compile_network: train through `torch.compile`, which delays the first step.
         microbatches: into how many each batch is cut, one after another, to need less memory.
         objective: the metric that chooses the weights: its name, dotted path or class.
         checkpoint: a file, or an object (`s3://`, `gs://`), that is written at each validation;
-            where it exists, the run resumes from it and ends as it would have without a stop.
+            if it exists, the run resumes from it and ends as if it had never stopped.
             A damaged one is set aside, with a warning, and the run begins again.
         checkpoint_seconds: minimum interval between two such writes.
-        checkpoint_at: the step of a validation at which it is written all the same, for a run that
-            is to be left there.
+        checkpoint_at: the step of a validation at which it is written in any case, for a run that
+            is to pause there.
     """
 
     method: methods.Given
@@ -72,7 +72,7 @@ def split_config(
     """Split a configuration into the training recipe and the method's own keywords.
 
     Raises:
-        UserError: an unknown key, or a value that it does not take.
+        UserError: an unknown key, or an invalid value.
     """
     own = method.options
     trainable = {field.name for field in fields(Recipe)} if method.learned else set()
@@ -88,8 +88,8 @@ def check(method: methods.Given, config: Mapping[str, Any]) -> None:
     """Refuse an unknown method or configuration key, a wrong value, a loss that cannot be computed.
 
     Raises:
-        UserError: with the nearest spelling, what the key takes, or the file that a perceptual
-            loss lacks.
+        UserError: with the nearest spelling, the valid values, or the missing file of a perceptual
+            loss.
     """
     chosen = methods.find(method)
     recipe, _ = split_config(chosen, config)
@@ -98,11 +98,11 @@ def check(method: methods.Given, config: Mapping[str, Any]) -> None:
 
 
 def check_space(method: methods.Given, fixed: Mapping[str, Any]) -> None:
-    """Check every choice, and both ends of every range, that a sweep may give to a method.
+    """Check every choice, and both ends of every range, that a sweep may choose for a method.
 
     Args:
         method: see `fit`.
-        fixed: what the benchmark file holds fixed.
+        fixed: the configuration that the benchmark file holds fixed.
 
     Raises:
         UserError: see `check`.
@@ -117,17 +117,17 @@ def check_space(method: methods.Given, fixed: Mapping[str, Any]) -> None:
 def check_build(
     method: methods.Given, fixed: Mapping[str, Any], physics: Physics | None = None
 ) -> None:
-    """Build a method with its defaults for a physics: what a run would end in is refused now.
+    """Build a method with its defaults for a physics, so that failures are found before a run.
 
-    Networks of ours are built without memory for their weights.
+    Built-in networks are built without memory for their weights.
 
     Args:
         method: see `fit`.
-        fixed: what the benchmark file holds fixed.
+        fixed: the configuration that the benchmark file holds fixed.
         physics: the task's.
 
     Raises:
-        UserError: it cannot be built, or a network of ours has too many parameters.
+        UserError: it cannot be built, or a built-in network has too many parameters.
     """
     chosen = methods.find(method)
     config = {**search_spaces.defaults(chosen.space(fixed)), **fixed}
@@ -138,7 +138,7 @@ def check_build(
         size = chosen.parameters(physics, **split_config(chosen, config)[1])
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # whatever a user's constructor does
+    except (Exception, SystemExit) as error:  # a user's constructor may raise anything
         task = f" for {physics.name}" if physics is not None else ""
         reason = " ".join(str(error).split())
         raise UserError(

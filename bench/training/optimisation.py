@@ -1,4 +1,4 @@
-"""One optimiser step of a network at a time, by its recipe."""
+"""The optimiser steps of a network in training."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,14 +20,14 @@ from bench.training.recipe import Recipe
 
 
 class Trainer:
-    """A network in training: one optimiser step at a time, by the whole recipe.
+    """A network in training, one optimiser step at a time.
 
     With an adversarial loss each step also trains the discriminator, on the same images.
 
     Args:
         model: the network.
         recipe: how it is trained.
-        budget: the whole run's.
+        budget: of the whole run.
         workers: processes that share each batch.
         device: of the network and the batches.
         precision: see `use_bf16`.
@@ -35,7 +35,7 @@ class Trainer:
         microbatches: into how many each batch is cut, one after another, to need less memory.
 
     Attributes:
-        rank: this worker's place among those that share each batch.
+        rank: of this worker among those that share each batch.
         pretrained: the last step that trains with the squared error alone.
     """
 
@@ -74,7 +74,7 @@ class Trainer:
 
     @property
     def network(self) -> nn.Module:
-        """The network as it would be used now."""
+        """The network that is validated and kept: the average of the weights if there is one."""
         return self.model if self.average is None else self.average.module
 
     def step(
@@ -91,26 +91,26 @@ class Trainer:
         """
         self.model.train()
         criterion = self.criterion if step > self.pretrained else self.pretraining
-        made: list[Tensor] = []
+        outputs: list[Tensor] = []
 
-        def loss(place: slice) -> Tensor:
+        def loss(part: slice) -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                x_hat = self.parallel(y[place], physics)
-            made.append(x_hat.detach())
-            return criterion(x_hat, x[place])
+                x_hat = self.parallel(y[part], physics)
+            outputs.append(x_hat.detach())
+            return criterion(x_hat, x[part])
 
         size = -(-len(x) // self.microbatches)
-        places = [slice(begin, begin + size) for begin in range(0, len(x), size)]
-        self._optimizer_step(0, self.model, loss, places, len(x), step)
+        slices = [slice(begin, begin + size) for begin in range(0, len(x), size)]
+        self._optimizer_step(0, self.model, loss, slices, len(x), step)
         if self.average is not None:
             self.average.update_parameters(self.model)
         discriminator = criterion.discriminator
         if discriminator is not None:
-            x_hat = torch.cat(made)
+            x_hat = torch.cat(outputs)
             self._optimizer_step(
                 1, discriminator,
-                lambda place: discriminator_loss(discriminator, x_hat[place], x[place]),
-                places, len(x), step,
+                lambda part: discriminator_loss(discriminator, x_hat[part], x[part]),
+                slices, len(x), step,
             )  # fmt: skip
 
     def _optimizer_step(
@@ -122,14 +122,14 @@ class Trainer:
         count: int,
         step: int,
     ) -> None:
-        """Take one step of an optimiser, unless it would spoil the weights."""
+        """Take one step of an optimiser; the gradient is summed over the micro-batches."""
         optimiser = self.optimisers[which]
         for group in optimiser.param_groups:
             group["lr"] = self.recipe.lr * _rate(step - 1, self.steps, self.recipe.warmup)
         optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for place in slices:
-            value = loss(place) * (len(range(count)[place]) / count)
+        for part in slices:
+            value = loss(part) * (len(range(count)[part]) / count)
             value.backward()
             total += value.detach()
         if model is not self.model:
@@ -178,7 +178,7 @@ def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """Keep a running average of weights and buffers, quick at first."""
+    """Keep a running average of weights and buffers, with a shorter memory at first."""
 
     @torch.no_grad()
     def blend(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a network is trained: what its search space may vary beside its own parameters."""
+"""How a network is trained; its search space may vary this beside the network's parameters."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -20,13 +20,13 @@ class Recipe:
         weight_decay: decoupled in AdamW, a penalty in Adam.
         warmup: fraction of the steps over which the rate rises; it then falls along a cosine.
         clip_norm: greatest norm of the gradient.
-        ema: decay of a running average of the weights, which is then what is validated and kept;
-            0 for none. It grows to this value as (1 + t) / (10 + t).
+        ema: decay of a running average of the weights, which is then validated and kept; 0 for
+            none. It grows to this value as (1 + t) / (10 + t).
         loss: a mix of `bench.methods.losses`, as in "0.84 ms_ssim + 0.16 l1".
-        pretrain: fraction of the steps that train with the squared error alone before; weights of
-            that time are kept only if none come later.
-        perceptual: whose features a perceptual loss compares: "vgg19", "vgg16", the path of their
-            weights, or "none" to leave that part out.
+        pretrain: fraction of the steps, at the beginning, that train with the squared error alone;
+            weights of these steps are kept only if there are no later ones.
+        perceptual: network whose features a perceptual loss compares: "vgg19", "vgg16", the path
+            of its weights, or "none" to leave that loss out.
         discriminator_width: channels of an adversarial loss's discriminator.
         augment: a name of `bench.data.augment.PRESETS`.
     """

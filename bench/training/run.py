@@ -28,14 +28,14 @@ class Fit:
     """A finished run.
 
     Attributes:
-        reconstructor: with the weights that were best on validation, in evaluation mode.
-        psnr: mean validation PSNR of these, in dB.
-        ssim: their mean validation SSIM.
-        score: see `Validation`, of these.
-        step: optimiser steps until these.
+        reconstructor: with the weights of the best validation, in evaluation mode.
+        psnr: mean PSNR in that validation, in dB.
+        ssim: mean SSIM in that validation.
+        score: score of that validation, see `Validation`.
+        step: optimiser steps before that validation.
         history: every validation.
         seconds: wall-clock time of the run.
-        parameters: trainable numbers.
+        parameters: number of trainable parameters.
         microbatches: into how many each batch was cut.
     """
 
@@ -67,9 +67,9 @@ def fit(
     """Run a method to the end of its budget.
 
     Args:
-        method: see `TrainingJob`, as of `config`, `budget` and `seed`.
+        method: see `TrainingJob`, as for `config`, `budget` and `seed`.
         config: keywords of the method and of `Recipe`.
-        train: training images; of these only measurements and images of this set are used.
+        train: training images.
         val: validation images, which choose the weights.
         physics: the task's physics.
         budget: steps, batch size and number of validations.
@@ -118,7 +118,7 @@ def steps(
     only = validate(model, 0)
     yield only
     if math.isnan(only.psnr):
-        raise DivergedError("a pixel of a reconstruction is no finite number")
+        raise DivergedError("a pixel of a reconstruction is not finite")
     if math.isnan(only.score):
         name = metrics.name_of(job.objective)
         raise DivergedError(f"{name} is not defined on any validation image")
@@ -138,7 +138,7 @@ def _train(
     )  # fmt: skip
     best = BestWeights()
     done, spent = checkpoint.resume(job, trainer, best, device)
-    yield from best.history  # the caller may have been stopped too, and needs them again
+    yield from best.history  # for a caller that was stopped too
 
     def draw(seed: int, after: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         return batches(
@@ -151,7 +151,7 @@ def _train(
     saved = start
     numbers = range(done + 1, budget.steps + 1)
     for step, (x, y) in zip(numbers, draw(job.seed, after=done), strict=False):
-        # What is random inside a network comes from the step's number: a resumed run repeats it.
+        # Randomness inside the network derives from the step, so that a resumed run repeats it.
         torch.manual_seed(derive_seed("step", job.seed, step, trainer.rank))
         trainer.step(step, x, y, physics)
         if step not in validated_at:
@@ -167,7 +167,7 @@ def _train(
         yield best.history[-1]
     if best.weights is None:
         name = metrics.name_of(job.objective)
-        raise DivergedError(f"no validation gave a finite {name.upper()}")
+        raise DivergedError(f"no validation had a finite {name.upper()}")
     model.load_state_dict(best.weights)
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     seconds = spent + time.perf_counter() - start
@@ -178,7 +178,7 @@ def _train(
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that memory ran out, of the machine or of the GPU."""
+    """Return whether an error says that the machine or the GPU ran out of memory."""
     text = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         "can't allocate memory" in text or "out of memory" in text

@@ -1,4 +1,4 @@
-"""The running statistics of batch normalisation, which a validation needs up to date."""
+"""The running statistics of batch normalisation, which are recalibrated before a validation."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ RECALIBRATION_BATCHES = 4
 
 
 class _Bound(nn.Module):
-    """A network with its physics: a function of the measurement alone."""
+    """A network with its physics, as a function of the measurement."""
 
     def __init__(self, network: nn.Module, physics: Physics):
         super().__init__()
@@ -26,14 +26,14 @@ class _Bound(nn.Module):
 
 
 def has_running_statistics(network: nn.Module) -> bool:
-    """Return whether a network keeps statistics of its batches for later use."""
+    """Return whether a network has batch normalisation."""
     return any(isinstance(part, _BatchNorm) for part in network.modules())
 
 
 def recalibration_batches(
     network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]
 ) -> list[Shaped[Tensor, "b ..."]]:
-    """Draw the measurements for `recalibrate_batch_norm`; none for a network without it."""
+    """Draw the measurements for `recalibrate_batch_norm`; none without batch normalisation."""
     count = RECALIBRATION_BATCHES if has_running_statistics(network) else 0
     return [y for _, y in itertools.islice(batches, count)]
 
@@ -41,7 +41,7 @@ def recalibration_batches(
 def recalibrate_batch_norm(
     network: nn.Module, measurements: Sequence[Tensor], physics: Physics
 ) -> None:
-    """Set the running statistics of batch normalisation to those of the present weights.
+    """Set the running statistics of batch normalisation to those of the current weights.
 
     The running averages of training lag behind weights that change fast: after tens of steps a
     network would be judged ten decibels too low (Wu and Johnson, arXiv 2105.07576, section 3).

@@ -1,4 +1,4 @@
-"""Validations: what they say of a network in training, and the weights that were best in one."""
+"""Validations of a network in training, and the weights that were best in one."""
 
 import math
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ CHUNK = 16  # images that are reconstructed at once
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation has found: means over the validation images.
+    """The result of a validation: means over the validation images.
 
     Attributes:
         step: optimiser steps so far.
         psnr: in dB.
         ssim: see `bench.metrics`.
-        score: the objective, with its sign turned where lower is better: greater is better here.
+        score: the objective, negated if lower is better, so that a greater score is better.
     """
 
     step: int
@@ -64,17 +64,16 @@ class Validator:
         scores = metrics.evaluate(x_hat, self.x, metrics=list(wanted))
         psnr, ssim = scores["psnr"].mean().item(), scores["ssim"].mean().item()
         values = scores[metrics.name_of(self.objective)]
-        # Images that leave the objective undefined have no say; a spoilt image spoils the score.
+        # Images without a defined objective are left out; a reconstruction with NaN makes it NaN.
         score = math.nan if math.isnan(psnr) else self.sign * values[~values.isnan()].mean().item()
         return Validation(step, psnr, ssim, score)
 
 
 class BestWeights:
-    """The weights that were best on validation, and every validation on the way.
+    """The weights that were best on validation, and every validation so far.
 
     Attributes:
-        final: whether they come from the training proper, not from its beginning with another
-            loss.
+        final: whether they are from the training with its own loss, not from the pretraining.
     """
 
     def __init__(self) -> None:
@@ -84,7 +83,7 @@ class BestWeights:
         self.history: list[Validation] = []
 
     def note(self, progress: Validation, model: nn.Module, final: bool) -> None:
-        """Take in a validation."""
+        """Record a validation, and the weights if they are the best so far."""
         self.history.append(progress)
         if not math.isnan(progress.score) and (final, progress.score) > (self.final, self.score):
             self.psnr, self.ssim, self.step = progress.psnr, progress.ssim, progress.step
