@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def connect(**variables: str) -> subprocess.CompletedProcess[str]:
-    """Connect in a process of its own, as `run` does."""
+    """Connect in a separate process, as `run` does."""
     return subprocess.run(
         [sys.executable, "-c", CONNECT], env={**os.environ, **variables},
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,

@@ -41,7 +41,7 @@ def test_ray_accepts_the_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_ray_would_refuse_a_slip(name: str) -> None:
-    """The schema is no formality: it knows the keys."""
+    """The schema refuses unknown keys."""
     with pytest.raises(jsonschema.ValidationError):
         validate_config(prepare_config({**read(name), "setup_comands": []}))
 
@@ -103,7 +103,7 @@ def test_spot_comes_first_and_falls_back(name: str, scarce: dict, chosen: str) -
     assert [launch.instance_type for launch in reply.to_launch if launch.count] == [chosen]
 
 
-# Of KubeRay's and Kubernetes' fields, those that the file uses; an unknown one is a slip.
+# Of KubeRay's and Kubernetes' fields, those that the file uses; an unknown one is a mistake.
 def _object(required: str = "", **properties: Any) -> dict[str, Any]:
     return {
         "type": "object", "additionalProperties": False, "properties": properties,

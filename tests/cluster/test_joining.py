@@ -1,4 +1,4 @@
-"""What a run says of the cluster that it joins or begins."""
+"""What a run prints about the cluster that it joins or starts."""
 
 import os
 from collections.abc import Callable, Iterator

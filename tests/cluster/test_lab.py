@@ -11,11 +11,11 @@ from subprocess import Popen
 
 import pytest
 import yaml
-from workstations import ROOT, Lab, finish, lab, lacking
+from workstations import ROOT, Lab, finish, lab, missing_tools
 
 from bench.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(lacking()), reason=lacking())]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing_tools()), reason=missing_tools())]
 
 SPEC = {
     "name": "lab",
@@ -64,7 +64,7 @@ print('nodes', json.dumps(alive))
 
 
 class Cluster:
-    """A cluster file at the desk of a lab, and what is asked of Ray with it."""
+    """A cluster file at the desk of a lab, and Ray commands with it."""
 
     def __init__(self, place: Lab):
         self.lab = place
@@ -99,7 +99,7 @@ class Cluster:
         return json.loads(line.removeprefix("nodes "))
 
     def submit(self, *more: str) -> Popen[str]:
-        """Begin the run at the desk, as a user would."""
+        """Start the run at the desk, as a user would."""
         shared = self.lab.shared
         (shared / "hold").touch()
         return self.lab.start(
@@ -108,7 +108,7 @@ class Cluster:
         )  # fmt: skip
 
     def release(self) -> None:
-        """Let the trials go on that wait for each other."""
+        """Let the trials continue that wait for each other."""
         (self.lab.shared / "hold").unlink()
 
     def at_work(self, level: str) -> set[str]:

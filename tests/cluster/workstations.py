@@ -1,6 +1,6 @@
 """The workstations of a lab, on one machine: namespaces with an address, a home and an sshd each.
 
-What is made here is known by an id of its own, and is gone when the `with` block ends.
+What is created here has a unique id, and is removed when the `with` block ends.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("ip", "unshare", "ssh", "ssh-keygen", "rsync", "sshd")
-# In namespaces of its own; when the first process there ends, so does every other.
+# In separate namespaces; when the first process there ends, so does every other.
 ALONE = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 SSHD = """
 PermitRootLogin yes
@@ -30,7 +30,7 @@ PrintMotd no
 """
 
 
-def lacking() -> str:
+def missing_tools() -> str:
     """Explain why no lab can be made here; empty if one can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root on Linux, for network namespaces"
@@ -71,7 +71,7 @@ class Lab:
             _run("ip", "-n", self.name, *words.split())
 
     def add(self, number: int) -> str:
-        """Make a workstation and give its address."""
+        """Create a workstation and return its address."""
         name, address = f"{self.name}n{number}", f"10.77.0.{10 + number}"
         self._namespace(name)
         for where, words in (
@@ -92,7 +92,7 @@ class Lab:
         return self._homes[address]
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Begin a command at the desk, in the repository; what it leaves running ends with it."""
+        """Start a command at the desk, in the repository; its child processes end with it."""
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.name, *ALONE, *words],
             cwd=ROOT, env=_environment(self.desk) | {"RAY_TMPDIR": str(self.desk)}, text=True,
@@ -102,7 +102,7 @@ class Lab:
         return process
 
     def run(self, *words: str) -> str:
-        """Run a command at the desk to its good end, and give what it printed."""
+        """Run a command at the desk, which must succeed, and return its output."""
         return finish(self.start(*words))
 
     def processes(self, address: str) -> list[psutil.Process]:
@@ -119,7 +119,7 @@ class Lab:
         environment = _environment(home)
         home.mkdir()
         (home / ".bash_profile").write_text(". ~/.bashrc\n")
-        # a login begins with a PATH of its own; and before an install of another checkout
+        # a login has another PATH; and before an install of another checkout
         (home / ".bashrc").write_text(
             f"export PATH={environment['PATH']} PYTHONPATH=$HOME/reconbench:{self.shared}\n"
         )
@@ -131,8 +131,8 @@ class Lab:
         )
         (home / "passwd").write_text(_accounts(home))
         commands = (
-            "mount -t tmpfs tmpfs /run",  # of its own, for Ray too
-            "mkdir /run/sshd",  # sshd insists
+            "mount -t tmpfs tmpfs /run",  # a separate one, for Ray too
+            "mkdir /run/sshd",  # required by sshd
             f"mount --bind {home}/passwd /etc/passwd",  # where ssh looks for ~
             f'exec "$(command -v sshd)" -D -e -f {home}/sshd_config',
         )
@@ -149,7 +149,7 @@ class Lab:
 def lab() -> Iterator[Lab]:
     """Open a lab without workstations."""
     with contextlib.ExitStack() as undo:
-        # Not pytest's folder: sockets lie below, and their paths may have 107 characters.
+        # Not pytest's folder: it contains sockets, whose paths may have 107 characters at most.
         folder = Path(tempfile.mkdtemp(prefix="lab", dir="/tmp"))
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         place = Lab(folder, undo)
@@ -158,7 +158,7 @@ def lab() -> Iterator[Lab]:
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 300) -> str:
-    """Wait for the good end of a command, and give what it printed."""
+    """Wait until a command has succeeded, and return its output."""
     try:
         printed, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -174,7 +174,7 @@ def _environment(home: Path) -> dict[str, str]:
         # A worker takes the head's path for its own, so there must be another folder behind it.
         "RAY_TMPDIR": "/run",
         "RAY_raylet_start_wait_time_s": "120",  # all workstations share few cores
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # a worker that misses the head ends sooner
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # a worker without its head ends sooner
     }  # fmt: skip
 
 

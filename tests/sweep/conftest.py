@@ -1,4 +1,4 @@
-"""One cluster and one undisturbed sweep for all tests that need no more of them."""
+"""One cluster and one undisturbed sweep, shared by the tests."""
 
 from collections.abc import Iterator
 from tempfile import TemporaryDirectory
@@ -21,9 +21,9 @@ def nothing_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cluster() -> "Iterator[Cluster]":
-    """Keep a cluster that sweeps join where it is not theirs to start: they begin much sooner.
+    """Start a cluster for sweeps to join, which saves them the time to start one.
 
-    It has a folder of its own; from Ray's usual one every other run here would find it.
+    It has a separate folder; in Ray's default folder every other run here would find it.
     """
     from ray.cluster_utils import Cluster
 

@@ -1,4 +1,4 @@
-"""A small sweep in processes of its own, for the tests that disturb one."""
+"""A small sweep in separate processes, for tests that disturb it."""
 
 import contextlib
 import json
@@ -122,7 +122,7 @@ def prepare(folder: Path, **changes: object) -> Path:
 
 
 def results(run: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows and trials of a run folder, but for what passes."""
+    """Return rows and trials of a run folder, without the columns that differ between runs."""
     store = Store(run)
     rows = store.rows().sort_values(["cell", "seed", "image"], ignore_index=True)
     trials = store.trials().sort_values(["cell", "trial"], ignore_index=True)
@@ -135,7 +135,7 @@ class Undisturbed(NamedTuple):
     run: Path
 
     def compare(self, run: Path | str) -> None:
-        """Check that another run has come to the same, to the last bit."""
+        """Check that another run has the same results, to the last bit."""
         for found, expected in zip(results(run), self[:2], strict=True):
             pd.testing.assert_frame_equal(found, expected, check_exact=True)
 

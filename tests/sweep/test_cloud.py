@@ -1,4 +1,4 @@
-"""Run folders in an object store: a real S3 server, moto's, in a process of its own."""
+"""Run folders in an object store: a real S3 server, moto's, in a separate process."""
 
 import contextlib
 import io
@@ -71,7 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A new bucket, and the credentials of who may use it."""
+    """A new bucket, and the credentials of its user."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reconbench")
@@ -89,7 +89,7 @@ def client(server: str) -> Any:
 
 
 def contents(server: str, bucket: str) -> dict[str, bytes]:
-    """Read all objects with Amazon's own library; the marks of empty folders are none."""
+    """Read all objects with Amazon's library, except the markers of empty folders."""
     found = client(server).list_objects_v2(Bucket=bucket).get("Contents", [])
     keys = [one["Key"] for one in found if not one["Key"].endswith("/")]
     return {key: client(server).get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
@@ -114,7 +114,7 @@ class Line:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # until it is closed
+        with contextlib.suppress(OSError):  # raised once it is closed
             while True:
                 connection, _ = self.socket.accept()
                 threading.Thread(target=self._carry, args=(connection,), daemon=True).start()
@@ -314,7 +314,7 @@ def test_a_process_killed_in_mid_upload_leaves_nothing(
         assert line.full.wait(60)
         process.kill()
     assert line.gone.wait(60)
-    time.sleep(0.5)  # for the server to see that no more will come
+    time.sleep(0.5)  # until the server notices that no more data comes
     assert contents(server, bucket) == {}
 
 
@@ -450,7 +450,7 @@ def test_a_killed_run_ends_as_one_on_a_disk(
         told = optuna.load_study(study_name=study, storage=storage).trials
         kept = [trial.user_attrs for trial in told if "lost" not in trial.user_attrs]
         assert {one["index"] for one in kept} == {0, 1, 2}
-        # One that was sent on is told again, with more steps; nothing else is.
+        # Only a promoted trial is reported again, with more steps.
         assert len({(one["index"], one["step"]) for one in kept}) == len(kept)
 
     readable = [*objects.values(), *(path.read_bytes() for path in cloud.iterdir())]

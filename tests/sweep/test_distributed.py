@@ -54,7 +54,7 @@ def two_cpus() -> Iterator[None]:
 def test_cells_that_want_every_cpu_among_cells_that_want_one(tmp_path: Path) -> None:
     rows = bench.run(SPEC, tmp_path / "run").rows
     assert dict(rows.groupby("method").size()) == dict.fromkeys(["pair", "tv", "alone"], 6)
-    # Replay trains in one process, with the same batches: to tolerance the same network.
+    # Replay trains in one process with the same batches: the same network within a tolerance.
     (cell,) = rows.loc[rows["method"] == "pair", "cell"].unique()
     for _, before, now in replay(Store(tmp_path / "run"), cell):
         assert now == pytest.approx(before, abs=0.3)
@@ -77,7 +77,7 @@ def begin(images: tuple[ImageSet, ImageSet], place: Path):
 
 
 def free_again() -> bool:
-    """Wait for what stopped workers held; what a cluster says of its resources lags behind."""
+    """Wait until stopped workers have released their resources, which a cluster reports late."""
     deadline = time.monotonic() + 60
     while ray.available_resources()["CPU"] < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -107,7 +107,7 @@ def test_stopped_workers_let_go_and_killed_ones_begin_again_where_they_were(tmp_
     while True:
         try:
             progress = next(resumed)
-            # Workers that begin again say again what they said before.
+            # Workers that are started again repeat their earlier reports.
             assert history.setdefault(progress.step, progress) == progress
             said += 1
             if said == 2:

@@ -1,4 +1,4 @@
-"""Faults in a real sweep, in processes of its own: afterwards the same command ends as if nothing
+"""Faults in a real sweep in separate processes: afterwards the same command ends as if nothing
 had been.
 """
 
@@ -46,7 +46,7 @@ def scalars(path: Path) -> Iterator[tuple[int, str, float]]:
 def test_tensorboard_shows_every_job(undisturbed: Undisturbed) -> None:
     _, trials, run = undisturbed
     curves: dict[str, dict[int, float]] = defaultdict(dict)
-    for path in run.glob("tensorboard/**/events.*"):  # a trial that was sent on has several
+    for path in run.glob("tensorboard/**/events.*"):  # a promoted trial has several
         curve = {step: value for step, tag, value in scalars(path) if tag == "ray/tune/best"}
         curves[path.parent.name.split("-until")[0]].update(curve)
     shown = {name: curve[max(curve)] for name, curve in curves.items()}
@@ -100,7 +100,7 @@ def family(driver: subprocess.Popen) -> list[psutil.Process]:
 
 
 def actors(driver: subprocess.Popen) -> list[psutil.Process]:
-    """Find the workers that run trials; a process may end while one looks."""
+    """Find the workers that run trials; a process may end meanwhile."""
     found = []
     for process in family(driver):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -150,14 +150,14 @@ def test_a_run_stopped_and_killed_in_every_way_ends_as_if_nothing_had_been(
     """Six starts of one run, which begins with less than the whole benchmark."""
     less = {"levels": [0.1], "name": "gaussian_noise"}
     prepare(tmp_path, degradations=[less], seeds=1, methods=["mine:Slow"], description="less")
-    pause(tmp_path, 1)  # else it may end before the signal
+    pause(tmp_path, 1)  # or it may end before the signal
     driver = start(tmp_path)
     wait_for(tmp_path, driver, len)
     driver.send_signal(signal.SIGTERM)
     end(driver, tmp_path, status=130)
     log = (tmp_path / "log").read_text()
     assert "rerun the same command to resume" in log
-    assert "SIGTERM" not in log  # Ray's own answer, with its stack
+    assert "SIGTERM" not in log  # which Ray would print, with its stack trace
     assert "Traceback" not in log
     assert not list((tmp_path / "run").glob("running.*"))
 
@@ -242,7 +242,7 @@ def test_bad_methods_fail_alone_and_are_named(cluster: Cluster, tmp_path: Path) 
     rows, trials = results(tmp_path / "run")
     assert set(rows["method"]) == {"tv", "Hungry", "Slow"}
     states = trials[trials["trial"] == 0].set_index("cell")["state"]
-    assert not any("Dies" in cell for cell in states.index)  # it may not be to blame
+    assert not any("Dies" in cell for cell in states.index)  # a cell that may not be to blame
     for cell, state in states.items():
         assert state == ("failed" if any(bad in str(cell) for bad in BAD) else "complete")
     assert dict(rows.groupby("method").size()) == {"tv": 6, "Hungry": 6, "Slow": 6}

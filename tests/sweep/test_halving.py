@@ -1,4 +1,4 @@
-"""Which trials go on: the schedule, and whole searches of simulated trials."""
+"""Which trials are promoted: the schedule, and whole searches of simulated trials."""
 
 import tempfile
 from pathlib import Path
@@ -32,12 +32,12 @@ def test_hyperband_has_brackets_that_choose_later() -> None:
     assert found == [[15, 45], [45], [], [15, 45]]
 
 
-def test_nobody_waits_without_a_pruner_or_without_others() -> None:
+def test_no_trial_pauses_without_a_pruner_or_without_others() -> None:
     assert rungs(BUDGET, 18, "none", 0) == []
     assert rungs(BUDGET, 2, "asha", 0) == []
 
 
-def test_the_best_third_of_a_rung_goes_on_from_the_highest_rung_first() -> None:
+def test_the_best_third_of_a_rung_is_promoted_from_the_highest_rung_first() -> None:
     low = {k: {15: 20.0 + k} for k in range(11)}
     sent = dict.fromkeys(range(11), 15)
     for best in (10, 9, 8):
@@ -48,9 +48,9 @@ def test_the_best_third_of_a_rung_goes_on_from_the_highest_rung_first() -> None:
     assert promotable(low | there, sent, [15, 45]) == (10, 45)  # its best was the first validation
 
 
-def test_no_more_than_a_third_goes_on_but_for_the_best_of_its_rung() -> None:
+def test_no_more_than_a_third_is_promoted_but_for_the_best_of_its_rung() -> None:
     rung = {k: {15: psnr} for k, psnr in enumerate([20.0, 21.0, 22.0, 30.0, 29.0, 28.0, 27.0])}
-    early = {0: 45, 1: 45}  # the best of their time
+    early = {0: 45, 1: 45}  # the best when they were promoted
     sent = dict.fromkeys(rung, 15) | early
     assert promotable(rung, sent, [15, 45]) == (3, 15)
     assert promotable(rung, sent | {3: 45}, [15, 45]) is None
@@ -85,7 +85,7 @@ class Played:
         return True
 
     def check(self, index: int, look: int) -> None:
-        """See that a place was free, or that the trial leads its rung."""
+        """Check that the quota was not used up, or that the trial leads its rung."""
         there = {i for i, until in self.segments if until == look}
         gone = {i for i, until in self.segments if until > look} & there
         gone |= {job.index for job in self.running} & there
@@ -125,7 +125,7 @@ class Played:
 def test_searches_end_and_the_best_of_steady_trials_wins(
     trials: int, reports: int, at_once: int, pruner: str, seed: int
 ) -> None:
-    """Steady: one that is ahead of another is so at every step."""
+    """Steady: a trial that is ahead of another is ahead at every step."""
     budget = Budget(trials=trials, steps=45, reports=reports)
     choose = np.random.default_rng(seed)
     curves = choose.permutation(trials)[:, None] + np.linspace(0, 0.5, reports)
@@ -139,7 +139,7 @@ def test_searches_end_and_the_best_of_steady_trials_wins(
         assert again.done
         assert again.best == one.best
     assert len(table) == trials
-    assert len(set(played.segments)) == len(played.segments)  # no stretch is run twice
+    assert len(set(played.segments)) == len(played.segments)  # no steps are run twice
     complete = table[table["state"] == "complete"]
     if pruner == "hyperband":  # the best of one bracket may stop below the best of another
         looks = [tuple(rungs(budget, trials, pruner, trial)) for trial in range(trials)]
@@ -217,7 +217,7 @@ def test_one_that_fails_after_it_was_sent_on_is_not_sent_again(tmp_path: Path) -
         elif index == 0:
             one.tell(index, None, step=20, error="diverged")
         else:
-            one.report(index, 20, 20.0 - index)  # said again by one that goes on
+            one.report(index, 20, 20.0 - index)  # repeated by a trial that resumes
             one.tell(index, 20.5, step=40)
             best = candidate.config
     first = [(index, 20) for index in range(6)]

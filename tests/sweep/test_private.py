@@ -1,4 +1,4 @@
-"""Where a private name of Ray is gone, its caller does without, and says so once."""
+"""If a private name of Ray is missing, its caller falls back, and says so once."""
 
 import os
 from collections.abc import Callable

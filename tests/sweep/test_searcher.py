@@ -42,7 +42,7 @@ def searcher_of(store: Store, benchmark: Benchmark = SPEC) -> SweepSearcher:
 
 
 class FakeTune:
-    """Plays Tune's part in one process: asks, runs, tells; refits leave their rows."""
+    """Acts as Tune in one process: asks, runs, tells; refits write their rows."""
 
     def __init__(self, searcher: SweepSearcher, store: Store):
         self.searcher, self.store = searcher, store

@@ -314,7 +314,7 @@ def test_no_configuration_is_tried_twice(tmp_path: Path, sampler: str, trials: i
 
 
 def test_cmaes_learns_which_choice_is_good(tmp_path: Path) -> None:
-    """Its own sampler draws choices at random: the good one of three in a third of the trials."""
+    """CMA-ES alone draws choices at random: the good one of three in a third of the trials."""
     budget, search = Budget(trials=24, steps=10), Search(sampler="cmaes")
     study = CellStudy(cell("wavelet_cs"), budget, Studies(tmp_path / "journal.log"), search)
     seen = finish(study, lambda config: 20 + 5 * (config["wavelet"] == "db4") - config["weight"])
