@@ -165,7 +165,7 @@ def fit(
         reports: number of validations; the weights of the best one are kept.
         seed: of the initial weights, the order of the images and the training noise.
         report: called with each validation's `step`, `psnr` and `ssim`.
-        device: default: the GPU where there is one.
+        device: default: the GPU if there is one.
         objective: the metric that decides which validation is the best.
         config: keywords of the method and of its training (`bench.training.Recipe`); the others
             take their defaults in the method's search space.

@@ -171,9 +171,9 @@ def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
     missing, broken = np.isnan(values), np.isnan(per_image(ALWAYS))
     defined = ~missing.all(axis=0)
     unscored = {
-        str(name): [str(one) for one in images[lacking]]
-        for name, lacking in zip(cells, broken | (missing & defined), strict=True)
-        if lacking.any()
+        str(name): [str(one) for one in images[without]]
+        for name, without in zip(cells, broken | (missing & defined), strict=True)
+        if without.any()
     }
     subject = rows.groupby("image", sort=True)["subject"].first().to_numpy()
     sums, scored = _by_subject(values[:, defined], subject[defined])

@@ -59,7 +59,7 @@ class Method:
             ("it does so at both ends of its search space", self.reconstructs_at_the_ends),
             ("an image's result does not depend on the others", self.is_alone),
             ("it leaves the measurements as they are", self.leaves_y),
-            ("it is deterministic, as it says", self.is_deterministic),
+            ("it is deterministic, as declared", self.is_deterministic),
             ("gradients reach all of its weights", self.gradients),
             ("a training step runs", self.trains),
             ("its tensors are parameters or buffers, which move with it", self.movable),

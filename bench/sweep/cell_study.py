@@ -22,7 +22,8 @@ from bench.sweep import halving
 from bench.sweep.samplers import AIMS, draw_other, sampler_of
 from bench.sweep.studies import Studies
 
-DIED = "the worker process died, also when it was retried"
+# Journals contain this text, and later runs compare it.
+DIED = "the worker process died, more often than is retried"
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -87,8 +88,7 @@ class CellStudy:
         self.cell = cell
         self.in_order = in_order
         self.objective = objective
-        # Attribute of a trial. Journals of earlier versions have "psnr".
-        self._score = "psnr" if objective.name == "psnr" else "score"
+        self._score = "psnr" if objective.name == "psnr" else "score"  # attribute of trials
         self.search = search or Search()
         self.budget = budget
         self._aims = AIMS.get(self.search.sampler, ("maximize",))
@@ -150,11 +150,11 @@ class CellStudy:
 
     @property
     def finished(self) -> int:
-        """Number of finished trials, of which some may still be resumed."""
+        """Number of finished trials; some of them may be resumed."""
         return len(self._finished)
 
     def ask(self, hints: Iterable[Mapping[str, Any]] = ()) -> Candidate | None:
-        """Return the next configuration to try; None when all are finished or under way.
+        """Return the next configuration to try; None if all are finished or running.
 
         Args:
             hints: configurations that did well in other cells; one not tried yet is next.

@@ -269,7 +269,7 @@ def _training(
     """Start a job's training, here or on several workers."""
     cell, spec = shared.cells[job.cell], shared.spec
     workers = workers_of(cell)
-    wanted = TrainingJob(
+    training_job = TrainingJob(
         cell.method.name,
         job.config,
         spec.budget,
@@ -284,9 +284,11 @@ def _training(
         checkpoint_at=job.until,
     )
     if workers > 1:
-        return distributed.steps(wanted, shared.images, cell.n_train, operator, share_of(cell))
+        return distributed.steps(
+            training_job, shared.images, cell.n_train, operator, share_of(cell)
+        )
     train, val = ray.get(shared.images)
-    return training.steps(wanted, train.first(cell.n_train), val, operator)
+    return training.steps(training_job, train.first(cell.n_train), val, operator)
 
 
 def share_of(cell: Cell) -> dict[str, float]:

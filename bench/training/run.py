@@ -77,7 +77,7 @@ def fit(
         workers: processes that train together with one global batch; each calls this function
             after `torch.distributed` was set up.
         report: called at each validation.
-        device: default: the GPU where there is one.
+        device: default: the GPU if there is one.
         options: further fields of `TrainingJob`, such as `precision` and `checkpoint`.
 
     Raises:
