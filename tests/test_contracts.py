@@ -198,5 +198,5 @@ def test_the_command(own_package: Path, capsys: pytest.CaptureFixture, monkeypat
 def test_a_network_of_pytorch_is_checked_as_it_is() -> None:
     found = list(contracts.check(nn.Conv2d(1, 1, 3, padding=1)))
     assert not [str(one) for one in found if one.result == "failed"]
-    with pytest.raises(UserError, match="no part of any kind"):
+    with pytest.raises(UserError, match="not a part of any kind"):
         list(contracts.check(torch.zeros(1)))

@@ -103,7 +103,7 @@ def test_a_class_and_a_network_train(denoising: bench.Task) -> None:
         (lambda task: bench.fit("tv", task, wieght=1), "did you mean 'weight'"),
         (lambda task: bench.load(np.full((2, 8, 8), 255.0)), "values from 255 to 255; scale them"),
         (lambda task: bench.load("nowhere"), "nowhere: no such"),
-        (lambda task: bench.load(images(), windw=[0, 1]), "subjects, and no options: windw"),
+        (lambda task: bench.load(images(), windw=[0, 1]), "not of an array: windw"),
         (lambda task: bench.load(images(), subjects=["a"]), "30 of them, but 1 subjects"),
         (lambda task: bench.task(bench.load(images(2)), "gaussian_noise", 1), "2 images of 2"),
         (lambda task: bench.task(bench.load(images()), "mri_cartesian", 4, coils=-1), "coils"),

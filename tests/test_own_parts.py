@@ -100,7 +100,7 @@ def test_report_and_dashboard_show_a_metric_by_what_the_run_declares(own_package
     store.begin(asked, {"val": "digest"})
     code = rules.metric_code(asked, {})
     assert rules.metric_code(asked, code) == code
-    with pytest.raises(UserError, match="the code of MedianError is not that of the rows"):
+    with pytest.raises(UserError, match="the code of MedianError has changed since"):
         rules.metric_code(asked, {"MedianError": "of before"})
     store.write_manifest(metrics=score_columns.declare(metrics.describe(asked.metrics)))
     shutil.rmtree(own_package / "my_pkg")

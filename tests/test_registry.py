@@ -89,7 +89,7 @@ def test_an_entry_point_is_a_name_like_ours(kind: str, monkeypatch: pytest.Monke
 def test_a_part_of_another_kind_is_refused_with_what_it_should_be(
     kind: str, wrong: Any, says: str
 ) -> None:
-    with pytest.raises(UserError, match="is no ") as caught:
+    with pytest.raises(UserError, match="is not a ") as caught:
         KINDS[kind][0].find(wrong)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -43,7 +43,7 @@ def test_a_run_is_taken_up_again_by_the_same_benchmark_alone(store: Store) -> No
     Store(store.folder).begin(SPEC, {"val": "data"})
     with pytest.raises(UserError, match=r"another benchmark file \(it differs in seeds"):
         store.begin(SPEC.model_copy(update={"seeds": 1}), {"val": "data"})
-    with pytest.raises(UserError, match="images are not the ones"):
+    with pytest.raises(UserError, match="images differ from those"):
         store.begin(SPEC, {"val": "other data"})
     more = {"val": "data", "train 500": "more data"}
     store.begin(SPEC, more)
@@ -309,7 +309,7 @@ def test_workers_in_another_folder_find_the_claim(
 def test_a_run_that_was_taken_for_dead_writes_no_more(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A laptop sleeps for an hour; another machine, which sees no sign of life, goes on."""
+    """A laptop sleeps for an hour; another machine, which sees no heartbeat, continues."""
     monkeypatch.setattr(claim, "FRESH_SECONDS", 0.0)
     first, second = Store(store.folder), Store(store.folder)
     with first.claimed():
@@ -327,7 +327,7 @@ def test_a_run_that_was_taken_for_dead_writes_no_more(
                 lambda: worker.write_rows("cell", 0, some_rows() * 2),
                 lambda: first.write_manifest(finished="now"),
                 log.flush,
-                first.claim.sign,
+                first.claim.renew,
             ):
                 with pytest.raises(UnwritableError, match="another run has taken this folder over"):
                     write()

@@ -39,9 +39,9 @@ def page() -> str:
         "Measured by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
         f"images of {SIZE}x{SIZE} pixels, with {BUDGET['trials']} trials of {BUDGET['steps']} "
         f"steps and {BUDGET['reports']} validations, searched without early stopping and with "
-        "ASHA, by which a third of the trials continues from an eighth and from three eighths of "
-        "the steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best complete trial, "
-        "on validation images; last column: the steps after which ASHA's search was within "
+        "ASHA, by which a third of the trials continues from an eighth and from three eighths "
+        "of the steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best complete "
+        "trial, on validation images; last column: the steps after which ASHA's search was within "
         f"{NEAR} dB of the whole search without it.",
         "",
         "| cell | steps, none | steps, asha | ratio | PSNR, none | PSNR, asha | difference "

@@ -256,4 +256,6 @@ def test_pages_are_made_with_it(tmp_path: Path) -> None:
         assert "<img" not in GFM.render(text)
     board = GFM.render((tmp_path / "run/report/leaderboard.md").read_text())
     assert board.count("<tr>") == 2
-    assert board.count("<th>") == board.count("<td>") == len(report.BEFORE) + 2 + len(report.BEHIND)
+    assert (
+        board.count("<th>") == board.count("<td>") == len(report.LEADING) + 2 + len(report.TRAILING)
+    )

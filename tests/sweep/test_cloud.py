@@ -274,7 +274,7 @@ def test_a_claim_from_elsewhere_holds_as_long_as_it_is_renewed(
         contextlib.nullcontext() if silent else pytest.raises(UserError, match="on elsewhere"),
         store.claimed(),
     ):
-        for write in (other.check, other.sign):
+        for write in (other.check, other.renew):
             with pytest.raises(UnwritableError, match="has taken this folder over"):
                 write()
 
@@ -413,7 +413,7 @@ def test_loggers_that_keep_files_are_refused(
     words = ["run", "--smoke", "--log", "tensorboard", "--out", f"s3://{bucket}/run"]
     status, _, errors = reconbench(*words)
     assert status == 2
-    assert errors.splitlines()[-1].startswith("error: tensorboard: adds to files")
+    assert errors.splitlines()[-1].startswith("error: tensorboard: appends to files")
 
 
 @pytest.mark.usefixtures("ray_cluster")

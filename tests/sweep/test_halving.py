@@ -84,14 +84,14 @@ class Played:
         self.running.append(candidate)
         return True
 
-    def check(self, index: int, look: int) -> None:
+    def check(self, index: int, rung: int) -> None:
         """Check that the quota was not used up, or that the trial leads its rung."""
-        there = {i for i, until in self.segments if until == look}
-        gone = {i for i, until in self.segments if until > look} & there
-        gone |= {job.index for job in self.running} & there
-        before = sum(step <= look for step in report_steps(self.one.budget))
+        there = {i for i, until in self.segments if until == rung}
+        promoted = {i for i, until in self.segments if until > rung} & there
+        promoted |= {job.index for job in self.running} & there
+        before = sum(step <= rung for step in report_steps(self.one.budget))
         leads = max(there, key=lambda i: self.curves[i, :before].max()) == index
-        assert leads or len(gone) < len(there) // 3
+        assert leads or len(promoted) < len(there) // 3
 
     def end_one(self) -> None:
         candidate = self.running.pop(self.choose.integers(len(self.running)))
