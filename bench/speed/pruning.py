@@ -39,10 +39,10 @@ def page() -> str:
         "Measured by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
         f"images of {SIZE}x{SIZE} pixels, with {BUDGET['trials']} trials of {BUDGET['steps']} "
         f"steps and {BUDGET['reports']} validations, searched without early stopping and with "
-        "ASHA, by which a third of the trials continues from an eighth and from three eighths "
-        "of the steps. Steps: optimiser steps of all trials of a cell; PSNR: of the best complete "
-        "trial, on validation images; last column: the steps after which ASHA's search was within "
-        f"{NEAR} dB of the whole search without it.",
+        "ASHA, which resumes the best third of the trials after an eighth and after three eighths "
+        "of the steps. Steps: optimiser steps of all trials of a cell. PSNR: of the best complete "
+        "trial, on validation images. Last column: the steps after which the search with ASHA was "
+        f"within {NEAR} dB of the result without it, as a share of all steps without it.",
         "",
         "| cell | steps, none | steps, asha | ratio | PSNR, none | PSNR, asha | difference "
         f"| steps to within {NEAR} dB |",

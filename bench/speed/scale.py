@@ -93,8 +93,8 @@ def page() -> str:
         "| what | measured |",
         "|---|---|",
         f"| preparing a benchmark of {CELLS:,} cells | {begin:.1f} s |",
-        f"| trials and refits a second, of {TRIALS:,} trials | {driver.rate:.1f} |",
-        f"| growth of the driver's memory by {TRIALS:,} trials | {driver.growth / 1e6:.0f} MB |",
+        f"| trials and refits per second, in {TRIALS:,} trials | {driver.rate:.1f} |",
+        f"| growth of the driver's memory over {TRIALS:,} trials | {driver.growth / 1e6:.0f} MB |",
         f"| journal per trial | {driver.journal / 1e3:.1f} kB |",
         f"| memory for {size / 1e6:.0f} MB of images in driver, cluster and {AT_ONCE} trials"
         f" | {(much - little) / 1e6:.0f} MB, {(much - little) / size:.2f} times their size |",
@@ -110,9 +110,10 @@ def page() -> str:
         "|---|---|---|---|---|---|---|---|",
         *(_extrapolated(nodes, driver, row) for nodes in NODES),
         "",
-        "The driver breaks first: Tune decides about one trial after another. Until then a longer "
-        "trial is the remedy (more steps, or several CPUs a trial), or several runs, each with "
-        "`--only` and a separate folder. Images, weights and rows do not pass through it.",
+        "The driver is the first bottleneck: Tune decides about one trial after another. Beyond "
+        "its capacity, use longer trials (more steps, or several CPUs per trial), or several runs, "
+        "each with `--only` and its own folder. Images, weights and rows do not pass through the "
+        "driver.",
     ]
     return "\n".join(lines) + "\n"
 
