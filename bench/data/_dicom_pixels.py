@@ -88,7 +88,7 @@ def _decoded(data: Any) -> Shaped[np.ndarray, "frames h w"]:
 
     if not any(View(data).get(name) for name in ("PixelData", *FLOATS)):
         raise Unusable(
-            "holds no pixels, although its header announces them: it is truncated or was emptied"
+            "holds no pixels, although its header declares them: it is truncated or was emptied"
         )
     _complete(data)
     syntax = data.file_meta.TransferSyntaxUID

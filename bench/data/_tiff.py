@@ -16,11 +16,7 @@ from bench.data.volume import Unusable
 
 # A larger picture is a decompression bomb, or at least not a slice.
 MOST_PIXELS = 100_000_000
-LIBTIFF = (
-    np.uint8,
-    np.uint16,
-    np.float32,
-)  # types that Pillow decodes where tifffile lacks a codec
+LIBTIFF = (np.uint8, np.uint16, np.float32)  # decoded by Pillow where tifffile lacks a codec
 
 
 @dataclass(frozen=True)

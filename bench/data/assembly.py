@@ -29,7 +29,7 @@ MOST_LINES = 500  # of the table; a page shows fewer
 def _stacked(
     images: Sequence[Float32[np.ndarray, "h w"]],
 ) -> Float32[np.ndarray, "n 1 h w"]:
-    """Copy images into one array, by threads: most of the time goes into getting its memory."""
+    """Copy images into one array, by threads: most of the time is spent on allocating memory."""
     stacked = np.empty((len(images), 1, *images[0].shape), np.float32)
 
     def fill(start: int) -> None:

@@ -28,9 +28,8 @@ YEAR = re.compile(r"(19|20)\d\d([-_]?\d\d){0,2}")
 UID = re.compile(r"\d+(\.\d+){4,}")
 # An unnumbered folder of so many images, or one of so few folders, is a class, not a patient.
 MANY_IMAGES, FEW_FOLDERS = 200, 3
-FEW_NAMES = (
-    10  # up to so many names that recur in each folder of the level above are kinds of scans
-)
+# Up to so many names that recur in each folder of the level above are kinds of scans.
+FEW_NAMES = 10
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,9 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
     reader = _simpleitk().ImageFileReader()
     reader.SetFileName(str(file))
     reader.ReadImageInformation()
-    whole = file.suffix.lower() in (
-        ".nrrd",
-        ".mha",
-    )  # other formats keep the values in a second file
-    held = file.stat().st_size if whole else None
+    # Other formats may store the values in a second file.
+    single = file.suffix.lower() in (".nrrd", ".mha")
+    held = file.stat().st_size if single else None
     declared.check(reader.GetSize(), reader.GetNumberOfComponents(), held)
     image = reader.Execute()
     if image.GetNumberOfComponentsPerPixel() != 1:

@@ -17,14 +17,12 @@ LABEL_WORDS = frozenset({
     "labelmap", "labelmaps", "annotation", "annotations", "annot", "roi", "rois", "aseg",
     "aparc", "dseg", "probseg", "contour", "contours",
 })  # fmt: skip
-TRUTH_WORDS = frozenset(
-    {"gt", "groundtruth", "truth"}
-)  # label maps, if there is also a file without the word
+# Label maps, if there is also a file without the word.
+TRUTH_WORDS = frozenset({"gt", "groundtruth", "truth"})
 PHASE_WORDS = frozenset({"phase", "phases", "ph", "pha", "real", "imag", "imaginary"})
 SCOUT_WORDS = frozenset({"localizer", "localiser", "scout", "scouts", "survey", "topogram"})
-DOSE_WORDS = frozenset(
-    {"rt", "dose", "rtdose", "map", "grid"}
-)  # a dose map, if the name has no other words
+# A dose map, if the name has no other words.
+DOSE_WORDS = frozenset({"rt", "dose", "rtdose", "map", "grid"})
 MAGNITUDE_WORDS = ("mag", "magnitude", "magn", "m", "")
 # Words that distinguish the two sides of a pair, if the rest of the two paths is the same.
 DEGRADED_WORDS = frozenset({

@@ -3,9 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float32
 
-AT_BORDER = (
-    0.99  # NaN is outside if at least this share of it is connected to the border of the slice
-)
+# NaN is outside the object if at least this share of it is connected to the border of the slice.
+AT_BORDER = 0.99
 
 
 def is_finite(values: Float32[np.ndarray, "h w"]) -> bool:

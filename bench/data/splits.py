@@ -36,12 +36,12 @@ class Split:
 def split(images: ImageSet, n_train: int, n_val: int, n_test: int) -> Split:
     """Split images by subject; subjects that share an identical image count as one.
 
-    Subjects are ordered by a hash of their name. Test images come from the first of them, as many
-    as it takes to fill the set and at least a fifth (or one for each image), validation images
-    from the next, at least a tenth, training images from all others. Within a set the subjects
-    take turns, so that a few volumes of many slices do not leave a set with one subject; their
-    slices are ordered by a hash of the id. Hence test and validation sets never depend on n_train,
-    and training sets are nested.
+    Subjects are ordered by a hash of their name. The first ones provide the test images: as many
+    subjects as are needed to fill the set, and at least a fifth of all (or one for each image). The
+    next ones, at least a tenth, provide the validation images, all others the training images.
+    Within a set, images are taken from the subjects in turn, so that a volume of many slices does
+    not fill the set alone; the slices of a subject are ordered by a hash of their id. Hence test
+    and validation sets never depend on n_train, and training sets are nested.
 
     Official parts, where a Dataset has them, are respected: test images are taken from the test
     part, training images from the training part, and so are validation images unless there is a
@@ -71,7 +71,7 @@ def split(images: ImageSet, n_train: int, n_val: int, n_test: int) -> Split:
 
 
 def _in_turns(groups: list[Group], ids: list[str]) -> list[int]:
-    """Order images so that each group gives one in turn."""
+    """Order images so that the groups take turns."""
     mixed = [sorted(group, key=lambda i: derive_seed("slice", ids[i])) for group in groups]
     rounds = itertools.zip_longest(*mixed)
     return [position for turn in rounds for position in turn if position is not None]
