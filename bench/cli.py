@@ -27,6 +27,8 @@ DEFAULT_SPEC = Path(__file__).parent / "specs" / "small_data.yaml"
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
 )
+# Of the errors for wrong arguments and options, Typer exports only this subclass.
+USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
 READER = "dataset."  # prefix of the keys of --set that are for the reader
 AUDIT_SIZE = 128  # pixels along each side at which images are compared
 
@@ -297,6 +299,8 @@ def _guarded(application: typer.Typer) -> None:
         status = application(standalone_mode=False)
     except UserError as error:
         status = _refuse(str(error))
+    except USAGE_ERROR as error:
+        status = _refuse_usage(error)
     except OSError as error:
         if error.filename is None:
             raise
@@ -316,6 +320,12 @@ def _refuse(reason: str) -> int:
     """Print the error on one line, and return the exit status."""
     print(f"error: {printable(' '.join(reason.split()))}", file=sys.stderr)
     return 2
+
+
+def _refuse_usage(error: Any) -> int:
+    """Print what is wrong with the arguments; without any, Typer has already printed the help."""
+    reason = error.format_message().rstrip(".")
+    return _refuse(f"{reason}; see {error.ctx.command_path} --help") if reason else 2
 
 
 def _load(

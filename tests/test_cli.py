@@ -81,6 +81,31 @@ def test_a_mistake_ends_in_one_line_and_status_2(reconbench, words, says) -> Non
     assert not (Path.cwd() / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nosuch"], "nosuch"),
+        (["run", "--noeds", "3"], "--nodes"),
+        (["run", "--nodes", "abc"], "--nodes"),
+        (["degrade", "scans"], "--degradation"),
+        (["report"], "folder"),
+    ],
+)
+def test_wrong_arguments_end_in_one_line_and_status_2(reconbench, words, says) -> None:
+    status, _, errors = reconbench(*words)
+    assert status == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert says in errors
+
+
+def test_without_arguments_the_help_is_shown(reconbench) -> None:
+    status, out, errors = reconbench()
+    assert status == 2
+    assert "degradations" in out + errors
+    assert "error" not in out + errors
+
+
 def test_a_corrupt_file_among_few_is_named(reconbench, tmp_path: Path) -> None:
     folder = corrupt_folder(tmp_path / "scans")
     words = ["--set", "dataset.source=images", "--set", f"dataset.path={folder}"]
