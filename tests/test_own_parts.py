@@ -76,7 +76,7 @@ def test_they_go_through_the_rules_and_a_training_run(own_package: Path) -> None
         checked.budget, 0, precision="fp32", objective=checked.objective_metric,
     )  # fmt: skip
     error = _median_error(fit.reconstructor, operator, prepared.split.val)
-    assert -fit.score_refit == pytest.approx(error.mean(), rel=1e-4)
+    assert -fit.score == pytest.approx(error.mean(), rel=1e-4)
     rows, _ = score_refit(cell, 0, fit, operator, prepared.split.test, checked.metrics)
     expected = _median_error(fit.reconstructor, operator, prepared.split.test)
     np.testing.assert_allclose(rows["MedianError"], expected, rtol=1e-4)
