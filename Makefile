@@ -21,7 +21,7 @@ NETWORK := $(if $(UNSHARE),unshare $(UNSHARE) sh -c 'ip link set lo up && exec "
 RAY     := $(shell grep -rl --include='test_*.py' ray_cluster tests)
 FAULTS  := $(filter tests/sweep/test_faults.py tests/sweep/test_cloud.py,$(RAY))
 
-.PHONY: bench test tests-of-faults tests-of-ray other-tests speed install install-dev lint dashboard clean
+.PHONY: bench test tests-of-faults tests-of-ray other-tests types speed install install-dev lint dashboard clean
 
 bench: install
 	$(BIN)/reconbench run $(SPEC)
@@ -29,15 +29,18 @@ bench: install
 test: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 -Oline \
-		other-tests tests-of-faults tests-of-ray
+	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
+		RECONBENCH_TESTS_CACHE="$$cache" OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j3 -Oline \
+		other-tests tests-of-faults tests-of-ray types
 
 tests-of-faults:
 	$(NETWORK) $(BIN)/python -m pytest -m ray $(FAULTS)
 
 tests-of-ray: $(if $(NETWORK),,tests-of-faults)
 	$(NETWORK) $(BIN)/python -m pytest -m ray $(filter-out $(FAULTS),$(RAY))
+
+types:
+	$(BIN)/mypy
 
 other-tests:
 	$(BIN)/python -m pytest -m "not ray"

@@ -13,9 +13,10 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's workers are nice by default, and would wait for the tests that run beside them.
 os.environ.setdefault("RAY_worker_niceness", "0")
-# Images are prepared once in a session, by whichever process needs them first, and none are kept.
+# Images are prepared once, by whichever process needs them first, and none are kept. `make test`
+# names a folder for the sessions that it runs side by side.
 CACHE = tempfile.TemporaryDirectory(prefix="reconbench-tests-")
-os.environ["RECONBENCH_CACHE"] = CACHE.name
+os.environ["RECONBENCH_CACHE"] = os.environ.get("RECONBENCH_TESTS_CACHE") or CACHE.name
 
 # Every array shape that an annotation names is checked by the tests themselves, in the modules that
 # have any: the checks make up a third of the time of many tests.

@@ -36,7 +36,7 @@ def odd_modules(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
-@settings(MANY, max_examples=2000)
+@settings(MANY, max_examples=1000)
 @given(content=spoilt())
 def test_a_benchmark_file_is_accepted_or_refused_in_one_line(content: Any) -> None:
     accepted(content)

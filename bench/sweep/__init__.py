@@ -18,7 +18,7 @@ from bench.data import Split
 from bench.errors import UserError
 from bench.spec import Benchmark, Cell
 from bench.store import Store
-from bench.sweep import distributed, loggers
+from bench.sweep import loggers
 from bench.sweep.events import EventLog
 from bench.sweep.progress import SweepProgress
 from bench.sweep.scheduler import FinishedTrialCleanup, PendingTrialScheduler
@@ -185,6 +185,8 @@ def _tune(
 def _bundles(cell: Cell) -> list[dict[str, float]]:
     """Return the resource bundles of a trial: its CPUs, and for a network its share of a GPU."""
     if workers_of(cell) > 1:
+        from bench.sweep import distributed  # it loads Ray Train, which most runs do without
+
         return distributed.reservation(share_of(cell), workers_of(cell))
     return [share_of(cell)]
 

@@ -26,7 +26,6 @@ from bench.physics import Physics
 from bench.places import Place
 from bench.spec import Benchmark, Cell
 from bench.store import Store
-from bench.sweep import distributed
 from bench.training import Fit, TrainingJob, Validation
 
 TIMEOUT_EXIT_CODE = 75  # exit status of a worker that exceeded the time limit
@@ -284,6 +283,8 @@ def _training(
         checkpoint_at=job.until,
     )
     if workers > 1:
+        from bench.sweep import distributed  # it loads Ray Train, which most runs do without
+
         return distributed.steps(
             training_job, shared.images, cell.n_train, operator, share_of(cell)
         )

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,19 @@ REFITS = pd.DataFrame(
 
 
 def open_page(page: str = "leaderboard", **query: str) -> AppTest:
+    return next(open_pages([page], **query))
+
+
+def open_pages(pages: Iterable[str], **query: str) -> Iterator[AppTest]:
+    """Open pages one after another in one session."""
     app = AppTest.from_file(str(APP), default_timeout=60)
     app.query_params.update(query)
     app.run()
-    if page != "leaderboard":
-        app.switch_page(f"views/{page}.py").run()
-    assert not app.exception, app.exception[0].value
-    return app
+    for page in pages:
+        if page != "leaderboard":
+            app.switch_page(f"views/{page}.py").run()
+        assert not app.exception, app.exception[0].value
+        yield app
 
 
 def start_with(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -166,21 +173,21 @@ def test_a_cell_with_a_missing_score_has_a_mean_but_no_rank(results: Path, bad: 
 
 
 @pytest.mark.parametrize(
-    ("page", "convention"),
-    [*((page, "image") for page in PAGES), ("tradeoff", "volume"), ("levels", "roi")],
+    ("pages", "convention"), [(PAGES, "image"), (["tradeoff"], "volume"), (["levels"], "roi")]
 )
-def test_every_page_of_a_finished_run(run_folder: Path, page: str, convention: str) -> None:
-    app = open_page(page, convention=convention)
-    assert len(app.title) == 1
-    assert not app.error
+def test_every_page_of_a_finished_run(
+    run_folder: Path, pages: Sequence[str], convention: str
+) -> None:
+    for app in open_pages(pages, convention=convention):
+        assert len(app.title) == 1
+        assert not app.error
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_of_a_run_that_is_still_going(results: Path, page: str) -> None:
+def test_every_page_of_a_run_that_is_still_going(results: Path) -> None:
     make_run(results / "going", finished=False, unstarted=3, size=16)
-    app = open_page(page)
-    assert "In progress" in words(app)
-    assert not app.error
+    for app in open_pages(PAGES):
+        assert "In progress" in words(app)
+        assert not app.error
 
 
 def test_progress_counts_finished_cells_only(results: Path) -> None:
@@ -206,16 +213,15 @@ def test_new_results_show_up(results: Path) -> None:
     assert app.run().metric[0].value == "18 / 18"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_names_from_files_are_text(results: Path, page: str) -> None:
+def test_names_from_files_are_text(results: Path) -> None:
     evil = "<script>alert(1)</script>**[x](http://x)**"
     make_run(results / "evil", rename={"unet": evil}, size=16)
-    app = open_page(page)
-    for element in app.markdown:
-        assert not element.allow_html
-        assert "<script>" not in element.value.replace("\\<", "")
-    if page == "leaderboard":
-        assert evil in set(app.dataframe[0].value.method)
+    for page, app in zip(PAGES, open_pages(PAGES), strict=True):
+        for element in app.markdown:
+            assert not element.allow_html
+            assert "<script>" not in element.value.replace("\\<", "")
+        if page == "leaderboard":
+            assert evil in set(app.dataframe[0].value.method)
 
 
 def test_charts_quote_names() -> None:

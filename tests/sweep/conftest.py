@@ -1,11 +1,12 @@
 """One cluster and one undisturbed sweep, shared by the tests."""
 
+import contextlib
 from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
-from small_sweep import STARTED, Undisturbed, end, kill_all, prepare, results, start
+from small_sweep import METHODS, STARTED, Undisturbed, kill_all, prepare, results, run
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -41,9 +42,27 @@ def cluster() -> "Iterator[Cluster]":
 
 
 @pytest.fixture(scope="session")
-def undisturbed(cluster: "Cluster", tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def joined(cluster: "Cluster", tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Join the cluster in this process: its sweeps share workers, which take seconds to import."""
+    import ray
+
+    from bench.cluster import connect
+
+    folder = tmp_path_factory.mktemp("methods")
+    (folder / "mine.py").write_text(METHODS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        patch.syspath_prepend(str(folder))
+        with contextlib.chdir(folder):  # workers find modules where their driver has begun
+            connect()
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(joined: None, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = prepare(tmp_path_factory.mktemp("undisturbed"))
-    end(start(folder, "--log", "tensorboard", RAY_ADDRESS=cluster.address), folder)
+    run(folder, "--log", "tensorboard")
     rows, trials = results(folder / "run")
     assert len(rows) == 6 * 2 * (1 + 2)
     assert len(trials) == 2 * (3 + 3)

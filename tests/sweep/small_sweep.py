@@ -1,6 +1,7 @@
 """A small sweep in separate processes, for tests that disturb it."""
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,8 +13,10 @@ from typing import NamedTuple
 
 import pandas as pd
 import psutil
+import pytest
 import yaml
 
+from bench.cli import main
 from bench.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +98,8 @@ class Dies(Slow):
 """
 # What differs from run to run: times, and the name that Ray gives to a node.
 PASSING = ["train_seconds", "infer_ms", "seconds", "node"]
+# Of a cluster that is started for a test: each worker takes seconds of imports.
+ONE_CPU = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
 STARTED: list[subprocess.Popen] = []
 
 
@@ -108,6 +113,26 @@ def start(folder: Path, *more: str, **environment: str) -> subprocess.Popen:
         )  # fmt: skip
     STARTED.append(process)
     return process
+
+
+def run(folder: Path, *more: str, status: int = 0) -> str:
+    """Run the sweep in this process, on the cluster that it has joined; return what it prints.
+
+    Its workers know `mine` from elsewhere: see `joined`.
+    """
+    words = ["run", "spec.yaml", "--out", "run", "--events", "events.jsonl", *more]
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        pytest.raises(SystemExit) as ended,
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["reconbench", *words])
+        main()
+    assert (ended.value.code or 0) == status, printed.getvalue()
+    return printed.getvalue()
 
 
 def end(process: subprocess.Popen, folder: Path, status: int = 0) -> None:

@@ -23,7 +23,16 @@ import pytest
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from small_sweep import Undisturbed, end, kill_all, prepare, slow_validations, start, wait_for
+from small_sweep import (
+    ONE_CPU,
+    Undisturbed,
+    end,
+    kill_all,
+    prepare,
+    slow_validations,
+    start,
+    wait_for,
+)
 
 from bench import claim, cluster, physics, places, spec, training
 from bench.cli import DEFAULT_SPEC
@@ -428,13 +437,13 @@ def test_a_killed_run_ends_as_one_on_a_disk(
     address = f"s3://{bucket}/runs/x"
     cloud = prepare(tmp_path / "cloud")
     options = ("--out", address)
-    driver = start(cloud, *options)
+    driver = start(cloud, *options, **ONE_CPU)
     wait_for(cloud, driver, lambda seen: slow_validations(seen) >= 5)  # in mid-trial
     kill_all(driver)
     left = contents(server, bucket)
     assert any(key.startswith("runs/x/checkpoints/") for key in left)
     assert not any(key.startswith("runs/x/rows/") and "Slow" in key for key in left)
-    end(start(cloud, *options), cloud)
+    end(start(cloud, *options, **ONE_CPU), cloud)
 
     undisturbed.compare(address)
     objects = contents(server, bucket)

@@ -15,12 +15,14 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 from small_sweep import (
+    ONE_CPU,
     Undisturbed,
     end,
     events,
     kill_all,
     prepare,
     results,
+    run,
     slow_validations,
     start,
     wait_for,
@@ -65,34 +67,31 @@ def test_the_events_tell_who_waits_from_who_ended(undisturbed: Undisturbed) -> N
     assert len(ended) == len(set(ended)) == (trials["state"] == "complete").sum() < len(trials)
 
 
-def test_damaged_files_are_computed_again(
-    undisturbed: Undisturbed, cluster: Cluster, tmp_path: Path
-) -> None:
+def test_damaged_files_are_computed_again(undisturbed: Undisturbed, tmp_path: Path) -> None:
     prepare(tmp_path)
-    run = shutil.copytree(undisturbed.run, tmp_path / "run")
+    folder = shutil.copytree(undisturbed.run, tmp_path / "run")
     slow = "template-gaussian_noise-0.1-n4-Slow"
-    (run / "spec.yaml").unlink()
-    (run / "manifest.json").write_text("{")
-    (run / f"rows/{slow}/0.parquet").write_bytes(b"PAR1")
-    (run / f"models/{slow}/1/weights.safetensors").unlink()
-    (run / f"images/{slow.replace('0.1', '0.5')}/pictures.npz").write_bytes(b"")
-    (run / f"trials/{slow}.parquet").write_bytes(b"")
-    journal = run / "studies" / "journal.log"
+    (folder / "spec.yaml").unlink()
+    (folder / "manifest.json").write_text("{")
+    (folder / f"rows/{slow}/0.parquet").write_bytes(b"PAR1")
+    (folder / f"models/{slow}/1/weights.safetensors").unlink()
+    (folder / f"images/{slow.replace('0.1', '0.5')}/pictures.npz").write_bytes(b"")
+    (folder / f"trials/{slow}.parquet").write_bytes(b"")
+    journal = folder / "studies" / "journal.log"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:-20], *lines[-19:]]))
-    end(start(tmp_path, RAY_ADDRESS=cluster.address), tmp_path)
-    undisturbed.compare(run)
-    assert {path.name for path in run.rglob("*.damaged")} == {
+    text = run(tmp_path)
+    undisturbed.compare(folder)
+    assert {path.name for path in folder.rglob("*.damaged")} == {
         "0.parquet.damaged", f"{slow}.parquet.damaged", "journal.log.damaged",
         "manifest.json.damaged", "pictures.npz.damaged", "recipe.json.damaged",
     }  # fmt: skip
-    text = (tmp_path / "log").read_text()
-    for path in run.rglob("*.damaged"):
+    for path in folder.rglob("*.damaged"):
         name = str(path.relative_to(tmp_path)).removesuffix(".damaged")
         assert f"{name}: is damaged" in text
     for seed in range(2):
-        recipe, _ = Store(run).read_model(slow, seed)
-        assert Store(run).is_finished(slow, seed, recipe["config"], pictures=not seed)
+        recipe, _ = Store(folder).read_model(slow, seed)
+        assert Store(folder).is_finished(slow, seed, recipe["config"], pictures=not seed)
 
 
 def family(driver: subprocess.Popen) -> list[psutil.Process]:
@@ -145,15 +144,17 @@ def kill(processes: list[psutil.Process]) -> None:
 
 
 def test_a_run_stopped_and_killed_in_every_way_ends_as_if_nothing_had_been(
-    undisturbed: Undisturbed, cluster: Cluster, tmp_path: Path
+    undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """Six starts of one run, which begins with less than the whole benchmark."""
+    """Five starts of one run, which begins with less than the whole benchmark."""
     less = {"levels": [0.1], "name": "gaussian_noise"}
     prepare(tmp_path, degradations=[less], seeds=1, methods=["mine:Slow"], description="less")
-    pause(tmp_path, 1)  # or it may end before the signal
-    driver = start(tmp_path)
-    wait_for(tmp_path, driver, len)
-    driver.send_signal(signal.SIGTERM)
+    pause(tmp_path, 3)  # or it may end before the signal
+    driver = start(tmp_path, **ONE_CPU)
+    goes_on(tmp_path, driver)
+    refusal = run(tmp_path, status=2)
+    assert f"another run is using it (process {driver.pid}" in refusal
+    driver.send_signal(signal.SIGTERM)  # which becomes an interrupt, as of Ctrl-C
     end(driver, tmp_path, status=130)
     log = (tmp_path / "log").read_text()
     assert "rerun the same command to resume" in log
@@ -162,17 +163,6 @@ def test_a_run_stopped_and_killed_in_every_way_ends_as_if_nothing_had_been(
     assert not list((tmp_path / "run").glob("running.*"))
 
     prepare(tmp_path)
-    pause(tmp_path, 3)
-    driver = start(tmp_path)
-    goes_on(tmp_path, driver)
-    second = start(tmp_path, "--events", "none.jsonl", RAY_ADDRESS=cluster.address)
-    end(second, tmp_path, status=2)
-    assert f"another run is using it (process {driver.pid}" in (tmp_path / "log").read_text()
-    (tmp_path / "log").unlink()
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait(300) == 130
-    assert not list((tmp_path / "run").glob("running.*"))
-
     pause(tmp_path, 0.3)
     driver = start(tmp_path)
     goes_on(tmp_path, driver)
@@ -182,16 +172,16 @@ def test_a_run_stopped_and_killed_in_every_way_ends_as_if_nothing_had_been(
     driver.kill()  # without its cluster
     driver.wait()
 
-    driver = start(tmp_path)
+    driver = start(tmp_path, **ONE_CPU)
     goes_on(tmp_path, driver)
     kill([one for one in family(driver) if one.name() == "raylet"])
     assert driver.wait(300) != 0, (tmp_path / "log").read_text()
 
-    driver = start(tmp_path)
+    driver = start(tmp_path, **ONE_CPU)
     wait_for(tmp_path, driver, lambda seen: slow_validations(seen, refit=True))
     kill_all(driver)
 
-    end(start(tmp_path), tmp_path)
+    run(tmp_path)
     undisturbed.compare(tmp_path / "run")
 
 
@@ -201,7 +191,7 @@ def test_a_node_leaves_and_another_comes(
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     prepare(tmp_path)
-    pause(tmp_path, 0.7)
+    pause(tmp_path, 2)  # else the first nodes may do all before the last one is ready
     driver = start(tmp_path, RAY_ADDRESS=cluster.address)
     wait_for(
         tmp_path, driver,
@@ -222,7 +212,7 @@ def test_a_node_leaves_and_another_comes(
 BAD = ["Hangs", "Raises", "Diverges", "Insatiable", "Dies"]
 
 
-def test_bad_methods_fail_alone_and_are_named(cluster: Cluster, tmp_path: Path) -> None:
+def test_bad_methods_fail_alone_and_are_named(joined: None, tmp_path: Path) -> None:
     names = [*BAD, "Hungry", "Slow"]
     fixed = {"width": 4, "lr": 1e-2}
     prepare(
@@ -232,8 +222,7 @@ def test_bad_methods_fail_alone_and_are_named(cluster: Cluster, tmp_path: Path) 
         seeds=1,
         time_limit=8,
     )
-    end(start(tmp_path, RAY_ADDRESS=cluster.address), tmp_path, status=2)
-    text = (tmp_path / "log").read_text()
+    text = run(tmp_path, status=2)
     for reason in (
         "longer than the time limit of 8 s", "ValueError: of no use", "DivergedError",
         "MemoryError: never enough", "the worker process died",
@@ -263,7 +252,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_read_only_folder_then_a_full_disk_then_a_greater_one(
-    undisturbed: Undisturbed, cluster: Cluster, small_disk: Path, tmp_path: Path
+    undisturbed: Undisturbed, small_disk: Path, tmp_path: Path
 ) -> None:
     prepare(tmp_path)
     (tmp_path / "run").symlink_to(small_disk)
@@ -273,11 +262,10 @@ def test_a_read_only_folder_then_a_full_disk_then_a_greater_one(
 
     for options in ("ro", "rw"):
         remount(options)
-        end(start(tmp_path, RAY_ADDRESS=cluster.address), tmp_path, status=2)
-        last = (tmp_path / "log").read_text().splitlines()[-1]
+        last = run(tmp_path, status=2).splitlines()[-1]
         assert last.startswith("error: ")
         assert "cannot be written" in last
     assert "No space left" in last
     remount("size=20m")
-    end(start(tmp_path, RAY_ADDRESS=cluster.address), tmp_path)
+    run(tmp_path)
     undisturbed.compare(tmp_path / "run")
