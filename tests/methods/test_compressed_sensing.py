@@ -287,7 +287,7 @@ SERVED = [
     for method in methods.names("classical")
     if methods.find(method).supports(task) and methods.find(method).missing_extra is None
 ]
-SLOW = {"dip_tv": {"steps": 40}, "pnp": {"steps": 3}}
+SLOW = {"dip_tv": {"steps": 8, "width": 16}, "pnp": {"steps": 3}}
 
 
 @pytest.mark.parametrize(("method", "task"), SERVED)

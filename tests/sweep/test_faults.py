@@ -149,7 +149,7 @@ def test_a_run_stopped_and_killed_in_every_way_ends_as_if_nothing_had_been(
     """Five starts of one run, which begins with less than the whole benchmark."""
     less = {"levels": [0.1], "name": "gaussian_noise"}
     prepare(tmp_path, degradations=[less], seeds=1, methods=["mine:Slow"], description="less")
-    pause(tmp_path, 3)  # or it may end before the signal
+    pause(tmp_path, 1)  # or it may end before the signal
     driver = start(tmp_path, **ONE_CPU)
     goes_on(tmp_path, driver)
     refusal = run(tmp_path, status=2)
