@@ -33,6 +33,8 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 CPUS_PER_START = 8
+PENDING_TRIALS = "TUNE_MAX_PENDING_TRIALS_PG"
+_chosen: dict[str, str] = {}  # environment variables as an earlier run of this process set them
 JOIN_SECONDS = 45.0
 LONGEST = 300  # of a reason, in characters
 ADDRESS_HINT = (
@@ -58,9 +60,9 @@ def connect() -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # SweepProgress prints every failure
     if ray.is_initialized():
         return
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # SweepProgress prints every failure
     threading.Thread(target=import_module, args=("torch",), daemon=True).start()
     try:
         address = private.cluster_address()
@@ -160,7 +162,8 @@ def ready(nodes: int, wait: float, console: Console) -> None:
     # many machines. But a trial suggested before there is a CPU for it is based on fewer results.
     cpus = int(total.get("CPU", 1))
     pending = max(alive, cpus // CPUS_PER_START, min(cpus, 2))
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending))
+    if os.environ.get(PENDING_TRIALS) == _chosen.get(PENDING_TRIALS):  # the user has not set it
+        os.environ[PENDING_TRIALS] = _chosen[PENDING_TRIALS] = str(pending)
     address = ray.get_runtime_context().gcs_address
     own = private.is_own_cluster()
     console.print(
