@@ -30,8 +30,8 @@ test: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
-		RECONBENCH_TESTS_CACHE="$$cache" OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j3 -Oline \
-		other-tests tests-of-faults tests-of-ray types
+		RECONBENCH_TESTS_CACHE="$$cache" OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j4 -Oline \
+		types other-tests tests-of-faults tests-of-ray
 
 tests-of-faults:
 	$(NETWORK) $(BIN)/python -m pytest -m ray $(FAULTS)

@@ -3,6 +3,7 @@
 Separate from `bench.sweep`, so that Ray can start while PyTorch is still being imported.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -34,7 +36,6 @@ QUIET = {
 }
 CPUS_PER_START = 8
 PENDING_TRIALS = "TUNE_MAX_PENDING_TRIALS_PG"
-_chosen: dict[str, str] = {}  # environment variables as an earlier run of this process set them
 JOIN_SECONDS = 45.0
 LONGEST = 300  # of a reason, in characters
 ADDRESS_HINT = (
@@ -158,12 +159,6 @@ def ready(nodes: int, wait: float, console: Console) -> None:
     """
     alive = _wait_for(nodes, wait, console)
     total = ray.cluster_resources()
-    # By default Tune starts the actors of a searcher's trials one at a time, which takes minutes on
-    # many machines. But a trial suggested before there is a CPU for it is based on fewer results.
-    cpus = int(total.get("CPU", 1))
-    pending = max(alive, cpus // CPUS_PER_START, min(cpus, 2))
-    if os.environ.get(PENDING_TRIALS) == _chosen.get(PENDING_TRIALS):  # the user has not set it
-        os.environ[PENDING_TRIALS] = _chosen[PENDING_TRIALS] = str(pending)
     address = ray.get_runtime_context().gcs_address
     own = private.is_own_cluster()
     console.print(
@@ -172,6 +167,25 @@ def ready(nodes: int, wait: float, console: Console) -> None:
         f"{total.get('GPU', 0):g} GPUs",
         highlight=False,
     )
+
+
+@contextlib.contextmanager
+def several_pending_trials() -> Iterator[None]:
+    """Let Tune start several actors at the same time, unless the user has set how many.
+
+    By default it starts those of a searcher's trials one at a time, which takes minutes on many
+    machines. But a trial suggested before there is a CPU for it is based on fewer results.
+    """
+    if PENDING_TRIALS in os.environ:
+        yield
+        return
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    os.environ[PENDING_TRIALS] = str(max(nodes, cpus // CPUS_PER_START, min(cpus, 2)))
+    try:
+        yield
+    finally:
+        del os.environ[PENDING_TRIALS]
 
 
 def machines() -> list[dict[str, float]]:

@@ -248,7 +248,7 @@ def test_the_leaderboard_agrees_with_the_rows(finished: tuple[Store, str]) -> No
     text = (store.folder / "report/leaderboard.md").read_text()
     assert "not scans of patients" in text
     assert "| PSNR (dB) | SSIM | MAE | Worst pixel (%) |" in text
-    assert "ranks go by MAE (lower is better)" in text
+    assert "ranks use MAE (lower is better)" in text
     for _, part in board.groupby("level"):
         assert part.sort_values("rank")["mae"].is_monotonic_increasing
 

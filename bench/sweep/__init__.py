@@ -158,6 +158,7 @@ def _tune(
     )
     private.keep_warm_workers()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(cluster.several_pending_trials())
         if "tensorboard" in log_to:  # Tune writes its files to the folder of the trial
             trials = str(store.folder.resolve() / "tensorboard")
         else:

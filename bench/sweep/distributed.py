@@ -6,6 +6,7 @@ when the trial stops. Ray Train always creates another placement group for its w
 the `RESERVED_SHARE` of each worker's resources that the trial leaves unreserved.
 """
 
+import pickle
 import tempfile
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,18 @@ RETRIES = 1
 EVERY_ATTEMPT = "every attempt"
 
 
+class _MessageQueue(Queue):
+    """A queue of pickled messages: its actor need not import PyTorch to hold them."""
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Send a message."""
+        super().put(pickle.dumps(item), block, timeout)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Receive a message."""
+        return pickle.loads(super().get(block, timeout))
+
+
 @dataclass(frozen=True)
 class _WorkerConfig:
     """What each worker receives.
@@ -52,8 +65,8 @@ class _WorkerConfig:
     size: int
     physics: Physics
     threads: int
-    up: Queue
-    down: Queue
+    up: _MessageQueue
+    down: _MessageQueue
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ def steps(
         LostError: the workers died.
         RuntimeError: the method failed on one of them.
     """
-    up, down = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
+    up, down = (_MessageQueue(actor_options={"num_cpus": 0}) for _ in range(2))
     settings = _WorkerConfig(job, images, size, physics, int(share["CPU"]), up, down)
     with tempfile.TemporaryDirectory(prefix="reconbench-") as scratch, ThreadPoolExecutor(1) as own:
         trainer = TorchTrainer(
@@ -127,7 +140,7 @@ def reservation(share: dict[str, float], workers: int) -> list[dict[str, float]]
     return [{}, *[{name: amount - RESERVED_SHARE for name, amount in share.items()}] * workers]
 
 
-def _next(up: Queue, running: Future[Any]) -> _Message:
+def _next(up: _MessageQueue, running: Future[Any]) -> _Message:
     while True:
         try:
             return up.get(timeout=POLL_SECONDS)
@@ -173,7 +186,7 @@ def _work(config: dict[str, Any]) -> None:
             return
 
 
-def _answer(down: Queue, attempt: str) -> bool:
+def _answer(down: _MessageQueue, attempt: str) -> bool:
     while (message := down.get()).attempt not in (attempt, EVERY_ATTEMPT):
         pass
     return message.content
