@@ -19,9 +19,11 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 UNSHARE := $(firstword $(foreach flags,-n -rn,$(shell unshare $(flags) true 2>/dev/null && printf '%s' $(flags))))
 NETWORK := $(if $(UNSHARE),unshare $(UNSHARE) sh -c 'ip link set lo up && exec "$$@"' sh)
 RAY     := $(shell grep -rl --include='test_*.py' ray_cluster tests)
+# Without Ray, two groups of about the same length.
+PARTS   := tests/data tests/physics tests/methods tests/report
 FAULTS  := $(filter tests/sweep/test_faults.py tests/sweep/test_cloud.py,$(RAY))
 
-.PHONY: bench test tests-of-faults tests-of-ray other-tests types speed install install-dev lint dashboard clean
+.PHONY: bench test tests-of-faults tests-of-ray tests-of-parts other-tests types speed install install-dev lint dashboard clean
 
 bench: install
 	$(BIN)/reconbench run $(SPEC)
@@ -30,8 +32,8 @@ test: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
-		RECONBENCH_TESTS_CACHE="$$cache" OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j4 -Oline \
-		types other-tests tests-of-faults tests-of-ray
+		RECONBENCH_TESTS_CACHE="$$cache" OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j3 -Oline \
+		tests-of-faults tests-of-ray tests-of-parts other-tests types
 
 tests-of-faults:
 	$(NETWORK) $(BIN)/python -m pytest -m ray $(FAULTS)
@@ -42,8 +44,11 @@ tests-of-ray: $(if $(NETWORK),,tests-of-faults)
 types:
 	$(BIN)/mypy
 
+tests-of-parts:
+	$(BIN)/python -m pytest -m "not ray" $(PARTS)
+
 other-tests:
-	$(BIN)/python -m pytest -m "not ray"
+	$(BIN)/python -m pytest -m "not ray" $(PARTS:%=--ignore=%)
 
 install: $(STAMP)
 
