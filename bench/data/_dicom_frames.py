@@ -77,7 +77,7 @@ def frames_of(file: Path, root: Path) -> list[Frame]:
     first = views[0]
     uid = first.text("SOPInstanceUID")
     instance = (first.numbers("InstanceNumber") or (0.0,))[0]
-    place = (instance, heights[0], natural(uid or file.name))
+    position = (instance, heights[0], natural(uid or file.name))
     # The folder replaces a missing series UID; its path must not depend on the machine.
     folder = name_of(file.parent, root)
     shape = tuple(int((first.numbers(name) or (0.0,))[0]) for name in ("Rows", "Columns"))
@@ -91,7 +91,7 @@ def frames_of(file: Path, root: Path) -> list[Frame]:
             study=first.text("StudyInstanceUID"),
             series=first.text("SeriesInstanceUID") or folder,
             uid=uid,
-            order=(*place, rank, number),
+            order=(*position, rank, number),
             shape=(shape[0], shape[1]),
             directions=direction,
             inverse=is_inverse(view),

@@ -221,10 +221,10 @@ def orientation_of(view: View) -> tuple[float, ...] | None:
 
 def height_of(view: View, directions: Sequence[float] | None) -> float:
     """Compute the position of a slice along its normal, in mm; 0 where unknown."""
-    place = view.numbers("ImagePositionPatient", 3)
-    if place and directions:
-        return float(np.dot(np.cross(directions[:3], directions[3:]), place))
-    return place[2] if place else (view.numbers("SliceLocation") or (0.0,))[0]
+    position = view.numbers("ImagePositionPatient", 3)
+    if position and directions:
+        return float(np.dot(np.cross(directions[:3], directions[3:]), position))
+    return position[2] if position else (view.numbers("SliceLocation") or (0.0,))[0]
 
 
 def natural(text: str) -> tuple[tuple[int, str], ...]:

@@ -79,13 +79,13 @@ def assemble(
         hashed: names of folders are not written, because they may be names of patients.
     """
     names = [piece.name for piece in pieces]
-    places = [piece.file for piece in pieces]
+    paths = [piece.file for piece in pieces]
     images = _stacked([piece.image for piece in pieces])
     found = subjects.assign(
-        places, [piece.volume for piece in pieces], [piece.subject for piece in pieces],
+        paths, [piece.volume for piece in pieces], [piece.subject for piece in pieces],
         [piece.presumed for piece in pieces], rule, hashed,
     )  # fmt: skip
-    chosen = parts_of(places) if parts is None else parts
+    chosen = parts_of(paths) if parts is None else parts
     copies = duplicates.examine(images, [piece.digest for piece in pieces], chosen, found.together)
     known = all(found.subjects)
     who = [subject or "" for subject in found.subjects] if known else copies.clusters
@@ -118,7 +118,7 @@ def assemble(
 
 
 def _sorted(findings: dict[str, int | float]) -> dict[str, int | float]:
-    rank = {name: place for place, name in enumerate(ORDER)}
+    rank = {name: position for position, name in enumerate(ORDER)}
     return dict(sorted(findings.items(), key=lambda item: rank.get(item[0], len(rank))))
 
 
@@ -128,9 +128,9 @@ def _table(
     """Describe each volume, and each folder of pictures, in a line; at most `MOST_LINES`."""
     whose: dict[str, set[str]] = defaultdict(set)
     where: dict[str, set[str]] = defaultdict(set)
-    for place, piece in enumerate(pieces):
-        whose[piece.volume].add(who[place])
-        where[piece.volume] |= {parts[place]} if parts else set()
+    for number, piece in enumerate(pieces):
+        whose[piece.volume].add(who[number])
+        where[piece.volume] |= {parts[number]} if parts else set()
     groups: dict[str, list[Facts]] = defaultdict(list)
     for fact in facts:
         groups[fact.group].append(fact)

@@ -141,9 +141,9 @@ def companions(files: Sequence[Path], pairs: Mapping[str, Sequence[str]]) -> set
             if lower.endswith(end):
                 stem = lower.removesuffix(end)
                 found |= {
-                    known[place]
+                    known[path]
                     for other in others
-                    if (place := (file.parent, stem + other)) in known
+                    if (path := (file.parent, stem + other)) in known
                 }
     return found
 

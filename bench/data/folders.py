@@ -74,14 +74,14 @@ def _level(paths: Sequence[Sequence[str]], level: int) -> _Level | None:
     numbered = sum(map(_is_numbered, names)) > len(names) / 2
     if len(names) < 2 or are_parts(names) or all(map(is_scan, names)):
         return None
-    places = ["/".join(path[: level + 1]) for path in paths]
-    again = len(set(places)) > len(names)
+    prefixes = ["/".join(path[: level + 1]) for path in paths]
+    again = len(set(prefixes)) > len(names)
     above = {path[level - 1] for path in paths} if level else set()
     below_part = bool(above) and are_parts(above)
     if again and (not numbered or (below_part and len(names) <= FEW_NAMES)):
         return None
     crossed = again and not below_part
-    keys = [path[level] for path in paths] if crossed else places
+    keys = [path[level] for path in paths] if crossed else prefixes
     counts = sorted(Counter(keys).values())
     median = counts[len(counts) // 2]
     is_class = not numbered and (len(counts) < FEW_FOLDERS or median > MANY_IMAGES)

@@ -115,12 +115,12 @@ def _content_of(found: Mapping[str, Any]) -> Content:
         if value.dtype.names or value.dtype.kind == "O":
             elements = value.ravel()
             for number, element in enumerate(elements[:MANY]):
-                place = name if len(elements) == 1 else f"{name}/{number}"
+                path = name if len(elements) == 1 else f"{name}/{number}"
                 if value.dtype.names:
                     for part in value.dtype.names:
-                        note(f"{place}/{part}", element[part])
+                        note(f"{path}/{part}", element[part])
                 else:
-                    note(place, element)
+                    note(path, element)
         else:
             arrays[name] = value
 

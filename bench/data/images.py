@@ -101,9 +101,9 @@ def read(file: Picture, name: str, *, channel: int | None = None) -> list[Volume
     Raises:
         Unusable: damaged, more than 100 million pixels, or channels that differ.
     """
-    place = file.files[0]
-    content = place.read_bytes()
-    pixels = _decode(content, place.suffix.lower())
+    path = file.files[0]
+    content = path.read_bytes()
+    pixels = _decode(content, path.suffix.lower())
     bits = pixels.bits
     span = file.spans.get(bits)
     planes = [Plane(_grey(page, channel), UNKNOWN, pixels.transparent) for page in pixels.pages]

@@ -81,7 +81,7 @@ def check_dataset(item: h5py.Dataset) -> None:
 
 
 def _own(group: h5py.Group, name: str) -> Any:
-    """Return a member of a group; None if it is a link to another place."""
+    """Return a member of a group; None if it is a link to somewhere else."""
     link = group.get(name, getlink=True)
     return group[name] if isinstance(link, h5py.HardLink) else None
 

@@ -127,8 +127,8 @@ def _labels(names: Sequence[str], telling: frozenset[str], truths: frozenset[str
     found = set()
     beside: dict[str, set[str]] = defaultdict(set)
     for name in names:
-        for place, folder in enumerate(folders := name.split("/")[:-1]):
-            rest = "/".join([*folders[:place], "*", *folders[place + 1 :], _stem(name)])
+        for level, folder in enumerate(folders := name.split("/")[:-1]):
+            rest = "/".join([*folders[:level], "*", *folders[level + 1 :], _stem(name)])
             beside[rest].add(folder)
     plain = {name.rpartition(".")[0] or name for name in names}
     for name in names:
@@ -145,10 +145,10 @@ def _labels(names: Sequence[str], telling: frozenset[str], truths: frozenset[str
             and any(
                 not telling.intersection(words(other))
                 for other in beside[
-                    "/".join([*folders[:place], "*", *folders[place + 1 :], _stem(last)])
+                    "/".join([*folders[:level], "*", *folders[level + 1 :], _stem(last)])
                 ]
             )
-            for place, folder in enumerate(folders)
+            for level, folder in enumerate(folders)
         )
         if called or twin or telling.intersection(stem) or _is_truth(name, truths, plain):
             found.add(name)

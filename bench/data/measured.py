@@ -15,7 +15,7 @@ from bench.errors import UserError
 
 
 @dataclass(frozen=True)
-class Measured:
+class KspaceSlice:
     """The k-space of one slice.
 
     Attributes:
@@ -40,7 +40,7 @@ def load_kspace(
 
 def load_measured(
     path: Path, slice_number: int | None = None, key: str | None = None, axes: str = "auto"
-) -> Measured:
+) -> KspaceSlice:
     """Read the k-space of one slice, and how it was made.
 
     Undersampled k-space is read too; it counts as `processed`, because its origin is unknown.
@@ -77,7 +77,7 @@ def load_measured(
         badge, reason = provenance(volume[number : number + 1])
     except Unusable as why:
         badge, reason = "processed", str(why)
-    return Measured(coils / images[number].max(), badge, reason, (*remarks, *convention.remarks))
+    return KspaceSlice(coils / images[number].max(), badge, reason, (*remarks, *convention.remarks))
 
 
 def _open(

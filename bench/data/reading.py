@@ -228,7 +228,7 @@ def _read_item(
 def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root: Path) -> _Result:
     """Make images of an item's volumes; a volume without images does not affect the others."""
     got = _Result(label_map=bool(volumes))
-    places = {files.name_of(file, root): file for file in item.files}
+    paths = {files.name_of(file, root): file for file in item.files}
     failed: dict[Path, NoImage | Unusable] = {}
     for volume in volumes:
         got.left_out |= {file: NoImage(kind) for file, kind in volume.left_out.items()}
@@ -237,21 +237,21 @@ def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root:
         try:
             made = prepare(volume)
         except (NoImage, Unusable) as reason:
-            mine = {places[plane.file or volume.file] for plane in volume.planes}
+            mine = {paths[plane.file or volume.file] for plane in volume.planes}
             failed |= {file: reason for file in mine if file not in failed}
             got.facts.append(Facts.of(volume, None, str(reason)))
             continue
         got.pieces += pieces_of(volume, made)
         for number, fault in made.faulty.items():
-            failed[places[volume.planes[number].file or volume.file]] = Unusable(fault)
+            failed[paths[volume.planes[number].file or volume.file]] = Unusable(fault)
         got.facts.append(Facts.of(volume, made))
         got.label_map = got.label_map and kinds.is_label_map(*_values(volume))
         failed |= {
-            places[plane.file]: NoImage(made.dropped[number])
+            paths[plane.file]: NoImage(made.dropped[number])
             for number, plane in enumerate(volume.planes)
             if number in made.dropped and plane.file is not None
         }
-    read = {places[piece.file] for piece in got.pieces}
+    read = {paths[piece.file] for piece in got.pieces}
     for file, why in failed.items():
         if file in read:
             continue

@@ -70,23 +70,23 @@ def by_table(root: Path, table: str, column: str) -> SubjectOf:
     """
     key = f"dataset.{'split' if column == 'part' else column}_csv"
     inside = root / table
-    place = inside if inside.exists() else Path(table)
+    path = inside if inside.exists() else Path(table)
     try:
-        with place.open(newline="", encoding="utf-8-sig") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
         pairs = [(row["file"].strip().removeprefix("./"), row[column].strip()) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{place}: cannot be read ({error}); see {key}") from None
+        raise UserError(f"{path}: cannot be read ({error}); see {key}") from None
     except (KeyError, AttributeError):
-        raise UserError(f"{place}: {key} needs the columns 'file' and '{column}'") from None
+        raise UserError(f"{path}: {key} needs the columns 'file' and '{column}'") from None
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
-        raise UserError(f"{place}: lists {twice[0]!r} twice")
+        raise UserError(f"{path}: lists {twice[0]!r} twice")
     known = dict(pairs)
 
     def found(name: str) -> str:
         if not known.get(name):
-            raise UserError(f"{place}: gives no {column} for {name!r} ({key})")
+            raise UserError(f"{path}: gives no {column} for {name!r} ({key})")
         return known[name]
 
     return found

@@ -162,11 +162,11 @@ def _darts(
     width = centre.shape[1]
     blocked = centre.copy()
     accepted: list[int] = []
-    for place in order.tolist():
-        row, column = divmod(place, width)
+    for pixel in order.tolist():
+        row, column = divmod(pixel, width)
         if blocked[row, column]:
             continue
-        accepted.append(place)
+        accepted.append(pixel)
         if len(accepted) > enough:
             break
         reach = distance[row, column]

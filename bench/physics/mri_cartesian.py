@@ -155,10 +155,10 @@ def _ramps(
     after = torch.ones(1, 1, dtype=torch.complex128)
     for axis, size in enumerate(shape):
         middle = size // 2
-        place = torch.arange(size).view((-1, 1) if axis == 0 else (1, -1))
+        index = torch.arange(size).view((-1, 1) if axis == 0 else (1, -1))
         # Whole turns are removed in integer arithmetic, before they cost precision.
-        before = before * _turn(place * middle % size, size)
-        after = after * _turn((place * middle - middle**2) % size, size)
+        before = before * _turn(index * middle % size, size)
+        after = after * _turn((index * middle - middle**2) % size, size)
     return before.to(device, torch.complex64), after.to(device, torch.complex64)
 
 
@@ -205,8 +205,8 @@ def _within(acquired: Bool[Tensor, "h w"], physics: MRICartesian) -> Bool[Tensor
     """Draw the mask on the region of k-space around DC that a scanner acquired."""
     window = []
     for axis, size in enumerate(acquired.shape):
-        places = torch.nonzero(acquired.any(1 - axis))[:, 0]
-        half = max(size // 2 - int(places.min()), int(places.max()) + 1 - size // 2)
+        indices = torch.nonzero(acquired.any(1 - axis))[:, 0]
+        half = max(size // 2 - int(indices.min()), int(indices.max()) + 1 - size // 2)
         window.append(slice(max(size // 2 - half, 0), size // 2 + half))
     mask = torch.zeros_like(acquired)
     part = acquired[window[0], window[1]]

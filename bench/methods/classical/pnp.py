@@ -1,4 +1,4 @@
-"""Plug-and-play: a denoiser takes the prior's place in half-quadratic splitting.
+"""Plug-and-play: half-quadratic splitting with a denoiser instead of a prior.
 
     x <- argmin_x |A x - y|^2 / (2 sigma^2) + strength |x - z|^2 / (2 s_k^2),   z <- denoise(x, s_k)
 
