@@ -19,11 +19,12 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 UNSHARE := $(firstword $(foreach flags,-n -rn,$(shell unshare $(flags) true 2>/dev/null && printf '%s' $(flags))))
 NETWORK := $(if $(UNSHARE),unshare $(UNSHARE) sh -c 'ip link set lo up && exec "$$@"' sh)
 RAY     := $(shell grep -rl --include='test_*.py' ray_cluster tests)
-# Without Ray, two groups of about the same length.
-PARTS   := tests/data tests/physics tests/methods tests/report
+# The others in groups that keep the processors busy to the end.
+PARTS   := tests/data tests/physics tests/methods
+PAGES   := tests/dashboard tests/report tests/sweep tests/cluster
 FAULTS  := $(filter tests/sweep/test_faults.py tests/sweep/test_cloud.py,$(RAY))
 
-.PHONY: bench test tests-of-faults tests-of-ray tests-of-parts other-tests types speed install install-dev lint dashboard clean
+.PHONY: bench test tests-of-faults tests-of-ray tests-of-parts tests-of-pages other-tests types speed install install-dev lint dashboard clean
 
 bench: install
 	$(BIN)/reconbench run $(SPEC)
@@ -33,7 +34,7 @@ test: install-dev
 	$(BIN)/ruff check .
 	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
 		RECONBENCH_TESTS_CACHE="$$cache" OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j3 -Oline \
-		tests-of-faults tests-of-ray tests-of-parts other-tests types
+		tests-of-faults tests-of-ray tests-of-parts tests-of-pages other-tests types
 
 tests-of-faults:
 	$(NETWORK) $(BIN)/python -m pytest -m ray $(FAULTS)
@@ -47,22 +48,27 @@ types:
 tests-of-parts:
 	$(BIN)/python -m pytest -m "not ray" $(PARTS)
 
+tests-of-pages:
+	$(BIN)/python -m pytest -m "not ray" $(PAGES)
+
 other-tests:
-	$(BIN)/python -m pytest -m "not ray" $(PARTS:%=--ignore=%)
+	$(BIN)/python -m pytest -m "not ray" $(addprefix --ignore=,$(PARTS) $(PAGES))
 
 install: $(STAMP)
 
 install-dev: $(DEV)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS)
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ReconBench needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP_INSTALL) -e .
 	touch $@
 
-$(DEV): $(STAMP)
+$(DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP_INSTALL) -e '.[dev]'
-	touch $@
+	touch $(STAMP) $@
 
 lint: install-dev
 	$(BIN)/ruff format .

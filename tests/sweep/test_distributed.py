@@ -67,9 +67,9 @@ def smooth(n: int) -> ImageSet:
     return ImageSet(images.numpy(), ids, ids)
 
 
-def begin(images: tuple[ImageSet, ImageSet], place: Path):
+def begin(images: tuple[ImageSet, ImageSet], place: Path, workers: int = 2):
     job = training.TrainingJob(
-        "unet", {"width": 4, "depth": 2}, Budget(steps=8, batch_size=4, reports=4), 0, workers=2,
+        "unet", {"width": 4, "depth": 2}, Budget(steps=8, batch_size=4, reports=4), 0, workers,
         precision="fp32", checkpoint=place / "state.pt",
     )  # fmt: skip
     operator = physics.create("gaussian_noise", 0.05, 16)
@@ -128,4 +128,4 @@ def test_stopped_workers_let_go_and_killed_ones_begin_again_where_they_were(tmp_
     assert fit.parameters == alone.parameters
     broken = ImageSet(train.images * float("nan"), train.ids, train.subjects)
     with pytest.raises(DivergedError, match="step 1"):
-        next(begin((broken, val), tmp_path / "broken"))
+        next(begin((broken, val), tmp_path / "broken", workers=1))
