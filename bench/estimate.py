@@ -37,7 +37,7 @@ class Line:
 
     Attributes:
         method: its label.
-        kind: "classical" or "learned".
+        kind: "classical", "learned" or "fitted".
         cells: number of cells.
         trials: of all cells.
         refits: of all cells.
@@ -70,7 +70,7 @@ def lines(benchmark: Benchmark, chosen: Sequence[Cell], measure: bool = True) ->
             continue
         each, seeds = trials_of(mine[0], benchmark.budget), seeds_of(mine[0], benchmark)
         trials, refits = len(mine) * each, len(mine) * seeds
-        learned = methods.find(method.name).learned
+        chosen_method = methods.find(method.name)
         seconds = 0.0
         for cell in mine if measure else []:
             cost = costs[method.label, cell.task.degradation.label]
@@ -78,11 +78,11 @@ def lines(benchmark: Benchmark, chosen: Sequence[Cell], measure: bool = True) ->
         found.append(
             Line(
                 method.label,
-                "learned" if learned else "classical",
+                chosen_method.kind,
                 len(mine),
                 trials,
                 refits,
-                (trials + refits) * benchmark.budget.steps if learned else 0,
+                (trials + refits) * benchmark.budget.steps if chosen_method.learned else 0,
                 seconds / 3600,
             )
         )

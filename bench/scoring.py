@@ -95,7 +95,7 @@ def score_refit(
 ) -> tuple[pd.DataFrame, Scored]:
     """Score a refit on the test images, and build its rows; see `score_images`."""
     found = score_images(fit.reconstructor, operator, test, further)
-    learned = methods.find(cell.method.name).learned
+    kind = methods.find(cell.method.name).kind
     rows = pd.DataFrame(
         {
             "cell": cell.id,
@@ -105,13 +105,13 @@ def score_refit(
             "level": cell.task.level,
             "n_train": cell.n_train,
             "method": cell.method.label,
-            "kind": "learned" if learned else "classical",
+            "kind": kind,
             "seed": seed,
             "image": test.ids,
             "subject": test.subjects,
             "measurement_hash": [_digest(one) for one in found.y],
             **found.columns,
-            "train_seconds": fit.seconds if learned else 0.0,
+            "train_seconds": 0.0 if kind == "classical" else fit.seconds,
             "infer_ms": found.milliseconds,
             "parameters": fit.parameters,
         }

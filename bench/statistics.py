@@ -112,7 +112,7 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
     Returns:
         the lines, in their order, with `rank, rank_low, rank_high` (missing for a cell that is not
         whole), `tied_with_best` (it is the best, or the difference to it may be 0), and for each
-        network `against_classical`: how it compares with the best classical method.
+        method that learns `against_classical`: how it compares with the best classical method.
     """
     whole = by.whole
     mean = by.sign * pd.Series(by.mean, by.cells)[whole]
@@ -130,7 +130,7 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
     if len(classical):
         reference = str(mean[classical["cell"]].idxmax())
         name = classical.set_index("cell")["method"][reference]
-        learned = lines["cell"][(lines["kind"] == "learned") & lines["cell"].isin(whole)]
+        learned = lines["cell"][(lines["kind"] != "classical") & lines["cell"].isin(whole)]
         verdicts = {cell: f"{by.verdict(cell, reference)} {name}" for cell in learned}
     ranks["against_classical"] = [verdicts.get(cell, "") for cell in by.cells]
     return lines.drop(columns=ranks.columns, errors="ignore").join(ranks, on="cell")

@@ -20,6 +20,7 @@ GREYS = [[0.0, "#000000"], [1.0, "#ffffff"]]
 HEAT = [[0.0, "#08051d"], [0.25, "#56106e"], [0.5, "#bb3754"], [0.75, "#f98c0a"], [1.0, "#fcffa4"]]
 FONT = {"family": '"Source Sans", sans-serif', "size": 13, "color": theme.INK}
 LOG_RATIO = 8  # an axis that spans at least this ratio is logarithmic
+SYMBOLS = {"learned": "circle", "fitted": "square"}  # of a method; else: diamond
 GRID = "#e8edef"
 
 
@@ -244,7 +245,7 @@ def _bars(cells: pd.DataFrame, column: str, width: int = 0) -> dict[str, object]
 
 
 def _symbols(cells: pd.DataFrame) -> list[str]:
-    return ["circle" if kind == "learned" else "diamond" for kind in cells.kind]
+    return [SYMBOLS.get(kind, "diamond") for kind in cells.kind]
 
 
 def _sizes(own: pd.DataFrame, cells: pd.DataFrame) -> list[int]:

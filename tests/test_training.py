@@ -1,11 +1,14 @@
 import io
+import itertools
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,9 +22,10 @@ from bench.data import ImageSet
 from bench.errors import DamagedError, DivergedError, UserError
 from bench.methods.batch_norm import BatchNorm
 from bench.methods.losses.adversarial import Discriminator, discriminator_loss, generator_loss
+from bench.physics import Physics
 from bench.spec import Budget
-from bench.training import TrainingJob, optimisation
-from bench.training.batches import _order
+from bench.training import Recipe, TrainingJob, optimisation
+from bench.training.batches import Batch, _order, batches
 from bench.training.job import split_config
 from bench.training.running_statistics import recalibrate_batch_norm
 
@@ -107,7 +111,7 @@ def test_a_classical_method_is_validated_once() -> None:
 
 
 def test_batches_are_passes_over_all_images() -> None:
-    stream = _order(5, 3, seed=0)
+    stream = ([i for _, i in batch] for batch in _order(5, 3, seed=0))
     drawn = [position for _, batch in zip(range(5), stream, strict=False) for position in batch]
     for start in (0, 5, 10):
         assert sorted(drawn[start : start + 5]) == [0, 1, 2, 3, 4]
@@ -211,6 +215,72 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_begins_again(tmp_path: Pa
     with pytest.warns(UserWarning, match=r"state\.pt: is damaged .* begins again"):
         assert fit({}, checkpoint=place).history == expected
     assert place.with_name("state.pt.damaged").exists()
+
+
+class Counting(methods.Reconstructor):
+    """A network that starts from an estimate, and counts how many it has computed."""
+
+    kind = "learned"
+    learning_rates: ClassVar[dict[str, float]] = {"gain": 10.0}
+    usable_untrained = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.bias = (nn.Parameter(torch.tensor(v)) for v in (1.0, 0.0))
+        self.computed = 0
+
+    def prepare(self, images: torch.Tensor, physics: Physics, ids: Sequence[str]) -> None:
+        self.prepared = physics.name, len(images), list(ids)
+
+    def estimate(self, y: torch.Tensor, physics: Physics) -> torch.Tensor:
+        self.computed += len(y)
+        return nn.functional.avg_pool2d(y, 3, 1, 1)
+
+    def forward(
+        self, y: torch.Tensor, physics: Physics, estimate: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        estimate = self.estimate(y, physics) if estimate is None else estimate
+        return self.gain * estimate + self.bias
+
+
+def test_each_draw_of_an_image_is_measured_once_and_comes_back_in_turn() -> None:
+    network = Counting()
+    recipe = Recipe(draws=2, augment="strong")
+    stream = batches(TRAIN, OPERATOR, recipe, 6, 3, torch.device("cpu"), network=network)
+    epochs = []
+    for batch in itertools.islice(stream, 4):
+        order = batch.x.flatten(1).sum(1).argsort()
+        epochs.append([part[order] for part in (batch.x, batch.y, batch.estimate)])
+    assert network.computed == 2 * len(TRAIN)
+    for first, second in ((0, 2), (1, 3)):
+        assert all(map(torch.equal, epochs[first], epochs[second]))
+    assert not torch.equal(epochs[0][1], epochs[1][1])
+    x, y, estimate = epochs[0]
+    torch.testing.assert_close(estimate, nn.functional.avg_pool2d(y, 3, 1, 1))
+    assert (y - x).std() == pytest.approx(0.05**0.5, rel=0.1)
+
+
+def test_a_method_sees_its_training_images_and_trains_at_its_own_rates() -> None:
+    common = (TRAIN, VAL, OPERATOR, BUDGET, 0)
+    done = training.fit(Counting, {"lr": 1e-4, "draws": 1, "optimiser": "adam"}, *common)
+    network = done.reconstructor
+    assert network.prepared == ("gaussian_noise", len(TRAIN), TRAIN.ids)
+    # Each draw, and each validation image, once: however many steps and validations there are.
+    assert network.computed == len(TRAIN) + len(VAL)
+    moved = abs(float(network.gain) - 1), abs(float(network.bias))
+    assert moved[0] == pytest.approx(10 * moved[1], rel=0.1)  # Adam's steps do not know gradients
+
+
+def test_training_never_ends_below_what_it_starts_from() -> None:
+    destructive = {"lr": 1.0, "optimiser": "adam"}
+    done = training.fit(Counting, destructive, TRAIN, VAL, OPERATOR, BUDGET, 0)
+    x = torch.tensor(VAL.images)
+    start = nn.functional.avg_pool2d(OPERATOR.measure(x, VAL.ids), 3, 1, 1)
+    psnr = float(-10 * torch.log10((start - x).square().mean((1, 2, 3))).mean())
+    assert done.step == 0
+    assert done.psnr == pytest.approx(psnr, abs=1e-4)
+    assert [one.step for one in done.history] == [4, 8, 12]
+    assert done.psnr > max(one.psnr for one in done.history)
 
 
 def test_the_average_of_the_weights_is_what_is_kept() -> None:
@@ -353,16 +423,11 @@ class Cliff(nn.Module):
 
 
 COMPILED = """
-import json, sys
+import json
 import numpy as np
 from bench import physics, training
-from bench.training import optimisation
 from bench.data import ImageSet
 from bench.spec import Budget
-from bench.training import TrainingJob, optimisation
-from bench.training.batches import _order
-from bench.training.job import split_config
-from bench.training.running_statistics import recalibrate_batch_norm
 images = np.random.default_rng(0).random((4, 1, 16, 16), dtype=np.float32)
 few = ImageSet(images, list("abcd"), list("abcd"))
 for on in (False, True):
@@ -380,9 +445,9 @@ def test_recalibrated_statistics_are_those_of_the_given_measurements() -> None:
     seen: list[np.ndarray] = []
     first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().numpy()))
     x = torch.tensor(TRAIN.images)
-    measurements = [OPERATOR.measure(x, [f"{k}{name}" for name in TRAIN.ids]) for k in range(3)]
+    measured = [OPERATOR.measure(x, [f"{k}{name}" for name in TRAIN.ids]) for k in range(3)]
     first.running_mean.fill_(1e6)  # what was there before counts for nothing
-    recalibrate_batch_norm(network, measurements, OPERATOR)
+    recalibrate_batch_norm(network, [Batch(x, y) for y in measured], OPERATOR)
     assert len(seen) == 3
     mean = np.mean([batch.mean((0, 2, 3)) for batch in seen], axis=0)
     variance = np.mean([batch.var((0, 2, 3), ddof=0) for batch in seen], axis=0)

@@ -19,7 +19,7 @@ from bench.contracts.base import (
     smooth_images,
 )
 from bench.data import ImageSet
-from bench.methods import Classical
+from bench.methods import Reconstructor
 from bench.physics import Physics
 from bench.spec import Budget
 
@@ -85,8 +85,8 @@ class Method:
         operator = self.task()
         torch.manual_seed(0)
         model = training.build(self.method, {**self.defaults(), **config}, operator)
-        if isinstance(model, Classical):
-            model.prepare(self.x)
+        if isinstance(model, Reconstructor):
+            model.prepare(self.x, operator, ["a", "b"])
         return model, operator, operator.measure(self.x, ["a", "b"])
 
     def builds(self) -> None:

@@ -1,16 +1,17 @@
-"""Methods: one file each under `classical/` and `learned/`; `create` builds one by name."""
+"""Methods: a folder for each kind, one file for each; `create` builds one by name."""
 
 from typing import Any
 
 from torch import nn
 
-from bench.methods.base import Classical, Reconstructor
+from bench.methods.base import Classical, Fitted, Reconstructor
 from bench.methods.method import METHODS, Given, Method, find
 from bench.physics import Physics
 
 __all__ = [
     "METHODS",
     "Classical",
+    "Fitted",
     "Given",
     "Method",
     "Reconstructor",
@@ -21,7 +22,7 @@ __all__ = [
 
 
 def names(kind: str | None = None) -> list[str]:
-    """List the methods, or those of one kind: "classical" or "learned"."""
+    """List the methods, or those of one kind: "classical", "learned" or "fitted"."""
     ours = METHODS.ours()
     return [
         name

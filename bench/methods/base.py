@@ -1,7 +1,7 @@
 """The interface of a method: a reconstructor that maps measurements and physics to images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ class Reconstructor(nn.Module, ABC):
     """A built method: callable `(y, physics) -> x_hat`.
 
     Class attributes:
-        kind: "classical" or "learned".
+        kind: "classical", "learned" by optimiser steps, or "fitted" in closed form.
         uses_training_images: whether it uses training images.
         deterministic: whether every seed yields the same images, so that one refit suffices.
         supported_physics: the kind of physics whose measurements it reconstructs; a user's class
@@ -26,6 +26,10 @@ class Reconstructor(nn.Module, ABC):
         requires: a package that it needs, and our optional extra that installs it.
         recipe: the published training settings of a network, as fields of
             `bench.training.Recipe`; a configuration or a search space overrides them.
+        learning_rates: rates of parameters, relative to the recipe's, by the beginning of their
+            names, such as `{"step_size": 10}`.
+        usable_untrained: whether it reconstructs before its first training step, which is then
+            validated too: what is returned is never worse on validation images.
         presets: named configurations, chosen by the key `preset`.
         controls: configurations that are always run along with it.
         search_space: what the sweep may vary, for a method of a user's own package; a built-in
@@ -39,6 +43,8 @@ class Reconstructor(nn.Module, ABC):
     supported_physics: ClassVar[type[Physics]] = Physics  # type: ignore[type-abstract]
     needs_linear: ClassVar[bool] = False
     recipe: ClassVar[Mapping[str, Any]] = {}
+    learning_rates: ClassVar[Mapping[str, float]] = {}
+    usable_untrained: bool = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     controls: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     search_space: ClassVar[Mapping[str, Mapping[str, Any]] | None] = None
@@ -48,8 +54,28 @@ class Reconstructor(nn.Module, ABC):
         """Reconstruct images from measurements alone; the physics is a `supported_physics`.
 
         Images are magnitudes, unless the physics is that of measured k-space
-        (`bench.physics.mri_cartesian.measured`), whose images may be complex.
+        (`bench.physics.mri_cartesian.measured`), whose images may be complex. A class that
+        defines `estimate` takes its result as a third argument, which may be left out.
         """
+
+    def prepare(
+        self, images: Float[Tensor, "n 1 h w"], physics: Any, ids: Sequence[str]
+    ) -> None:
+        """Look at the training images, before training and any reconstruction.
+
+        Args:
+            images: on the CPU.
+            physics: the task's; it has the device on which the method will run.
+            ids: of the images, by which `physics.measure` draws their noise.
+        """
+
+    def estimate(self, y: Shaped[Tensor, "b ..."], physics: Any) -> Tensor | None:
+        """Compute what `forward` begins with and no weight changes, such as a TV solution.
+
+        It is kept for measurements that recur: of validation images, and of training images with
+        `Recipe.draws`. None: there is nothing of the kind.
+        """
+        return None
 
 
 class Classical(Reconstructor):
@@ -59,8 +85,15 @@ class Classical(Reconstructor):
     uses_training_images = False
     deterministic = True
 
-    def prepare(self, images: Float[Tensor, "n 1 h w"]) -> None:
-        """Use the training images; for the few methods with `uses_training_images`."""
+
+class Fitted(Reconstructor):
+    """A method that learns from its training images in closed form, by `prepare` alone.
+
+    What it has learned are parameters without gradients, which are counted and saved.
+    """
+
+    kind = "fitted"
+    deterministic = True
 
 
 class Denoiser(Classical):

@@ -25,10 +25,12 @@ class DenoiserNetwork(ImageNetwork):
         self.takes_sigma = len(_inputs(model)) > 1
         self.sigma = 0.0
 
-    def forward(self, y: Tensor, physics: Physics) -> Float[Tensor, "b 1 h w"]:
+    def forward(
+        self, y: Tensor, physics: Physics, estimate: Tensor | None = None
+    ) -> Float[Tensor, "b 1 h w"]:
         """Reconstruct; the denoiser receives the standard deviation of the noise."""
         self.sigma = physics.noise_std
-        return super().forward(y, physics)
+        return super().forward(y, physics, estimate)
 
     def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Map an image whose sides are multiples of `stride`."""

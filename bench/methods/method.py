@@ -16,7 +16,8 @@ from bench import physics
 from bench.errors import UserError, unknown
 from bench.methods.base import Reconstructor
 from bench.methods.denoiser import DenoiserNetwork, maps_images
-from bench.options import check_options, options_of
+from bench.methods.learned.base import ImageNetwork, Start
+from bench.options import check_options, checked_options, options_of
 from bench.physics import Physics
 from bench.registry import Registry
 
@@ -32,7 +33,7 @@ def _is_method(thing: Any) -> bool:
 
 METHODS: Registry[Builder | nn.Module] = Registry(
     "method",
-    ("bench.methods.classical", "bench.methods.learned"),
+    ("bench.methods.classical", "bench.methods.learned", "bench.methods.fitted"),
     Reconstructor,
     "a class that extends torch.nn.Module, a function that builds a network, or a network",
     accepts=_is_method,
@@ -63,7 +64,7 @@ class Method:
 
     @property
     def kind(self) -> str:
-        """Classical or learned; a network without this attribute is learned if it has weights."""
+        """Its kind; a network without this attribute is learned if it has weights."""
         trainable = not isinstance(self.target, nn.Module) or any(
             weight.requires_grad for weight in self.target.parameters()
         )
@@ -72,7 +73,7 @@ class Method:
 
     @property
     def learned(self) -> bool:
-        """Whether it has weights to train."""
+        """Whether it is trained by optimiser steps."""
         return self.kind == "learned"
 
     @property
@@ -133,7 +134,14 @@ class Method:
     @property
     def options(self) -> dict[str, inspect.Parameter]:
         """The keywords that a configuration may give, by name."""
-        return METHODS.options(self._build)
+        starts = options_of(_start) if self.has_start else {}
+        return {**METHODS.options(self._build), **starts}
+
+    @property
+    def has_start(self) -> bool:
+        """Whether it has the option `start`: it maps an image, of whatever estimate, to another."""
+        target = self.target
+        return inspect.isclass(target) and issubclass(target, ImageNetwork)
 
     @property
     def _build(self) -> Builder:
@@ -150,10 +158,10 @@ class Method:
     def sizes(self, sizes: list[int]) -> list[int]:
         """Return the training-set sizes at which it is run.
 
-        All of them if it is learned; [0] if it is classical; the largest if it is classical but
-        uses training images.
+        All of them if it is learned or fitted; [0] if it is classical; the largest if it is
+        classical but uses training images.
         """
-        if self.learned:
+        if self.kind != "classical":
             return sizes
         return [max(sizes)] if self.uses_training_images else [0]
 
@@ -214,7 +222,10 @@ class Method:
         Raises:
             UserError: an unknown keyword, or a value that its annotation does not allow.
         """
-        return METHODS.checked(self._build, config, self.name)
+        rest = dict(config)
+        start = {"start": rest.pop("start")} if self.has_start and "start" in rest else {}
+        checked = METHODS.checked(self._build, rest, self.name)
+        return {**checked, **checked_options(self.name, _start, start)}
 
     def create(self, physics: Physics | None = None, **config: Any) -> nn.Module:
         """Build the reconstructor.
@@ -230,9 +241,14 @@ class Method:
         check_options(self.name, config, [*known, "preset"])
         chosen = {key: value for key, value in self.expand(config).items() if key in known}
         options = self.checked(chosen)
+        start = options.pop("start", "pseudo_inverse")
         if "physics" in options_of(self._build):
             options["physics"] = physics
         model = self._build(**options)
+        if isinstance(model, ImageNetwork) and start == "tv":
+            if physics is not None and not physics.linear:
+                raise UserError(f"{self.name}: start: tv needs linear physics, not {physics.name}")
+            model.start_from_tv()
         return DenoiserNetwork(model) if maps_images(model) else model
 
     def parameters(self, physics: Physics | None = None, **config: Any) -> int:
@@ -262,6 +278,11 @@ def find(given: Given) -> Method:
         Method if isinstance(target, nn.Module) else _method
     )  # a cache would keep networks alive
     return method(METHODS.name_of(given), target)
+
+
+def _start(start: Start = "pseudo_inverse") -> Start:
+    """Take the option that every image network has."""
+    return start
 
 
 _method = cache(Method)

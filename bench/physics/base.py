@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from bench.errors import UserError
+from bench.physics.solvers import regularised_inverse
 from bench.seeds import derive_seed
 
 Size = int | tuple[int, int]
@@ -18,9 +19,7 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 POWER_ITERATIONS = 30
-PROX_STEPS = 50
 PHANTOMS = 8  # draws of the noise
-PROX_TOLERANCE = 1e-6
 
 
 class Physics(nn.Module, ABC):
@@ -85,6 +84,7 @@ class Physics(nn.Module, ABC):
         # The noise in the y that `A_dagger` receives; a chain adds the noise of later steps.
         self.total_noise_variance = self.noise_variance
         self._observed: float | None = None
+        self._responses: dict[tuple[Any, ...], Tensor] = {}
 
     @property
     def white(self) -> bool:
@@ -186,11 +186,32 @@ class Physics(nn.Module, ABC):
         return torch.fft.irfft2(torch.fft.rfft2(x) * values.to(x.device), s=x.shape[-2:])
 
     def response(self, like: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "h w"]:
-        """Return A^T A of a point, moved to the corner: the kernel if A^T A is a convolution."""
+        """Return A^T A of a point, moved to the corner: the kernel if A^T A is a convolution.
+
+        It is computed once for each size, type and device of images.
+        """
         height, width = like.shape[-2:]
-        point = torch.zeros(1, 1, height, width, dtype=like.dtype, device=like.device)
-        point[..., height // 2, width // 2] = 1
-        return self.A_normal(point)[0, 0].roll((-(height // 2), -(width // 2)), (0, 1))
+        key = height, width, like.dtype, like.device
+        if key not in self._responses:
+            point = torch.zeros(1, 1, height, width, dtype=like.dtype, device=like.device)
+            point[..., height // 2, width // 2] = 1
+            with torch.no_grad():
+                kernel = self.A_normal(point)[0, 0]
+            self._responses[key] = kernel.roll((-(height // 2), -(width // 2)), (0, 1))
+        return self._responses[key]
+
+    def normal_eigenvalues(self, like: Shaped[Tensor, "b 1 h w"]) -> tuple[Tensor, bool]:
+        """Return eigenvalues of A^T A for the Fourier transform, and whether they are exact.
+
+        Where they are not, they are those of the convolution with the point response. The order
+        is that of `torch.fft.fft2` for complex images, else that of `torch.fft.rfft2`.
+        """
+        if like.is_complex():
+            return torch.fft.fft2(self.response(like)).real.clamp(min=0), False
+        exact = self.spectrum((like.shape[-2], like.shape[-1]))
+        if exact is not None:
+            return exact.to(like.device).clamp(min=0), True
+        return torch.fft.rfft2(self.response(like)).real.clamp(min=0), False
 
     @cached_property
     def norm_squared(self) -> float:
@@ -216,14 +237,19 @@ class Physics(nn.Module, ABC):
         return product
 
     def prox_l2(
-        self, z: Shaped[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], gamma: float
+        self,
+        z: Shaped[Tensor, "b 1 h w"],
+        y: Shaped[Tensor, "b ..."],
+        gamma: float | Float[Tensor, "b 1 1 1"],
     ) -> Shaped[Tensor, "b 1 h w"]:
-        """Solve argmin_x gamma/2 |A x - y|^2 + 1/2 |x - z|^2 by conjugate gradients."""
+        """Solve argmin_x gamma/2 |A x - y|^2 + 1/2 |x - z|^2, differentiably.
 
-        def normal(x: Tensor) -> Tensor:
-            return x + gamma * self.A_normal(x)
-
-        return conjugate_gradients(normal, z + gamma * self.A_adjoint(y), z)
+        Args:
+            z: images.
+            y: measurements.
+            gamma: positive; one number, or one for each image.
+        """
+        return z + regularised_inverse(self, self.A_adjoint(y) - self.A_normal(z), 1 / gamma)
 
 
 class Denoising(Physics):
@@ -287,53 +313,3 @@ def full_precision(method: Callable[Given, Result]) -> Callable[Given, Result]:
             return method(*args, **kwargs)
 
     return guarded
-
-
-def conjugate_gradients(
-    operator: Callable[[Tensor], Tensor],
-    right: Shaped[Tensor, "b ..."],
-    start: Shaped[Tensor, "b ..."] | None = None,
-    steps: int = PROX_STEPS,
-    tolerance: float = PROX_TOLERANCE,
-    precondition: Callable[[Tensor], Tensor] | None = None,
-) -> Shaped[Tensor, "b ..."]:
-    """Solve `operator(x) = right`, each image of the batch independently.
-
-    Hestenes and Stiefel, J. Res. NBS 49, 1952.
-
-    Args:
-        operator: Hermitian and positive definite.
-        right: right-hand sides.
-        start: first guesses; default: 0, which saves one application of the operator.
-        steps: most iterations.
-        tolerance: stop when every residual is this fraction of its right-hand side.
-        precondition: applies an approximate inverse of the operator, Hermitian and positive
-            definite too.
-    """
-
-    def inner(a: Tensor, b: Tensor) -> Tensor:
-        product = (a.conj() * b).real if a.is_complex() else a * b
-        return product.flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))
-
-    x, residual = torch.zeros_like(right), right
-    if start is not None:
-        x, residual = start, right - operator(start)
-    direction, slope = residual, None
-    power, enough = inner(residual, residual), tolerance**2 * inner(right, right)
-    for _ in range(steps):
-        if (power <= enough).all():
-            break
-        step = residual if precondition is None else precondition(residual)
-        before, slope = slope, power if precondition is None else inner(residual, step)
-        direction = step if before is None else step + _ratio(slope, before) * direction
-        image = operator(direction)
-        length = _ratio(slope, inner(direction, image))
-        x = x + length * direction
-        residual = residual - length * image
-        power = inner(residual, residual)
-    return x
-
-
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Divide; the result is 0 where the divisor is 0."""
-    return torch.where(denominator > 0, numerator / denominator, 0)

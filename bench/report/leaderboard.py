@@ -143,13 +143,13 @@ def _of_size(n_train: int) -> str:
 
 
 def _findings(task: str, lines: pd.DataFrame, by: Estimate, objective: ScoreColumn) -> list[str]:
-    """State for each training-set size which network is best and how it compares with the best
-    classical method.
+    """State for each training-set size which method that learns is best, and how it compares with
+    the best classical method.
     """
     ranked = lines.sort_values(objective.name, ascending=objective.direction == "lower")
     ranked["words"] = [objective.text(value) for value in ranked[objective.name]]
     classical = ranked[ranked["kind"] == "classical"]
-    learned = ranked[ranked["kind"] == "learned"]
+    learned = ranked[ranked["kind"] != "classical"]
     if classical.empty or learned.empty:
         winner = ranked.iloc[0]
         return [f"{task}: best is {winner['method']} with {winner['words']}."]
@@ -157,11 +157,12 @@ def _findings(task: str, lines: pd.DataFrame, by: Estimate, objective: ScoreColu
     sentences = []
     for n_train, group in learned.groupby("n_train"):
         network = group.iloc[0]
+        kind = ", fitted in closed form" if network["kind"] == "fitted" else ""
         gain, *bounds = by.gain(network["cell"], reference["cell"])
         low, high = (objective.number(bound, "+") for bound in bounds)
         verdict = by.verdict(network["cell"], reference["cell"])
         sentences.append(
-            f"{task}, {n_train} training images: {network['method']} ({network['words']}) "
+            f"{task}, {n_train} training images: {network['method']} ({network['words']}{kind}) "
             f"{verdict} {reference['method']} ({reference['words']}), the best classical "
             f"method: {objective.text(gain, '+')} [{low}, {high}]."
         )

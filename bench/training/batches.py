@@ -2,18 +2,57 @@
 
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.data import ImageSet
 from bench.data.augment import augment
+from bench.methods import Reconstructor
 from bench.physics import Physics
 from bench.seeds import derive_seed
 from bench.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images as a network sees them.
+
+    Attributes:
+        x: images, magnitude in [0, 1].
+        y: their measurements.
+        estimate: what `Reconstructor.estimate` made of these; None if there is nothing.
+    """
+
+    x: Float[Tensor, "b 1 h w"]
+    y: Shaped[Tensor, "b ..."]
+    estimate: Shaped[Tensor, "b ..."] | None = None
+
+    def part(self, where: slice) -> "Batch":
+        """Take some of the images."""
+        first = None if self.estimate is None else self.estimate[where]
+        return Batch(self.x[where], self.y[where], first)
+
+    def reconstruct(self, network: nn.Module, physics: Physics) -> Float[Tensor, "b 1 h w"]:
+        """Call a network on the measurements."""
+        if self.estimate is None:
+            return network(self.y, physics)
+        return network(self.y, physics, self.estimate)
+
+
+Drawn = dict[tuple[int, int], Batch]  # of single images, by position and number of the draw
+
+
+@torch.no_grad()
+def estimate(network: nn.Module, y: Shaped[Tensor, "b ..."], physics: Physics) -> Tensor | None:
+    """Compute what a network begins with; None for one that says nothing of it."""
+    if not isinstance(network, Reconstructor):
+        return None
+    return network.estimate(y, physics)
 
 
 def batches(
@@ -27,39 +66,76 @@ def batches(
     after: int = 0,
     rank: int = 0,
     workers: int = 1,
-) -> Iterator[tuple[Float[Tensor, "b 1 h w"], Shaped[Tensor, "b ..."]]]:
-    """Yield (x, y), augmented and measured, for one step after another, without end.
+    network: nn.Module | None = None,
+    drawn: Drawn | None = None,
+) -> Iterator[Batch]:
+    """Yield batches, augmented and measured, for one step after another, without end.
 
     Args:
         train: training images.
-        physics: measures them, with new noise at each step.
-        recipe: how they are augmented.
+        physics: measures them.
+        recipe: how they are augmented, and how many draws of each are kept.
         size: number of images in a batch.
         seed: with the number of the step, all that a batch depends on.
         device: of the result.
         after: number of steps to skip at the beginning.
         rank: of this worker among those that share each batch.
         workers: number of workers that share each batch.
+        network: computes the estimates in the batches; default: none.
+        drawn: the draws so far, for several calls that share them; see `Recipe.draws`.
     """
     images = as_tensor(train)
     order = _order(len(train), size, seed)
+    drawn = {} if drawn is None else drawn
+    mine = slice(rank, None, workers)
+
+    def examples(x: Tensor, ids: Sequence[str]) -> Batch:
+        y = physics.measure(x, ids)
+        return Batch(x, y, None if network is None else estimate(network, y, physics))
+
     for step, batch in enumerate(itertools.islice(order, after, None), after + 1):
-        mine = slice(rank, None, workers)
+        if recipe.draws:
+            chosen = [(i, epoch % recipe.draws) for epoch, i in batch[mine]]
+            new = list(dict.fromkeys(key for key in chosen if key not in drawn))
+            if new:
+                x = torch.cat([_augmented(images, train, recipe, i, draw) for i, draw in new])
+                ids = [f"{train.ids[i]}@draw {draw}" for i, draw in new]
+                made = examples(x.to(device), ids)
+                drawn.update((key, made.part(slice(n, n + 1))) for n, key in enumerate(new))
+            yield _joined([drawn[key] for key in chosen])
+            continue
+        indices = [i for _, i in batch]
         # Augmented as a whole batch, so that several workers see the same images as a single one.
-        x = images[batch].to(device)  # a batch at a time, to save GPU memory
+        x = images[indices].to(device)  # a batch at a time, to save GPU memory
         x = augment(x, recipe.augment, derive_seed("augment", seed, step))[mine]
-        ids = [f"{train.ids[i]}@{seed}.{step}.{k}" for k, i in enumerate(batch)]
-        yield x, physics.measure(x, ids[mine])
+        ids = [f"{train.ids[i]}@{seed}.{step}.{k}" for k, i in enumerate(indices)]
+        yield examples(x, ids[mine])
 
 
-def _order(count: int, size: int, seed: int) -> Iterator[list[int]]:
-    """Yield batches of image indices without end, from shuffled epochs, one after another."""
-    pending: list[int] = []
+def _augmented(
+    images: Tensor, train: ImageSet, recipe: Recipe, i: int, draw: int
+) -> Float[Tensor, "1 1 h w"]:
+    seed = derive_seed("augment", train.ids[i], draw)
+    return augment(images[i : i + 1], recipe.augment, seed)
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    estimates = [part.estimate for part in parts if part.estimate is not None]
+    return Batch(
+        torch.cat([part.x for part in parts]),
+        torch.cat([part.y for part in parts]),
+        torch.cat(estimates) if estimates else None,
+    )
+
+
+def _order(count: int, size: int, seed: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield batches of (epoch, index of an image) without end, from shuffled epochs."""
+    pending: list[tuple[int, int]] = []
     epoch = 0
     while True:
         while len(pending) < size:
             order = np.random.default_rng(derive_seed("order", seed, epoch))
-            pending += order.permutation(count).tolist()
+            pending += [(epoch, i) for i in order.permutation(count).tolist()]
             epoch += 1
         yield pending[:size]
         pending = pending[size:]

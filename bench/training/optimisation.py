@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -16,6 +15,7 @@ from bench.methods import losses
 from bench.methods.losses.adversarial import discriminator_loss
 from bench.physics import Physics
 from bench.spec import Budget
+from bench.training.batches import Batch
 from bench.training.recipe import Recipe
 
 
@@ -80,8 +80,7 @@ class Trainer:
     def step(
         self,
         step: int,
-        x: Float[Tensor, "b 1 h w"],
-        y: Shaped[Tensor, "b ..."],
+        batch: Batch,
         physics: Physics,
     ) -> None:
         """Train on a batch.
@@ -94,11 +93,13 @@ class Trainer:
         outputs: list[Tensor] = []
 
         def loss(part: slice) -> Tensor:
+            images = batch.part(part)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                x_hat = self.parallel(y[part], physics)
+                x_hat = images.reconstruct(self.parallel, physics)
             outputs.append(x_hat.detach())
-            return criterion(x_hat, x[part])
+            return criterion(x_hat, images.x)
 
+        x = batch.x
         size = -(-len(x) // self.microbatches)
         slices = [slice(begin, begin + size) for begin in range(0, len(x), size)]
         self._optimizer_step(0, self.model, loss, slices, len(x), step)
@@ -125,7 +126,8 @@ class Trainer:
         """Take one step of an optimiser; the gradient is summed over the micro-batches."""
         optimiser = self.optimisers[which]
         for group in optimiser.param_groups:
-            group["lr"] = self.recipe.lr * _rate(step - 1, self.steps, self.recipe.warmup)
+            rate = self.recipe.lr * _rate(step - 1, self.steps, self.recipe.warmup)
+            group["lr"] = rate * group.get("factor", 1.0)
         optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for part in slices:
@@ -174,7 +176,18 @@ def use_bf16(precision: str, device: torch.device) -> bool:
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     kind = kinds[recipe.optimiser]
-    return kind(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    groups = _groups(model)
+    return kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Group a network's parameters by their `learning_rates`."""
+    factors: Mapping[str, float] = getattr(model, "learning_rates", {})
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, weight in model.named_parameters():
+        matching = [factor for start, factor in factors.items() if name.startswith(start)]
+        groups.setdefault(matching[-1] if matching else 1.0, []).append(weight)
+    return [{"params": found, "factor": factor} for factor, found in groups.items() if found]
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:

@@ -29,6 +29,9 @@ class Recipe:
             of its weights, or "none" to leave that loss out.
         discriminator_width: channels of an adversarial loss's discriminator.
         augment: a name of `bench.data.augment.PRESETS`.
+        draws: how often each training image is augmented and measured, in turn, and kept with
+            what the method computes of the measurement before its first layer; 0: afresh at every
+            step. The draws are kept in memory.
     """
 
     optimiser: Literal["adamw", "adam"] = "adamw"
@@ -42,3 +45,4 @@ class Recipe:
     perceptual: str = "vgg19"
     discriminator_width: Width = 64
     augment: Preset = "flips"
+    draws: Annotated[int, Field(ge=0, le=1000)] = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench import methods, metrics
 from bench.data import ImageSet
@@ -16,7 +16,7 @@ from bench.physics import Physics
 from bench.seeds import derive_seed
 from bench.spec import Budget
 from bench.training import checkpoint
-from bench.training.batches import as_tensor, batches
+from bench.training.batches import Batch, Drawn, as_tensor, batches
 from bench.training.job import TrainingJob, build, split_config
 from bench.training.optimisation import Trainer
 from bench.training.running_statistics import recalibrate_batch_norm, recalibration_batches
@@ -110,11 +110,12 @@ def steps(
     method = methods.find(job.method)
     model = build(method, job.config, physics).to(device)
     physics = physics.to(device)
+    if isinstance(model, methods.Reconstructor):
+        model.prepare(as_tensor(train), physics, train.ids)
+        model.to(device)
     validate = Validator(val, physics, device, job.objective)
     if method.learned:
         return (yield from _train(job, model, train, validate, start))
-    if isinstance(model, methods.Classical):
-        model.prepare(as_tensor(train).to(device))
     only = validate(model, 0)
     yield only
     if math.isnan(only.psnr):
@@ -123,7 +124,8 @@ def steps(
         name = metrics.name_of(job.objective)
         raise DivergedError(f"{name} is not defined on any validation image")
     seconds = time.perf_counter() - start
-    return Fit(model.eval(), only.psnr, only.ssim, only.score, 0, [only], seconds, 0)
+    fitted = sum(weight.numel() for weight in model.parameters()) if method.kind == "fitted" else 0
+    return Fit(model.eval(), only.psnr, only.ssim, only.score, 0, [only], seconds, fitted)
 
 
 def _train(
@@ -139,21 +141,24 @@ def _train(
     best = BestWeights()
     done, spent = checkpoint.resume(job, trainer, best, device)
     yield from best.history  # for a caller that was stopped too
+    if best.weights is None and getattr(model, "usable_untrained", False):
+        best.consider(validate(model, 0), model, final=not trainer.pretrained)
+    drawn: Drawn = {}
 
-    def draw(seed: int, after: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def draw(seed: int, after: int = 0) -> Iterator[Batch]:
         return batches(
             train, physics, recipe, budget.batch_size, seed, device,
-            after=after, rank=trainer.rank, workers=job.workers,
+            after=after, rank=trainer.rank, workers=job.workers, network=model, drawn=drawn,
         )  # fmt: skip
 
     recalibration = recalibration_batches(trainer.network, draw(derive_seed("moments", job.seed)))
     validated_at = set(report_steps(budget))
     saved = start
     numbers = range(done + 1, budget.steps + 1)
-    for step, (x, y) in zip(numbers, draw(job.seed, after=done), strict=False):
+    for step, batch in zip(numbers, draw(job.seed, after=done), strict=False):
         # Randomness inside the network derives from the step, so that a resumed run repeats it.
         torch.manual_seed(derive_seed("step", job.seed, step, trainer.rank))
-        trainer.step(step, x, y, physics)
+        trainer.step(step, batch, physics)
         if step not in validated_at:
             continue
         network = trainer.network

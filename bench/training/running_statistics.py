@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from bench.physics import Physics
+from bench.training.batches import Batch
 
 RECALIBRATION_BATCHES = 4
 
@@ -20,9 +20,9 @@ class _Bound(nn.Module):
         super().__init__()
         self.network, self.physics = network, physics
 
-    def forward(self, y: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b 1 h w"]:
+    def forward(self, batch: Batch) -> Tensor:
         """Reconstruct."""
-        return self.network(y, self.physics)
+        return batch.reconstruct(self.network, self.physics)
 
 
 def has_running_statistics(network: nn.Module) -> bool:
@@ -31,15 +31,15 @@ def has_running_statistics(network: nn.Module) -> bool:
 
 
 def recalibration_batches(
-    network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]
-) -> list[Shaped[Tensor, "b ..."]]:
-    """Draw the measurements for `recalibrate_batch_norm`; none without batch normalisation."""
+    network: nn.Module, batches: Iterator[Batch]
+) -> list[Batch]:
+    """Draw the batches for `recalibrate_batch_norm`; none without batch normalisation."""
     count = RECALIBRATION_BATCHES if has_running_statistics(network) else 0
-    return [y for _, y in itertools.islice(batches, count)]
+    return list(itertools.islice(batches, count))
 
 
 def recalibrate_batch_norm(
-    network: nn.Module, measurements: Sequence[Tensor], physics: Physics
+    network: nn.Module, batches: Sequence[Batch], physics: Physics
 ) -> None:
     """Set the running statistics of batch normalisation to those of the current weights.
 
@@ -47,8 +47,8 @@ def recalibrate_batch_norm(
     network would be judged ten decibels too low (Wu and Johnson, arXiv 2105.07576, section 3).
 
     Args:
-        network: whose statistics are replaced by their averages over the measurements.
-        measurements: batches, of training images.
+        network: whose statistics are replaced by their averages over the batches.
+        batches: of training images.
         physics: the task's.
     """
-    update_bn(measurements, _Bound(network, physics))
+    update_bn(batches, _Bound(network, physics))

@@ -13,7 +13,7 @@ from bench import metrics
 from bench.data import ImageSet
 from bench.metrics import Metric
 from bench.physics import Physics
-from bench.training.batches import as_tensor
+from bench.training.batches import as_tensor, estimate
 
 CHUNK = 16  # images that are reconstructed at once
 
@@ -37,11 +37,24 @@ class Validation:
 
 @torch.no_grad()
 def reconstruct(
-    model: nn.Module, y: Shaped[Tensor, "n ..."], physics: Physics
+    model: nn.Module,
+    y: Shaped[Tensor, "n ..."],
+    physics: Physics,
+    estimates: Shaped[Tensor, "n ..."] | None = None,
 ) -> Shaped[Tensor, "n 1 h w"]:
-    """Reconstruct measurements a few at a time, in evaluation mode and float32."""
+    """Reconstruct measurements a few at a time, in evaluation mode and float32.
+
+    Args:
+        model: the reconstructor.
+        y: measurements.
+        physics: the task's.
+        estimates: what `estimate` returned for y; default: the model computes it.
+    """
     model.eval()
-    return torch.cat([model(part, physics) for part in y.split(CHUNK)])
+    if estimates is None:
+        return torch.cat([model(part, physics) for part in y.split(CHUNK)])
+    parts = zip(y.split(CHUNK), estimates.split(CHUNK), strict=True)
+    return torch.cat([model(part, physics, first) for part, first in parts])
 
 
 class Validator:
@@ -56,11 +69,15 @@ class Validator:
         self.x = as_tensor(val).to(device)
         self.y = physics.measure(self.x, val.ids)
         self.physics = physics
+        self.estimates: Tensor | None = None
+        self.estimated = False
 
     def __call__(self, model: nn.Module, step: int) -> Validation:
         """Score a model as it is after a step."""
         wanted = dict.fromkeys(["psnr", "ssim", self.objective])
-        x_hat = reconstruct(model, self.y, self.physics)
+        if not self.estimated:
+            self.estimates, self.estimated = estimate(model, self.y, self.physics), True
+        x_hat = reconstruct(model, self.y, self.physics, self.estimates)
         scores = metrics.evaluate(x_hat, self.x, metrics=list(wanted))
         psnr, ssim = scores["psnr"].mean().item(), scores["ssim"].mean().item()
         values = scores[metrics.name_of(self.objective)]
@@ -85,6 +102,10 @@ class BestWeights:
     def note(self, progress: Validation, model: nn.Module, final: bool) -> None:
         """Record a validation, and the weights if they are the best so far."""
         self.history.append(progress)
+        self.consider(progress, model, final)
+
+    def consider(self, progress: Validation, model: nn.Module, final: bool) -> None:
+        """Keep a model's weights if they are better."""
         if not math.isnan(progress.score) and (final, progress.score) > (self.final, self.score):
             self.psnr, self.ssim, self.step = progress.psnr, progress.ssim, progress.step
             self.score, self.final = progress.score, final

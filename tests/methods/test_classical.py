@@ -23,7 +23,7 @@ def test_degraded_is_the_measurement() -> None:
 def test_constant_is_the_mean_training_image_whatever_was_measured() -> None:
     train = torch.rand(7, 1, 64, 64)
     method = methods.create("constant")
-    method.prepare(train)
+    method.prepare(train, OPERATOR, list("abcdefg"))
     answer = method(torch.cat([NOISY, NOISY + 1]), OPERATOR)
     torch.testing.assert_close(answer[0], train.mean(0))
     assert torch.equal(answer[0], answer[1])
@@ -32,7 +32,7 @@ def test_constant_is_the_mean_training_image_whatever_was_measured() -> None:
 def test_no_blind_answer_beats_the_mean_on_the_training_images() -> None:
     train = torch.rand(7, 1, 16, 16)
     method = methods.create("constant")
-    method.prepare(train)
+    method.prepare(train, OPERATOR, list("abcdefg"))
 
     def error(image: torch.Tensor) -> torch.Tensor:
         return (train - image).square().mean()

@@ -297,7 +297,7 @@ def test_every_method_reconstructs_every_task_it_supports(method: str, task: str
     y = operator.measure(x, ["a", "b"])
     built = methods.create(method, **SLOW.get(method, {}))
     if method == "constant":
-        built.prepare(x)
+        built.prepare(x, operator, ["a", "b"])
     x_hat = built(y, operator)
     assert x_hat.shape == x.shape
     assert x_hat.dtype == torch.float32

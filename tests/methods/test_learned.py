@@ -7,6 +7,7 @@ from torch import nn
 from bench import methods, physics, training
 from bench.data import ImageSet
 from bench.errors import UserError
+from bench.methods.compressed_sensing import CompressedSensing
 from bench.physics import Physics
 from bench.spec import Budget
 
@@ -14,6 +15,7 @@ NETWORKS = methods.names("learned")
 # Small networks of every kind, for what does not depend on size.
 SMALL: dict[str, dict] = {
     "attention_residual_unet": {"width": 12, "depth": 2},
+    "cs_unet": {"width": 4, "depth": 2},
     "dncnn": {"width": 8, "depth": 5},
     "kspace_gan": {"width": 8},
     "nafnet": {"width": 8, "encoder": "1-1-2"},
@@ -66,7 +68,7 @@ def test_any_size(name: str, size: tuple[int, int]) -> None:
     assert 0 <= x_hat.min() <= x_hat.max() <= 1
 
 
-NORMED = ["attention_residual_unet", "dncnn", "kspace_gan", "recon_resnet", "srgan_cbam", "unet"]
+NORMED = ["attention_residual_unet", "cs_unet", "dncnn", "kspace_gan", "recon_resnet", "srgan_cbam", "unet"]
 
 
 @pytest.mark.parametrize("name", NORMED)
@@ -182,11 +184,44 @@ def test_parameters_of_the_attention_gates() -> None:
 def test_a_global_skip_starts_from_the_pseudo_inverse(name: str, config: dict) -> None:
     y, operator = measured(name)
     model = build(name, operator, **config).eval()
-    head = model.body.head if name == "unet" else model.head
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    nn.init.zeros_(model.last_layer.weight)
+    nn.init.zeros_(model.last_layer.bias)
     expected = operator.A_dagger(y).clamp(0, 1)
     torch.testing.assert_close(model(y, operator), expected, atol=1e-6, rtol=0)
+
+
+STARTED = [name for name in NETWORKS if methods.find(name).has_start]
+
+
+@pytest.mark.parametrize("name", [*STARTED, "cs_unet"])
+def test_until_it_is_trained_it_is_the_compressed_sensing_that_it_starts_from(name: str) -> None:
+    operator, x = task(name, noise=0.01), images(3)
+    start = {} if name == "cs_unet" else {"start": "tv"}
+    model = build(name, operator, **start)
+    assert model.usable_untrained
+    model.prepare(x, operator, list("abc"))
+    y = operator.measure(x, list("def"))
+    expected = methods.create("tv", weight=float(model.tv.weight))(y, operator)
+    assert torch.equal(model.eval()(y, operator), expected)
+    assert torch.equal(model(y, operator, model.estimate(y, operator)), expected)
+    if name != "recon_resnet":  # which inserts the measurement
+        torch.testing.assert_close(model.train()(y, operator), expected, atol=1e-5, rtol=0)
+    assert not model.tv.alone or name == "recon_resnet"
+
+
+def test_compressed_sensing_is_tuned_on_training_images() -> None:
+    """Within 0.05 dB of the best weight of a fine grid, and it knows its error."""
+    operator, x = task("unet", noise=0.01), images(3)
+    tuned = CompressedSensing()
+    tuned.prepare(x, operator, list("abc"))
+    y = operator.measure(x, list("abc"))
+    errors = [
+        (methods.create("tv", weight=float(weight))(y, operator) - x).square().mean((1, 2, 3))
+        for weight in [*torch.logspace(-1.5, 1, 30), tuned.weight]
+    ]
+    psnrs = [float(-10 * error.log10().mean()) for error in errors]
+    assert psnrs[-1] > max(psnrs) - 0.05
+    assert float(tuned.error) == pytest.approx(float(errors[-1].mean().sqrt()), rel=1e-4)
 
 
 @pytest.mark.parametrize(("norm", "shift"), [("instance", 0.3), ("batch", 0), ("none", 0)])
@@ -285,6 +320,7 @@ def test_overfits_a_single_batch(name: str) -> None:
     few = ImageSet(images(2, 16, 16).numpy(), ["a", "b"], ["a", "b"])
     config: dict = {
         "attention_residual_unet": {"width": 16, "lr": 5e-3},
+        "cs_unet": {"width": 8, "depth": 2},
         "dncnn": {"width": 16, "depth": 5, "lr": 5e-3},
         "kspace_gan": {"width": 16, "lr": 8e-3, "loss": "mse"},
         "nafnet": {"width": 16, "encoder": "1-1-2", "lr": 3e-3},

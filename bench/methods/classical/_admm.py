@@ -10,13 +10,15 @@ conjugate gradients, started from the previous x and preconditioned by the divis
 exact if A^T A were a convolution with its point response.
 """
 
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bench.methods.classical._transforms import SparsifyingTransform
 from bench.physics import Physics
-from bench.physics.base import conjugate_gradients
+from bench.physics.solvers import conjugate_gradients, filtered
 
 # mu = PENALTY lambda for a weak lambda: coefficients are cut off at 1 / PENALTY grey levels. With
 # a strong lambda (much noise) a smaller mu converges faster. Chosen on template slices, with five
@@ -28,6 +30,8 @@ INNER_STEPS, INNER_TOLERANCE = 4, 0.1
 CACHED = 2**19  # numbers processed at a time: they should fit into the processor's cache
 # Least noise assumed: a model is never exact, and some weight is needed to fill missing samples.
 LEAST_NOISE = 1e-3
+# One number for all images, or one for each, of shape (b, 1, 1, 1).
+Strength = TypeVar("Strength", float, Tensor)
 
 
 def natural_weight(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
@@ -35,7 +39,7 @@ def natural_weight(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
     return max(physics.noise_std, LEAST_NOISE) * _gain(physics, like) ** 0.5
 
 
-def penalty(strength: float, physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
+def penalty(strength: Strength, physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> Strength:
     """Return ADMM's mu for a lambda."""
     return PENALTY * strength / (1 + STRONG * strength / _gain(physics, like))
 
@@ -49,9 +53,10 @@ def solve(
     y: Shaped[Tensor, "b ..."],
     physics: Physics,
     transform: SparsifyingTransform,
-    weight: float,
+    weight: float | Float[Tensor, " b"],
     tolerance: float = TOLERANCE,
     most: int = MOST_STEPS,
+    start: Shaped[Tensor, "b 1 h w"] | None = None,
 ) -> Shaped[Tensor, "b 1 h w"]:
     """Reconstruct images whose transform is sparse.
 
@@ -59,36 +64,45 @@ def solve(
         y: measurements.
         physics: a linear operator.
         transform: K and its norm.
-        weight: lambda, in units of `natural_weight`.
-        tolerance: stop when neither x nor d - K x changes x by more than this fraction.
+        weight: lambda, in units of `natural_weight`; one for all images or one for each, so that
+            several weights are solved at once where y holds each measurement several times.
+        tolerance: stop when neither x nor d - K x changes x by more than this fraction; 0 runs a
+            fixed number of iterations.
         most: stop after so many iterations in any case.
+        start: first guesses, such as the solutions for other weights; default: the solution of
+            the quadratic problem.
 
     Returns:
         images in [0, 1], or complex ones if the physics has complex images.
     """
     b = physics.A_adjoint(y)
-    strength = weight * natural_weight(physics, b)
-    update = Update(physics, transform, penalty(strength, physics, b), b)
     few = max(1, CACHED // max(transform.analyse(b[:1]).numel(), 2 * y[0].numel()))
-    chunks = b.split(few)
-    return torch.cat(
-        [_iterate(chunk, update, transform, strength, tolerance, most) for chunk in chunks]
-    )
+    scale = natural_weight(physics, b)
+    solved = []
+    for begin in range(0, len(b), few):
+        part = slice(begin, begin + few)
+        each = weight[part].view(-1, 1, 1, 1) if isinstance(weight, Tensor) else weight
+        strength = each * scale
+        update = Update(physics, transform, penalty(strength, physics, b), b)
+        first = None if start is None else start[part]
+        solved.append(_iterate(b[part], update, transform, strength, tolerance, most, first))
+    return torch.cat(solved)
 
 
 def _iterate(
     b: Shaped[Tensor, "b 1 h w"],
     update: "Update",
     transform: SparsifyingTransform,
-    strength: float,
+    strength: float | Tensor,
     tolerance: float,
     most: int,
+    start: Shaped[Tensor, "b 1 h w"] | None,
 ) -> Shaped[Tensor, "b 1 h w"]:
-    """Run ADMM from the quadratic problem's solution."""
+    """Run ADMM from given images, or from the solution of the quadratic problem."""
     mu = update.mu
-    x = update(b, torch.zeros_like(b))
+    x = update(b, torch.zeros_like(b)) if start is None else start
     image = transform.analyse(x)
-    d, z = torch.zeros_like(image), bounded(x)
+    d, z = torch.zeros_like(image) if start is None else image, bounded(x)
     u, v = torch.zeros_like(image), torch.zeros_like(x)
     for _ in range(most):
         u = u + torch.lerp(d, image, RELAXATION)
@@ -131,22 +145,11 @@ def bounded(x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
 class Update:
     """Solves (A^T A + mu K^T K + mu) x = right; from a start value if the solver is iterative."""
 
-    def __init__(self, physics: Physics, transform: SparsifyingTransform, mu: float, like: Tensor):
+    def __init__(self, physics: Physics, transform: SparsifyingTransform, mu: float | Tensor, like: Tensor):
         self.physics, self.transform, self.mu = physics, transform, mu
-        shape = (like.shape[-2], like.shape[-1])
-        exact = None if like.is_complex() else physics.spectrum(shape)
-        self.exact = exact is not None
-        gram = transform.gram(shape).to(like.device)
-        if like.is_complex():
-            spectrum = torch.fft.fft2(physics.response(like)).real
-        else:
-            gram = gram[:, : shape[1] // 2 + 1]
-            spectrum = (
-                torch.fft.rfft2(physics.response(like)).real
-                if exact is None
-                else exact.to(like.device)
-            )
-        self.inverse = 1 / (spectrum.clamp(min=0) + mu * gram + mu)
+        eigenvalues, self.exact = physics.normal_eigenvalues(like)
+        gram = transform.gram((like.shape[-2], like.shape[-1])).to(like.device)
+        self.inverse = 1 / (eigenvalues + mu * gram[:, : eigenvalues.shape[-1]] + mu)
 
     def __call__(self, right: Tensor, start: Tensor) -> Tensor:
         if self.exact:
@@ -162,6 +165,4 @@ class Update:
         return self.physics.A_normal(x) + self.mu * penalty
 
     def _divide(self, x: Tensor) -> Tensor:
-        if x.is_complex():
-            return torch.fft.ifft2(torch.fft.fft2(x) * self.inverse)
-        return torch.fft.irfft2(torch.fft.rfft2(x) * self.inverse, s=x.shape[-2:])
+        return filtered(x, self.inverse)

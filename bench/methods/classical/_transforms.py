@@ -53,7 +53,7 @@ class SparsifyingTransform(ABC):
 
     @abstractmethod
     def shrink(
-        self, coefficients: Shaped[Tensor, "b k h w"], threshold: float
+        self, coefficients: Shaped[Tensor, "b k h w"], threshold: float | Float[Tensor, "#b 1 1 1"]
     ) -> Shaped[Tensor, "b k h w"]:
         """Apply the proximal map of `threshold` times the norm."""
 
@@ -80,7 +80,7 @@ class Gradient(SparsifyingTransform):
         return length_of(coefficients).sum((1, 2, 3))
 
     def shrink(
-        self, coefficients: Shaped[Tensor, "b 2 h w"], threshold: float
+        self, coefficients: Shaped[Tensor, "b 2 h w"], threshold: float | Float[Tensor, "#b 1 1 1"]
     ) -> Shaped[Tensor, "b 2 h w"]:
         """Shorten each gradient by the threshold."""
         length = length_of(coefficients)
@@ -136,7 +136,7 @@ class Wavelets(SparsifyingTransform):
         return (coefficients.abs() * self.weights.to(coefficients.device)).sum((1, 2, 3))
 
     def shrink(
-        self, coefficients: Shaped[Tensor, "b k h w"], threshold: float
+        self, coefficients: Shaped[Tensor, "b k h w"], threshold: float | Float[Tensor, "#b 1 1 1"]
     ) -> Shaped[Tensor, "b k h w"]:
         """Shrink each magnitude by its level's threshold."""
         limit = threshold * self.weights.to(coefficients.device)

@@ -1,5 +1,7 @@
 """The mean training image, independent of y: a baseline for any method that uses y."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -17,7 +19,9 @@ class Constant(Classical):
         super().__init__()
         self.register_buffer("mean", torch.zeros(1, 1, 1, 1))
 
-    def prepare(self, images: Float[Tensor, "n 1 h w"]) -> None:
+    def prepare(
+        self, images: Float[Tensor, "n 1 h w"], physics: Physics, ids: Sequence[str]
+    ) -> None:
         """Average the training images."""
         self.mean = images.mean(0, keepdim=True)
 

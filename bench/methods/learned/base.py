@@ -1,6 +1,7 @@
 """Image-to-image networks, and the components that they share."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -11,10 +12,12 @@ from torch.nn.functional import layer_norm, pad
 
 from bench.methods.base import Reconstructor
 from bench.methods.batch_norm import BatchNorm
+from bench.methods.compressed_sensing import CompressedSensing
 from bench.physics import Physics
 
 Scaling = Literal["none", "rms", "standard"]
 Norm = Literal["instance", "batch", "none"]
+Start = Literal["pseudo_inverse", "tv"]  # what an image network is applied to
 Width = Annotated[int, Field(ge=1, le=1024)]
 Depth = Annotated[int, Field(ge=1, le=8)]
 Blocks = Annotated[int, Field(ge=1, le=256)]
@@ -26,29 +29,79 @@ Levels = Annotated[str, Field(pattern=r"^[1-9]\d?(-[1-9]\d?){0,7}$")]
 class ImageNetwork(Reconstructor):
     """A network from image to image, applied to `A_dagger(y)`, for images of any size.
 
+    With the option `start: tv`, which every subclass has, it is applied to the TV reconstruction
+    instead, and predicts a correction to it that starts at 0.
+
     Attributes:
         stride: the image is padded to a multiple of this and cropped back.
         scaling: normalisation of each image before the network, undone on its result: "none";
             "rms", division by the root mean square, so that the background stays 0; "standard", by
             mean and standard deviation, as in fastMRI's NormUnet (arXiv 1811.08839).
+        global_skip: whether `network` adds its input to the result of its last layer, `head`.
+        tv: the compressed sensing that it starts from, if it does.
     """
 
     kind = "learned"
     stride: int = 1
     scaling: Scaling = "none"
+    global_skip: bool = False
+    tv: CompressedSensing | None = None
+    head: nn.Module
 
     @abstractmethod
     def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Map an image whose sides are multiples of `stride`; the result is float32."""
 
-    def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 1 h w"]:
+    @property
+    def last_layer(self) -> nn.Module:
+        """The layer whose result, 0, would leave an image with a global skip as it is."""
+        return self.head
+
+    def start_from_tv(self) -> None:
+        """Start from compressed sensing, as a network that does not change it yet."""
+        self.tv = CompressedSensing()
+        self.global_skip = self.usable_untrained = True
+        for weight in self.last_layer.parameters():
+            nn.init.zeros_(weight)
+
+    def prepare(
+        self, images: Float[Tensor, "n 1 h w"], physics: Physics, ids: Sequence[str]
+    ) -> None:
+        """Tune the compressed sensing that it starts from."""
+        if self.tv is not None:
+            self.tv.prepare(images, physics, ids)
+
+    def estimate(
+        self, y: Shaped[Tensor, "b ..."], physics: Physics
+    ) -> Float[Tensor, "b 1 h w"] | None:
+        """Reconstruct by compressed sensing, if it starts from it."""
+        return None if self.tv is None else self.tv(y, physics).abs()
+
+    def forward(
+        self,
+        y: Shaped[Tensor, "b ..."],
+        physics: Physics,
+        estimate: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> Float[Tensor, "b 1 h w"]:
         """Reconstruct; outside training the result is clipped to [0, 1], the images' range."""
-        image = physics.A_dagger(y)
+        image = self.input_image(y, physics, estimate)
         height, width = image.shape[-2:]
         mean, scale = moments(image, self.scaling)
         padded = pad((image - mean) / scale, padding_to(self.stride, image), mode="replicate")
         x_hat = self.network(padded)[..., :height, :width] * scale + mean
+        if self.tv is not None:
+            x_hat = self.tv.until_trained(x_hat, image, self.training)
         return self.finish(x_hat, y, physics)
+
+    def input_image(
+        self,
+        y: Shaped[Tensor, "b ..."],
+        physics: Physics,
+        estimate: Float[Tensor, "b 1 h w"] | None,
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Return what the network is applied to."""
+        estimate = self.estimate(y, physics) if estimate is None else estimate
+        return physics.A_dagger(y) if estimate is None else estimate
 
     def finish(
         self, x_hat: Float[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], physics: Physics

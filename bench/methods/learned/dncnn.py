@@ -21,6 +21,8 @@ class DnCNN(ImageNetwork):
         norm: "batch", "instance" or "none".
     """
 
+    global_skip = True
+
     def __init__(
         self,
         width: Width = 64,

@@ -31,6 +31,8 @@ class NAFNet(ImageNetwork):
         dropout: fraction of the channels set to 0 before each addition.
     """
 
+    global_skip = True
+
     def __init__(
         self,
         width: Width = 32,

@@ -34,6 +34,8 @@ class Restormer(ImageNetwork):
         expansion: of the channels in the feed-forward layers.
     """
 
+    global_skip = True
+
     def __init__(
         self,
         width: Annotated[Width, Field(multiple_of=2)] = 48,

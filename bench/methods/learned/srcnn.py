@@ -4,23 +4,12 @@ Three convolutions: patches are extracted, mapped, and put together again. It st
 already enlarged, here `A_dagger(y)`.
 """
 
-from typing import Annotated
-
 import torch
 from jaxtyping import Float
-from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from bench.methods.learned.base import Head, ImageNetwork, Width
-
-
-def _odd(size: int) -> int:
-    if size % 2 == 0:
-        raise ValueError("must be an odd number of pixels")
-    return size
-
-
-Odd = Annotated[int, Field(ge=1, le=15), AfterValidator(_odd)]
+from bench.ranges import Odd
 
 
 class SRCNN(ImageNetwork):

@@ -19,7 +19,8 @@ class SRGANCBAM(ImageNetwork):
     """SRGAN's generator with an attention module on each residual branch.
 
     Super-resolution starts from y itself and is enlarged at the end by sub-pixel convolutions.
-    Called with other physics it starts from `A_dagger(y)` and enlarges nothing.
+    Called with other physics it starts from `A_dagger(y)` and enlarges nothing. With `start: tv`
+    its input is y all the same, and its result is added to the TV reconstruction.
 
     Args:
         width: channels.
@@ -63,7 +64,12 @@ class SRGANCBAM(ImageNetwork):
         )
         self.head = Head(width, kernel_size=9)
 
-    def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 1 h w"]:
+    def forward(
+        self,
+        y: Shaped[Tensor, "b ..."],
+        physics: Physics,
+        estimate: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> Float[Tensor, "b 1 h w"]:
         """Reconstruct; outside training the result is clipped to [0, 1], the images' range.
 
         Raises:
@@ -71,7 +77,7 @@ class SRGANCBAM(ImageNetwork):
         """
         if factor_of(physics) != self.factor:
             raise ValueError(f"built to enlarge {self.factor} times, not {factor_of(physics)}")
-        enlarged = physics.A_dagger(y)
+        enlarged = self.input_image(y, physics, estimate)
         height, width = enlarged.shape[-2:]
         x_hat = self.network(y if self.factor > 1 else enlarged)[..., :height, :width]
         return self.finish(enlarged + x_hat if self.global_skip else x_hat, y, physics)

@@ -41,13 +41,18 @@ class UNet(ImageNetwork):
         super().__init__()
         self.stride = 2**depth
         self.scaling = scaling_with(norm)
-        self.residual = residual
+        self.global_skip = residual
         self.body = UNetBody(1, 1, width, depth, norm)
+
+    @property
+    def last_layer(self) -> nn.Module:
+        """The last convolution of its body."""
+        return self.body.head
 
     def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Map an image whose sides are multiples of `stride`."""
         result = self.body(image)
-        return image + result if self.residual else result
+        return image + result if self.global_skip else result
 
 
 class UNetBody(nn.Module):

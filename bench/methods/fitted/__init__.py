@@ -1,0 +1,1 @@
+"""Methods that learn from their training images in closed form: one file each."""
