@@ -58,9 +58,7 @@ class Reconstructor(nn.Module, ABC):
         defines `estimate` takes its result as a third argument, which may be left out.
         """
 
-    def prepare(
-        self, images: Float[Tensor, "n 1 h w"], physics: Any, ids: Sequence[str]
-    ) -> None:
+    def prepare(self, images: Float[Tensor, "n 1 h w"], physics: Any, ids: Sequence[str]) -> None:
         """Look at the training images, before training and any reconstruction.
 
         Args:

@@ -16,7 +16,7 @@ STEPS, TOLERANCE = 50, 1e-6
 def regularised_inverse(
     physics: "Physics",
     right: Shaped[Tensor, "b 1 h w"],
-    mu: Float[Tensor, "#b 1 1 1"] | float,
+    mu: Float[Tensor, "#b 1 1 1"] | Float[Tensor, ""] | float,
     steps: int = STEPS,
     tolerance: float = TOLERANCE,
 ) -> Shaped[Tensor, "b 1 h w"]:

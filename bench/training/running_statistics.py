@@ -30,17 +30,13 @@ def has_running_statistics(network: nn.Module) -> bool:
     return any(isinstance(part, _BatchNorm) for part in network.modules())
 
 
-def recalibration_batches(
-    network: nn.Module, batches: Iterator[Batch]
-) -> list[Batch]:
+def recalibration_batches(network: nn.Module, batches: Iterator[Batch]) -> list[Batch]:
     """Draw the batches for `recalibrate_batch_norm`; none without batch normalisation."""
     count = RECALIBRATION_BATCHES if has_running_statistics(network) else 0
     return list(itertools.islice(batches, count))
 
 
-def recalibrate_batch_norm(
-    network: nn.Module, batches: Sequence[Batch], physics: Physics
-) -> None:
+def recalibrate_batch_norm(network: nn.Module, batches: Sequence[Batch], physics: Physics) -> None:
     """Set the running statistics of batch normalisation to those of the current weights.
 
     The running averages of training lag behind weights that change fast: after tens of steps a

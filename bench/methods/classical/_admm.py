@@ -145,7 +145,9 @@ def bounded(x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
 class Update:
     """Solves (A^T A + mu K^T K + mu) x = right; from a start value if the solver is iterative."""
 
-    def __init__(self, physics: Physics, transform: SparsifyingTransform, mu: float | Tensor, like: Tensor):
+    def __init__(
+        self, physics: Physics, transform: SparsifyingTransform, mu: float | Tensor, like: Tensor
+    ):
         self.physics, self.transform, self.mu = physics, transform, mu
         eigenvalues, self.exact = physics.normal_eigenvalues(like)
         gram = transform.gram((like.shape[-2], like.shape[-1])).to(like.device)

@@ -45,8 +45,11 @@ class ImageNetwork(Reconstructor):
     stride: int = 1
     scaling: Scaling = "none"
     global_skip: bool = False
-    tv: CompressedSensing | None = None
     head: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tv: CompressedSensing | None = None
 
     @abstractmethod
     def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -89,8 +92,7 @@ class ImageNetwork(Reconstructor):
         mean, scale = moments(image, self.scaling)
         padded = pad((image - mean) / scale, padding_to(self.stride, image), mode="replicate")
         x_hat = self.network(padded)[..., :height, :width] * scale + mean
-        if self.tv is not None:
-            x_hat = self.tv.until_trained(x_hat, image, self.training)
+        x_hat = self.until_trained(x_hat, image)
         return self.finish(x_hat, y, physics)
 
     def input_image(
@@ -102,6 +104,14 @@ class ImageNetwork(Reconstructor):
         """Return what the network is applied to."""
         estimate = self.estimate(y, physics) if estimate is None else estimate
         return physics.A_dagger(y) if estimate is None else estimate
+
+    def until_trained(
+        self, x_hat: Float[Tensor, "b 1 h w"], image: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Return the network's result; before it is trained, the TV image that it starts from."""
+        if self.tv is None:
+            return x_hat
+        return self.tv.until_trained(x_hat, image, self.training)
 
     def finish(
         self, x_hat: Float[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], physics: Physics

@@ -76,9 +76,7 @@ class CSUNet(Reconstructor):
         """Tune the compressed sensing that it starts from."""
         self.tv.prepare(images, physics, ids)
 
-    def estimate(
-        self, y: Shaped[Tensor, "b ..."], physics: Physics
-    ) -> Float[Tensor, "b 4 h w"]:
+    def estimate(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 4 h w"]:
         """Return x_tv, its update by the measurement, A_dagger(y) and A^T y."""
         x, b = self.tv(y, physics), physics.A_adjoint(y)
         return torch.cat([x, self._update(x, b, physics), physics.A_dagger(y), b], dim=1)

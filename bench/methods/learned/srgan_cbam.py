@@ -80,7 +80,8 @@ class SRGANCBAM(ImageNetwork):
         enlarged = self.input_image(y, physics, estimate)
         height, width = enlarged.shape[-2:]
         x_hat = self.network(y if self.factor > 1 else enlarged)[..., :height, :width]
-        return self.finish(enlarged + x_hat if self.global_skip else x_hat, y, physics)
+        x_hat = self.until_trained(enlarged + x_hat if self.global_skip else x_hat, enlarged)
+        return self.finish(x_hat, y, physics)
 
     def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h2 w2"]:
         """Map an image of any size to one `factor` times as large."""
