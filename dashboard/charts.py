@@ -21,6 +21,7 @@ HEAT = [[0.0, "#08051d"], [0.25, "#56106e"], [0.5, "#bb3754"], [0.75, "#f98c0a"]
 FONT = {"family": '"Source Sans", sans-serif', "size": 13, "color": theme.INK}
 LOG_RATIO = 8  # an axis that spans at least this ratio is logarithmic
 SYMBOLS = {"learned": "circle", "fitted": "square"}  # of a method; else: diamond
+LEGEND = "Circles are trained on images, squares fitted to them in closed form, diamonds need none"
 GRID = "#e8edef"
 
 

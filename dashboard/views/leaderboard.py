@@ -30,7 +30,7 @@ def show(choice: Choice) -> None:
     objective = choice.objective
     chart = charts.ranking(cells, objective, choice.column(objective), theme.colours(choice.run))
     st.plotly_chart(chart, config=charts.CONFIG, key="ranking")
-    st.caption("Bars: 95 % interval over subjects. Circles learn from images, diamonds do not.")
+    st.caption(f"Bars: 95 % interval over subjects. {charts.LEGEND}.")
 
 
 def _objective_first(choice: Choice) -> list[ScoreColumn]:

@@ -26,7 +26,7 @@ def show(choice: Choice) -> None:
     st.plotly_chart(chart, config=charts.CONFIG, key="tradeoff")
     st.caption(
         "Up and right is better. In the shaded region the front is at least as good in both. "
-        "Circles learn from images, diamonds do not; a larger marker means more training images. "
+        f"{charts.LEGEND}; a larger marker means more training images. "
         "Bars: 95 % interval over subjects."
     )
 

@@ -87,6 +87,20 @@ def test_every_network_is_told_how_it_stands_against_the_best_classical_method()
     }  # fmt: skip
 
 
+def test_a_method_fitted_in_closed_form_is_neither_the_yardstick_nor_taken_for_a_network() -> None:
+    rows = make_rows(
+        {("tv", "classical", 0): 22, ("stack", "fitted", 9): 25, ("net", "learned", 9): 23}
+    )
+    board = build(rows, TRIALS, [], "r", refit_steps=100)
+    (finding,) = board.findings
+    assert "stack (25.00 dB, fitted in closed form) beats tv (22.00 dB), the best class" in finding
+    table = board.table.set_index("method")
+    assert dict(table["against_classical"]) == {
+        "stack": "beats tv", "net": "beats tv", "tv": "",
+    }  # fmt: skip
+    assert table["steps"]["stack"] == 0
+
+
 def test_a_line_says_what_its_search_and_its_refits_have_spent() -> None:
     rows = make_rows({("tv", "classical", 0): 22, ("unet", "learned", 25): 24})
     cell = "d-noise-0.1-n25-unet"
