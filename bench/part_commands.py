@@ -41,7 +41,7 @@ def methods() -> None:
         method = find(name)
         table.add_row(
             name, method.kind, method.supported.removesuffix(" physics"),
-            f"{method.parameters():,}" if method.learned else "",
+            f"{method.parameters():,}" if method.kind != "classical" else "",
             ", ".join(method.presets), ", ".join(method.space()),
         )  # fmt: skip
     console.print(table)

@@ -187,8 +187,7 @@ def test_what_is_allowed_runs(name: str, data: st.DataObject) -> None:
     training.check(name, {**config, "perceptual": "none"} if name in LEARNED else config)
     operator = next(o for o in OPERATORS if methods.find(name).supports(o.name))
     model = methods.create(name, operator, **config)
-    if isinstance(model, methods.Reconstructor):
-        model.prepare(X, operator, ["a", "b"])
+    methods.prepare(model, X, operator, ["a", "b"])
     x_hat = training.reconstruct(model, operator.measure(X, ["a", "b"]), operator)
     assert x_hat.shape == X.shape
     assert torch.isfinite(x_hat).all()

@@ -19,7 +19,6 @@ from bench.contracts.base import (
     smooth_images,
 )
 from bench.data import ImageSet
-from bench.methods import Reconstructor
 from bench.physics import Physics
 from bench.spec import Budget
 
@@ -85,8 +84,7 @@ class Method:
         operator = self.task()
         torch.manual_seed(0)
         model = training.build(self.method, {**self.defaults(), **config}, operator)
-        if isinstance(model, Reconstructor):
-            model.prepare(self.x, operator, ["a", "b"])
+        methods.prepare(model, self.x, operator, ["a", "b"])
         return model, operator, operator.measure(self.x, ["a", "b"])
 
     def builds(self) -> None:
@@ -166,7 +164,7 @@ class Method:
 
     def _learned(self) -> None:
         if not self.method.learned:
-            raise CannotCheckError("it is classical")
+            raise CannotCheckError(f"it is {self.method.kind}, not trained by steps")
 
     def gradients(self) -> None:
         """Check that no weight is left out of training."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from bench.methods.base import Classical, Fitted, Reconstructor
+from bench.methods.base import Classical, Fitted, Reconstructor, prepare
 from bench.methods.method import METHODS, Given, Method, find
 from bench.physics import Physics
 
@@ -18,6 +18,7 @@ __all__ = [
     "create",
     "find",
     "names",
+    "prepare",
 ]
 
 

@@ -113,3 +113,12 @@ class Denoiser(Classical):
         images = y[:, 0].cpu().double().numpy()
         clean = np.stack([self.denoise(image, physics.noise_std) for image in images])
         return torch.from_numpy(clean)[:, None].to(y).clamp(0, 1)
+
+
+def prepare(
+    model: nn.Module, images: Float[Tensor, "n 1 h w"], physics: Physics, ids: Sequence[str]
+) -> None:
+    """Show a method its training images, if it has a `prepare`; see `Reconstructor.prepare`."""
+    look = getattr(model, "prepare", None)
+    if callable(look):
+        look(images, physics, ids)

@@ -1,11 +1,13 @@
 """Networks from elsewhere that map an image and its noise level instead of (y, physics)."""
 
 import inspect
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bench.methods.base import prepare
 from bench.methods.learned.base import ImageNetwork
 from bench.physics import Physics
 
@@ -24,6 +26,13 @@ class DenoiserNetwork(ImageNetwork):
         self.model = model
         self.takes_sigma = len(_inputs(model)) > 1
         self.sigma = 0.0
+
+    def prepare(
+        self, images: Float[Tensor, "n 1 h w"], physics: Physics, ids: Sequence[str]
+    ) -> None:
+        """Show the model its training images, if it has a `prepare` too."""
+        super().prepare(images, physics, ids)
+        prepare(self.model, images, physics, ids)
 
     def forward(
         self, y: Tensor, physics: Physics, estimate: Tensor | None = None

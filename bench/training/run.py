@@ -110,9 +110,8 @@ def steps(
     method = methods.find(job.method)
     model = build(method, job.config, physics).to(device)
     physics = physics.to(device)
-    if isinstance(model, methods.Reconstructor):
-        model.prepare(as_tensor(train), physics, train.ids)
-        model.to(device)
+    methods.prepare(model, as_tensor(train), physics, train.ids)
+    model.to(device)  # with what it has made of them
     validate = Validator(val, physics, device, job.objective)
     if method.learned:
         return (yield from _train(job, model, train, validate, start))
