@@ -10,9 +10,10 @@ from bench.methods.classical._admm import LEAST_NOISE, solve
 from bench.methods.classical._transforms import Gradient
 from bench.physics import Physics
 
-TUNED_ON = 16  # training images at most
-COARSE = (0.08, 0.2, 0.5, 1.2, 3.0)  # weights tried first
-FINER = 2.5**0.5  # between them, beside the best
+TUNED_ON = 8  # training images at most
+COARSE = (0.1, 0.3, 0.9, 2.7)  # weights tried first
+FINER = (3**0.5, 3**0.25)  # ratios of those tried beside the best so far
+ROUGH = 1e-2  # tolerance of these solutions
 
 
 class CompressedSensing(nn.Module):
@@ -42,7 +43,7 @@ class CompressedSensing(nn.Module):
         x = images[:TUNED_ON].to(self.weight.device)
         y = physics.measure(x, ids[: len(x)])
         errors = {weight: self._errors(x, y, physics, weight) for weight in COARSE}
-        for finer in (FINER, FINER**0.5):
+        for finer in FINER:
             best = min(errors, key=lambda weight: float(errors[weight].log().mean()))
             for weight in (best / finer, best * finer):
                 errors[weight] = self._errors(x, y, physics, weight)
@@ -53,7 +54,7 @@ class CompressedSensing(nn.Module):
     @staticmethod
     def _errors(x: Tensor, y: Tensor, physics: Physics, weight: float) -> Float[Tensor, " n"]:
         """Return each image's mean squared error."""
-        x_hat = solve(y, physics, Gradient(), weight)
+        x_hat = solve(y, physics, Gradient(), weight, tolerance=ROUGH)
         return (x_hat.abs() - x).square().mean((1, 2, 3)).clamp(min=1e-12)
 
     def data_weight(self, physics: Physics) -> float:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from bench.errors import UserError
-from bench.physics.solvers import regularised_inverse
+from bench.physics.solvers import filtered, regularised_inverse
 from bench.seeds import derive_seed
 
 Size = int | tuple[int, int]
@@ -199,6 +199,16 @@ class Physics(nn.Module, ABC):
                 kernel = self.A_normal(point)[0, 0]
             self._responses[key] = kernel.roll((-(height // 2), -(width // 2)), (0, 1))
         return self._responses[key]
+
+    def invert_normal(
+        self, right: Shaped[Tensor, "b 1 h w"], mu: Float[Tensor, "#b 1 1 1"]
+    ) -> Shaped[Tensor, "b 1 h w"] | None:
+        """Solve (A^T A + mu) x = right exactly, mu one number or one for each image.
+
+        None, unless the Fourier transform diagonalises A^T A or a subclass knows another way.
+        """
+        eigenvalues, exact = self.normal_eigenvalues(right)
+        return filtered(right, 1 / (eigenvalues + mu)) if exact else None
 
     def normal_eigenvalues(self, like: Shaped[Tensor, "b 1 h w"]) -> tuple[Tensor, bool]:
         """Return eigenvalues of A^T A for the Fourier transform, and whether they are exact.

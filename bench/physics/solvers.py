@@ -23,9 +23,9 @@ def regularised_inverse(
     """Solve (A^T A + mu) x = right, differentiable with respect to `right` and mu.
 
     It is the data-consistency step of unrolled networks (MoDL: Aggarwal, Mani and Jacob, IEEE TMI
-    38, 2019, eq. 10). Where the Fourier transform diagonalises A^T A this is a division. Otherwise
-    it takes conjugate gradients, preconditioned by the division that would be exact if A^T A were
-    a convolution with its point response. The inverse is self-adjoint, so the backward pass is the
+    38, 2019, eq. 10). It is exact where the physics can `invert_normal`, as by FFT. Otherwise it
+    takes conjugate gradients, preconditioned by the division that would be exact if A^T A were a
+    convolution with its point response. The inverse is self-adjoint, so the backward pass is the
     same solve: differentiation through the iterations would keep them all in memory.
 
     Args:
@@ -68,8 +68,10 @@ class _RegularisedInverse(torch.autograd.Function):
 
 
 def _solve(right: Tensor, mu: Tensor, physics: "Physics", steps: int, tolerance: float) -> Tensor:
-    eigenvalues, exact = physics.normal_eigenvalues(right)
-    inverse = 1 / (eigenvalues + mu)
+    solved = physics.invert_normal(right, mu)
+    if solved is not None:
+        return solved
+    inverse = 1 / (physics.normal_eigenvalues(right)[0] + mu)
 
     def divide(x: Tensor) -> Tensor:
         return filtered(x, inverse)
@@ -77,8 +79,6 @@ def _solve(right: Tensor, mu: Tensor, physics: "Physics", steps: int, tolerance:
     def normal(x: Tensor) -> Tensor:
         return physics.A_normal(x) + mu * x
 
-    if exact:
-        return divide(right)
     return conjugate_gradients(normal, right, steps=steps, tolerance=tolerance, precondition=divide)
 
 

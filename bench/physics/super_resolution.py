@@ -92,6 +92,20 @@ class SuperResolution(Physics):
         )
         return rows @ y @ columns.T
 
+    @full_precision
+    def invert_normal(
+        self, right: Float[Tensor, "b 1 h w"], mu: Float[Tensor, "#b 1 1 1"]
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Solve (A^T A + mu) x = right exactly, by the singular vectors of both matrices."""
+        (rows, down), (columns, across) = (
+            singular(self.downsampler, n, math.ceil(n / self.factor)) for n in right.shape[-2:]
+        )
+        rows, down, columns, across = (t.to(right) for t in (rows, down, columns, across))
+        inside = rows.T @ right @ columns
+        # In the null space of A the inverse is 1 / mu.
+        change = inside * (1 / (down[:, None] * across + mu) - 1 / mu)
+        return right / mu + rows @ change @ columns.T
+
     def _matrix(self, full: int) -> Float[Tensor, "small full"]:
         return matrix(self.downsampler, full, math.ceil(full / self.factor))
 
@@ -111,6 +125,17 @@ def matrix(downsampler: Downsampler, full: int, small: int) -> Float[Tensor, "sm
     unit = torch.eye(full, dtype=torch.float64)[None, None]
     mode = {"mode": "bicubic", "antialias": True} if downsampler == "bicubic" else {"mode": "area"}
     return interpolate(unit, (small, full), **mode)[0, 0].float()
+
+
+@lru_cache(maxsize=16)
+def singular(
+    downsampler: Downsampler, full: int, small: int
+) -> tuple[Float[Tensor, "full small"], Float[Tensor, " small"]]:
+    """Return the right singular vectors of the matrix of a line, and squared singular values."""
+    _, values, vectors = torch.linalg.svd(
+        matrix(downsampler, full, small).double(), full_matrices=False
+    )
+    return vectors.T.float().contiguous(), values.square().float()
 
 
 @lru_cache(maxsize=16)

@@ -121,7 +121,7 @@ class StackedCS(Fitted):
     def contexts(self, channels: Float[Tensor, "b 5 h w"]) -> Int64[Tensor, "b 1 h w"]:
         """Return the number of each pixel's context."""
         steep, disagreeing = signs(channels).split(1, dim=1)
-        level = torch.bucketize(steep, self.steepness)
+        level = torch.bucketize(steep.contiguous(), self.steepness)
         within = (disagreeing[..., None] > self.disagreement[level]).sum(-1)
         return level * LEVELS + within
 
