@@ -10,8 +10,6 @@ conjugate gradients, started from the previous x and preconditioned by the divis
 exact if A^T A were a convolution with its point response.
 """
 
-from typing import TypeVar
-
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -30,8 +28,8 @@ INNER_STEPS, INNER_TOLERANCE = 4, 0.1
 CACHED = 2**19  # numbers processed at a time: they should fit into the processor's cache
 # Least noise assumed: a model is never exact, and some weight is needed to fill missing samples.
 LEAST_NOISE = 1e-3
-# One number for all images, or one for each, of shape (b, 1, 1, 1).
-Strength = TypeVar("Strength", float, Tensor)
+# One number for all images, or one for each.
+Strength = float | Float[Tensor, "b 1 1 1"]
 
 
 def natural_weight(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
@@ -93,7 +91,7 @@ def _iterate(
     b: Shaped[Tensor, "b 1 h w"],
     update: "Update",
     transform: SparsifyingTransform,
-    strength: float | Tensor,
+    strength: Strength,
     tolerance: float,
     most: int,
     start: Shaped[Tensor, "b 1 h w"] | None,

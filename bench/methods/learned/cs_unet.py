@@ -61,10 +61,11 @@ class CSUNet(Reconstructor):
         self.unrolling, self.free_last = unrolling, free_last
         self.stride = 2**depth
         self.tv = CompressedSensing()
-        self.bodies = nn.ModuleList(UNetBody(3, 1, width, depth, norm) for _ in range(stages))
-        for body in self.bodies:
+        bodies = [UNetBody(3, 1, width, depth, norm) for _ in range(stages)]
+        for body in bodies:
             for weight in body.head.parameters():
                 nn.init.zeros_(weight)
+        self.bodies = nn.ModuleList(bodies)
         steps = stages - 1 if free_last else stages
         self.log_factors = nn.Parameter(torch.zeros(steps)) if steps else None
         learned = steps and unrolling == "step"
