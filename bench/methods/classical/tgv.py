@@ -72,7 +72,7 @@ class TGV(Classical):
         return bounded(x)
 
 
-def _shorten(vectors: Tensor, limit: float) -> Tensor:
+def _shorten(vectors: Tensor, limit: float | Tensor) -> Tensor:
     return vectors * (1 - limit / length_of(vectors).clamp(min=1e-12)).clamp(min=0)
 
 
