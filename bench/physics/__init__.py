@@ -6,6 +6,7 @@ from bench.errors import UserError
 from bench.physics._convolution import Convolution
 from bench.physics._mri import MRI
 from bench.physics._parallel_beam import ParallelBeam
+from bench.physics._solvers import regularised_inverse
 from bench.physics.base import Denoising, Physics, Size
 from bench.physics.mri_cartesian import MRICartesian
 from bench.physics.super_resolution import SuperResolution
@@ -13,7 +14,7 @@ from bench.registry import Registry
 
 __all__ = [
     "DEGRADATIONS", "MRI", "Convolution", "Denoising", "MRICartesian", "ParallelBeam", "Physics",
-    "SuperResolution", "create", "find", "names",
+    "SuperResolution", "create", "find", "names", "regularised_inverse",
 ]  # fmt: skip
 
 DEGRADATIONS: Registry[type[Physics]] = Registry(

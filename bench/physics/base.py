@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from bench.errors import UserError
-from bench.physics.solvers import filtered, regularised_inverse
+from bench.physics._solvers import filtered, regularised_inverse
 from bench.seeds import derive_seed
 
 Size = int | tuple[int, int]

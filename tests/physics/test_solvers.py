@@ -6,7 +6,7 @@ from test_physics import OPERATORS, build, images
 from torch import Tensor
 
 from bench.physics import Physics
-from bench.physics.solvers import regularised_inverse
+from bench.physics._solvers import regularised_inverse
 
 SIZE = (8, 10)
 LINEAR = [case for case in OPERATORS if build(case, (16, 16)).linear]

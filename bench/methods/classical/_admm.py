@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.methods.classical._transforms import SparsifyingTransform
 from bench.physics import Physics
-from bench.physics.solvers import conjugate_gradients, filtered
+from bench.physics._solvers import conjugate_gradients, filtered
 
 # mu = PENALTY lambda for a weak lambda: coefficients are cut off at 1 / PENALTY grey levels. With
 # a strong lambda (much noise) a smaller mu converges faster. Chosen on template slices, with five

@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.methods.base import Classical
 from bench.methods.classical._admm import bounded
 from bench.physics import MRI
-from bench.physics.solvers import conjugate_gradients
+from bench.physics._solvers import conjugate_gradients
 from bench.ranges import Iterations
 
 TOLERANCE = 1e-5

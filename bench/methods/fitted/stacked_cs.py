@@ -20,7 +20,7 @@ from bench.methods.classical._admm import solve
 from bench.methods.classical._transforms import Gradient
 from bench.methods.compressed_sensing import CompressedSensing
 from bench.physics import Physics
-from bench.physics.solvers import regularised_inverse
+from bench.physics._solvers import regularised_inverse
 from bench.ranges import Odd, Relative
 
 SPREAD = 2.0  # of the weights of the further TV solutions, either way

@@ -21,7 +21,7 @@ from bench.methods.compressed_sensing import CompressedSensing
 from bench.methods.learned.base import Depth, Norm, Width, moments, padding_to
 from bench.methods.learned.unet import UNetBody
 from bench.physics import Physics
-from bench.physics.solvers import regularised_inverse
+from bench.physics._solvers import regularised_inverse
 
 Unrolling = Literal["step", "exact"]
 SOLVER_STEPS, SOLVER_TOLERANCE = 4, 1e-3
