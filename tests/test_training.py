@@ -364,6 +364,44 @@ def test_batches_in_parts_train_alike(loss: str) -> None:
             torch.testing.assert_close(found, value, atol=5e-6, rtol=0)
 
 
+class Penalised(methods.Reconstructor):
+    """One weight w: x_hat = w y, and the penalty is w^3 times the mean of the measurements."""
+
+    kind = "learned"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, y: torch.Tensor, physics: Physics) -> torch.Tensor:
+        x_hat = self.gain * y
+        self.penalty = self.gain**3 * y.mean() if self.training else None
+        return x_hat
+
+
+def penalised(workers: int, rank: int = 0, parts: int = 1, precision: str = "fp32") -> Penalised:
+    """Take a step on a batch of 4."""
+    model, recipe = Penalised(), Recipe(clip_norm=1e9, lr=1e-9)
+    budget = Budget(steps=1, batch_size=4, reports=1)
+    trainer = optimisation.Trainer(
+        model, recipe, budget, workers, torch.device("cpu"), precision, microbatches=parts
+    )
+    y = torch.tensor(TRAIN.images)[:4][rank::workers]
+    trainer.step(1, Batch(y**2, y), OPERATOR)
+    return model
+
+
+@pytest.mark.parametrize(("parts", "precision"), [(1, "fp32"), (3, "fp32"), (1, "bf16")])
+def test_a_penalty_is_added_to_the_loss(parts: int, precision: str) -> None:
+    """The gradient is that of the mean over the batch, whatever its parts."""
+    model = penalised(1, parts=parts, precision=precision)
+    y = torch.tensor(TRAIN.images)[:4].double()
+    expected = (2 * (0.5 * y - y**2) * y).mean() + 3 * 0.5**2 * y.mean()
+    assert model.gain.grad is not None
+    assert float(model.gain.grad) == pytest.approx(float(expected), rel=1e-5)
+    assert model.penalty is None
+
+
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 @pytest.mark.parametrize(("batch_size", "parts"), [(1, 1), (3, 2)])
 def test_a_network_trains_whose_bottom_is_one_pixel(norm: str, batch_size: int, parts: int) -> None:
@@ -518,6 +556,7 @@ def _one_of_two(rank: int, folder: str) -> None:
         done = fit(config, workers=2)
         torch.save(done.reconstructor.state_dict(), f"{folder}/{name}.{rank}.pt")
     torch.save(_judge(rank, 2), f"{folder}/judged.{rank}.pt")
+    torch.save(penalised(2, rank).gain.grad, f"{folder}/penalised.{rank}.pt")
     config = {"norm": "none", "loss": "l1 + 0.1 adversarial", "discriminator_width": 4}
     torch.save(fit(config, workers=2).reconstructor.state_dict(), f"{folder}/gan.{rank}.pt")
     dist.destroy_process_group()
@@ -536,6 +575,8 @@ def test_two_workers_train_the_same_network_as_one(tmp_path: Path) -> None:
         for key, value in fit(config).reconstructor.state_dict().items():
             assert torch.equal(first[key], second[key]), (name, key)
             torch.testing.assert_close(first[key], value, atol=2e-3, rtol=0.05)
+    for slope in left("penalised"):
+        torch.testing.assert_close(slope, penalised(1).gain.grad)
     # Adam blows rounding up where gradients are small, so a GAN is compared before its steps.
     one, two = left("judged")
     alone = _judge(0, 1)

@@ -34,6 +34,10 @@ class Reconstructor(nn.Module, ABC):
         controls: configurations that are always run along with it.
         search_space: what the sweep may vary, for a method of a user's own package; a built-in
             method has its file in `search_spaces/` instead.
+
+    Attributes:
+        penalty: what `forward` in training wants to be added to the loss: a mean over the images
+            that it was called with. A training step takes it, and sets it back to None.
     """
 
     kind: ClassVar[str]
@@ -48,6 +52,7 @@ class Reconstructor(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     controls: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     search_space: ClassVar[Mapping[str, Mapping[str, Any]] | None] = None
+    penalty: Tensor | None = None
 
     @abstractmethod
     def forward(self, y: Shaped[Tensor, "b ..."], physics: Any) -> Shaped[Tensor, "b 1 h w"]:

@@ -16,7 +16,7 @@ from bench import physics
 from bench.errors import UserError, unknown
 from bench.methods.base import Reconstructor
 from bench.methods.denoiser import DenoiserNetwork, maps_images
-from bench.methods.learned.base import ImageNetwork, Start
+from bench.methods.learned.base import Start, StartedNetwork
 from bench.options import check_options, checked_options, options_of
 from bench.physics import Physics
 from bench.registry import Registry
@@ -139,9 +139,9 @@ class Method:
 
     @property
     def has_start(self) -> bool:
-        """Whether it has the option `start`: it maps an image, of whatever estimate, to another."""
+        """Whether it has the option `start`: it corrects an image, whichever that is."""
         target = self.target
-        return inspect.isclass(target) and issubclass(target, ImageNetwork)
+        return inspect.isclass(target) and issubclass(target, StartedNetwork)
 
     @property
     def _build(self) -> Builder:
@@ -245,7 +245,7 @@ class Method:
         if "physics" in options_of(self._build):
             options["physics"] = physics
         model = self._build(**options)
-        if isinstance(model, ImageNetwork) and start == "tv":
+        if isinstance(model, StartedNetwork) and start == "tv":
             if physics is not None and not physics.linear:
                 raise UserError(f"{self.name}: start: tv needs linear physics, not {physics.name}")
             model.start_from_tv()
@@ -281,7 +281,7 @@ def find(given: Given) -> Method:
 
 
 def _start(start: Start = "pseudo_inverse") -> Start:
-    """Take the option that every image network has."""
+    """Take the option of every network that corrects an image."""
     return start
 
 

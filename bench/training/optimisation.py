@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from bench.errors import DivergedError, UserError
-from bench.methods import losses
+from bench.methods import Reconstructor, losses
 from bench.methods.losses.adversarial import discriminator_loss
 from bench.physics import Physics
 from bench.spec import Budget
@@ -97,7 +97,7 @@ class Trainer:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 x_hat = images.reconstruct(self.parallel, physics)
             outputs.append(x_hat.detach())
-            return criterion(x_hat, images.x)
+            return criterion(x_hat, images.x) + take_penalty(self.model)
 
         x = batch.x
         size = -(-len(x) // self.microbatches)
@@ -159,6 +159,15 @@ class Trainer:
         """Load what `state_dict` returned."""
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
+
+
+def take_penalty(model: nn.Module) -> Tensor | float:
+    """Return what a network's last forward pass adds to its loss; see `Reconstructor.penalty`."""
+    if not isinstance(model, Reconstructor) or model.penalty is None:
+        return 0.0
+    penalty = model.penalty.float()
+    model.penalty = None  # it would keep the whole pass in memory
+    return penalty
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -26,11 +26,59 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 Levels = Annotated[str, Field(pattern=r"^[1-9]\d?(-[1-9]\d?){0,7}$")]
 
 
-class ImageNetwork(Reconstructor):
+class StartedNetwork(Reconstructor):
+    """A network that corrects a first image, which its subclass chooses.
+
+    With the option `start: tv`, which every subclass has, that is the TV reconstruction, and all
+    corrections start at 0.
+
+    Attributes:
+        tv: the compressed sensing that it starts from, if it does.
+    """
+
+    kind = "learned"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tv: CompressedSensing | None = None
+
+    @property
+    @abstractmethod
+    def last_layers(self) -> list[nn.Module]:
+        """The layers whose results are the corrections."""
+
+    def start_from_tv(self) -> None:
+        """Start from compressed sensing, as a network that does not correct it yet."""
+        self.tv = CompressedSensing()
+        self.usable_untrained = True
+        self.correct_nothing()
+
+    def correct_nothing(self) -> None:
+        """Set the weights of the last layers to 0."""
+        for layer in self.last_layers:
+            for weight in layer.parameters():
+                nn.init.zeros_(weight)
+
+    def prepare(
+        self, images: Float[Tensor, "n 1 h w"], physics: Physics, ids: Sequence[str]
+    ) -> None:
+        """Tune the compressed sensing that it starts from."""
+        if self.tv is not None:
+            self.tv.prepare(images, physics, ids)
+
+    def until_trained(
+        self, x_hat: Float[Tensor, "b 1 h w"], image: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Return the network's result; before it is trained, the TV image that it starts from."""
+        if self.tv is None:
+            return x_hat
+        return self.tv.until_trained(x_hat, image, self.training)
+
+
+class ImageNetwork(StartedNetwork):
     """A network from image to image, applied to `A_dagger(y)`, for images of any size.
 
-    With the option `start: tv`, which every subclass has, it is applied to the TV reconstruction
-    instead, and predicts a correction to it that starts at 0.
+    With `start: tv` it is applied to the TV reconstruction, and predicts a correction to it.
 
     Attributes:
         stride: the image is padded to a multiple of this and cropped back.
@@ -38,18 +86,12 @@ class ImageNetwork(Reconstructor):
             "rms", division by the root mean square, so that the background stays 0; "standard", by
             mean and standard deviation, as in fastMRI's NormUnet (arXiv 1811.08839).
         global_skip: whether `network` adds its input to the result of its last layer, `head`.
-        tv: the compressed sensing that it starts from, if it does.
     """
 
-    kind = "learned"
     stride: int = 1
     scaling: Scaling = "none"
     global_skip: bool = False
     head: nn.Module
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tv: CompressedSensing | None = None
 
     @abstractmethod
     def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -60,19 +102,15 @@ class ImageNetwork(Reconstructor):
         """The layer whose result, 0, would leave an image with a global skip as it is."""
         return self.head
 
-    def start_from_tv(self) -> None:
-        """Start from compressed sensing, as a network that does not change it yet."""
-        self.tv = CompressedSensing()
-        self.global_skip = self.usable_untrained = True
-        for weight in self.last_layer.parameters():
-            nn.init.zeros_(weight)
+    @property
+    def last_layers(self) -> list[nn.Module]:
+        """The only one."""
+        return [self.last_layer]
 
-    def prepare(
-        self, images: Float[Tensor, "n 1 h w"], physics: Physics, ids: Sequence[str]
-    ) -> None:
-        """Tune the compressed sensing that it starts from."""
-        if self.tv is not None:
-            self.tv.prepare(images, physics, ids)
+    def start_from_tv(self) -> None:
+        """Start from compressed sensing, as a network that does not correct it yet."""
+        super().start_from_tv()
+        self.global_skip = True
 
     def estimate(
         self, y: Shaped[Tensor, "b ..."], physics: Physics
@@ -104,14 +142,6 @@ class ImageNetwork(Reconstructor):
         """Return what the network is applied to."""
         estimate = self.estimate(y, physics) if estimate is None else estimate
         return physics.A_dagger(y) if estimate is None else estimate
-
-    def until_trained(
-        self, x_hat: Float[Tensor, "b 1 h w"], image: Float[Tensor, "b 1 h w"]
-    ) -> Float[Tensor, "b 1 h w"]:
-        """Return the network's result; before it is trained, the TV image that it starts from."""
-        if self.tv is None:
-            return x_hat
-        return self.tv.until_trained(x_hat, image, self.training)
 
     def finish(
         self, x_hat: Float[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], physics: Physics
