@@ -52,7 +52,7 @@ def values_of(key: str, schema: dict[str, Any], dear: bool = False) -> st.Search
             return st.none()
         case "boolean":
             return st.booleans()
-        case "integer" if key == "mapping":
+        case "integer" if key in ("kernel_size", "mapping", "patch"):
             return st.sampled_from([1, 5, 15])
         case "integer":
             low, step = schema.get("minimum", 0), schema.get("multipleOf", 1)

@@ -271,6 +271,32 @@ def test_a_method_sees_its_training_images_and_trains_at_its_own_rates() -> None
     assert moved[0] == pytest.approx(10 * moved[1], rel=0.1)  # Adam's steps do not know gradients
 
 
+class Practising(methods.Reconstructor):
+    """Trains with stronger noise than that of the task, and notes what it is called with."""
+
+    kind = "learned"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.norm = nn.Parameter(torch.ones(())), BatchNorm(1)
+        self.levels: dict[bool, set[float]] = {True: set(), False: set()}
+
+    def training_physics(self, task: Physics) -> Physics:
+        return physics.create("gaussian_noise", 4 * task.level, task.shape)
+
+    def forward(self, y: torch.Tensor, operator: Physics) -> torch.Tensor:
+        self.levels[self.training].add(operator.level)
+        return self.gain * self.norm(y)
+
+
+def test_a_method_may_be_trained_by_another_physics_than_the_tasks() -> None:
+    done = training.fit(Practising, {"augment": "none"}, TRAIN, VAL, OPERATOR, BUDGET, 0)
+    assert done.reconstructor.levels == {True: {0.2}, False: {0.05}}
+    # The moments of batch normalisation are those of training measurements too.
+    variance = float(torch.tensor(TRAIN.images).var()) + 0.2
+    assert done.reconstructor.norm.running_var.item() == pytest.approx(variance, rel=0.1)
+
+
 def test_training_never_ends_below_what_it_starts_from() -> None:
     black = ImageSet(0 * TRAIN.images, TRAIN.ids, TRAIN.subjects)  # nothing good is learned there
     done = training.fit(Counting, {"lr": 0.1}, black, VAL, OPERATOR, BUDGET, 0)

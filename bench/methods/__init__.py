@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from bench.methods.base import Classical, Fitted, Reconstructor, prepare
+from bench.methods.base import Classical, Fitted, Reconstructor, prepare, training_physics
 from bench.methods.method import METHODS, Given, Method, find
 from bench.physics import Physics
 
@@ -19,6 +19,7 @@ __all__ = [
     "find",
     "names",
     "prepare",
+    "training_physics",
 ]
 
 

@@ -72,6 +72,14 @@ class Reconstructor(nn.Module, ABC):
             ids: of the images, by which `physics.measure` draws their noise.
         """
 
+    def training_physics(self, physics: Any) -> Physics:
+        """Return what measures its training images, such as noise for a prior that is a denoiser.
+
+        Validation and test images are measured by the task's physics in any case.
+        """
+        task: Physics = physics
+        return task
+
     def estimate(self, y: Shaped[Tensor, "b ..."], physics: Any) -> Tensor | None:
         """Compute what `forward` begins with and no weight changes, such as a TV solution.
 
@@ -127,3 +135,10 @@ def prepare(
     look = getattr(model, "prepare", None)
     if callable(look):
         look(images, physics, ids)
+
+
+def training_physics(model: nn.Module, physics: Physics) -> Physics:
+    """Return what measures a method's training images; see `Reconstructor.training_physics`."""
+    chosen = getattr(model, "training_physics", None)
+    practice: Physics = chosen(physics) if callable(chosen) else physics
+    return practice

@@ -5,6 +5,7 @@ from typing import Any
 from bench.errors import UserError
 from bench.physics._convolution import Convolution
 from bench.physics._mri import MRI
+from bench.physics._noise_levels import NoiseLevels
 from bench.physics._parallel_beam import ParallelBeam
 from bench.physics._solvers import regularised_inverse
 from bench.physics.base import Denoising, Physics, Size
@@ -13,8 +14,8 @@ from bench.physics.super_resolution import SuperResolution
 from bench.registry import Registry
 
 __all__ = [
-    "DEGRADATIONS", "MRI", "Convolution", "Denoising", "MRICartesian", "ParallelBeam", "Physics",
-    "SuperResolution", "create", "find", "names", "regularised_inverse",
+    "DEGRADATIONS", "MRI", "Convolution", "Denoising", "MRICartesian", "NoiseLevels",
+    "ParallelBeam", "Physics", "SuperResolution", "create", "find", "names", "regularised_inverse",
 ]  # fmt: skip
 
 DEGRADATIONS: Registry[type[Physics]] = Registry(

@@ -67,6 +67,25 @@ class _RegularisedInverse(torch.autograd.Function):
         return grad, grad_mu, None, None, None
 
 
+def self_adjoint(function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+    """Apply a self-adjoint linear function, whose backward pass then is the function itself."""
+    result: Tensor = _SelfAdjoint.apply(given, function)
+    return result
+
+
+class _SelfAdjoint(torch.autograd.Function):
+    """y = M x with a self-adjoint M; dy/dx = M."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.function = function
+        return function(given)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.function(grads[0]), None
+
+
 def _solve(right: Tensor, mu: Tensor, physics: "Physics", steps: int, tolerance: float) -> Tensor:
     solved = physics.invert_normal(right, mu)
     if solved is not None:

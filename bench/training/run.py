@@ -131,7 +131,8 @@ def _train(
     job: TrainingJob, model: nn.Module, train: ImageSet, validate: Validator, start: float
 ) -> Generator[Validation, None, Fit]:
     """Train a network; `start` is when its run began."""
-    physics, device, budget = validate.physics, validate.device, job.budget
+    device, budget = validate.device, job.budget
+    physics = methods.training_physics(model, validate.physics).to(device)
     recipe, _ = split_config(methods.find(job.method), job.config)
     trainer = Trainer(
         model, recipe, budget, job.workers, device, job.precision, job.compile_network,

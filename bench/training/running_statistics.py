@@ -45,6 +45,6 @@ def recalibrate_batch_norm(network: nn.Module, batches: Sequence[Batch], physics
     Args:
         network: whose statistics are replaced by their averages over the batches.
         batches: of training images.
-        physics: the task's.
+        physics: what measured them.
     """
     update_bn(batches, _Bound(network, physics))

@@ -17,24 +17,30 @@ SMALL: dict[str, dict] = {
     "attention_residual_unet": {"width": 12, "depth": 2},
     "cs_unet": {"width": 4, "depth": 2},
     "dncnn": {"width": 8, "depth": 5},
+    "e2e_varnet": {"cascades": 2, "width": 4, "depth": 2},
     "ista_net": {"width": 8, "phases": 2},
     "kspace_gan": {"width": 8},
     "learned_primal_dual": {"width": 8, "iterations": 2},
     "modl": {"width": 8, "iterations": 2},
     "nafnet": {"width": 8, "encoder": "1-1-2"},
+    "pnp_dncnn": {"width": 8, "depth": 4, "steps": 3},
     "recon_resnet": {"width": 8, "blocks": 2},
     "restormer": {"width": 8, "blocks": "1-1-2", "refinement": 1},
     "srcnn": {"width": 8},
     "srgan_cbam": {"width": 16, "blocks": 2},
+    "tv_maps": {"width": 4, "iterations": 4},
     "unet": {"width": 4},
+    "wcrr": {"filters": 8, "hidden": 4, "kernel_size": 3},
 }
+MRI = {"e2e_varnet", "kspace_gan"}
+HEADS_AT_0 = {"cs_unet", "modl", "tv_maps"}  # before training
 
 
 def task(name: str, height: int = 32, width: int = 32, noise: float = 1e-6) -> Physics:
-    """A task that a network supports: super-resolution for srgan_cbam, k-space for kspace_gan."""
+    """A task that a network supports: super-resolution for srgan_cbam, k-space for some."""
     if name == "srgan_cbam":
         return physics.create("super_resolution", 2, (height, width), noise_variance=noise)
-    if name == "kspace_gan":
+    if name in MRI:
         return physics.create("mri_cartesian", 2, (height, width), noise_variance=noise)
     return physics.create("gaussian_noise", noise, (height, width))
 
@@ -77,8 +83,10 @@ NORMED = [
     "dncnn",
     "kspace_gan",
     "modl",
+    "pnp_dncnn",
     "recon_resnet",
     "srgan_cbam",
+    "tv_maps",
     "unet",
 ]
 
@@ -99,7 +107,7 @@ def _gradients(name: str, **config: object) -> None:
     model = build(name, operator, **config)
     with torch.no_grad():  # weights that begin at 0 would hide what stands before them
         for weight in model.parameters():
-            if (weight.ndim == 3 or name in ("cs_unet", "modl")) and not weight.any():
+            if (weight.ndim == 3 or name in HEADS_AT_0) and not weight.any():
                 weight.fill_(0.5)
     model(y, operator).sub(images(2) ** 2).square().mean().backward()
     for key, weight in model.named_parameters():
@@ -134,6 +142,11 @@ def count(name: str, **config: object) -> int:
         ("srcnn", {"mapping": 1}, (81 * 64 + 64) + (64 * 32 + 32) + (25 * 32 + 1)),  # 9-1-5
         # 15 convolutions without bias, each with a mean and a scale to learn
         ("dncnn", {}, (9 * 64 + 64) + 15 * (9 * 64 * 64 + 2 * 64) + (9 * 64 + 1)),
+        # the same with the noise level as a second channel
+        ("pnp_dncnn", {}, (18 * 64 + 64) + 15 * (9 * 64 * 64 + 2 * 64) + (9 * 64 + 1)),
+        # convolutions to 4, 8 and 60 channels, two numbers a filter for its scale, the profile:
+        # fewer than the paper's 15,000
+        ("wcrr", {}, 25 * (4 + 4 * 8 + 8 * 60) + 2 * 60 + 5),
     ],
 )
 def test_parameters_of_the_plain_networks(name: str, config: dict, parameters: int) -> None:
@@ -147,6 +160,7 @@ def test_parameters_of_the_plain_networks(name: str, config: dict, parameters: i
         ("attention_residual_unet", {"preset": "medrecon"}, 50.4),  # "about 50 M"
         ("nafnet", {}, 17.11),  # NAFNet-GoPro-width32
         ("restormer", {}, 26.12),  # the paper's 26.12 M, less colour
+        ("e2e_varnet", {}, 29.94),  # fastMRI's VarNet; "about 30 M"
         ("unet", {"width": 64, "depth": 4, "norm": "none"}, 31.03),  # the first U-Net
     ],
 )
@@ -336,16 +350,20 @@ def test_overfits_a_single_batch(name: str) -> None:
         "attention_residual_unet": {"width": 16, "lr": 5e-3},
         "cs_unet": {"width": 8, "depth": 2},
         "dncnn": {"width": 16, "depth": 5, "lr": 5e-3},
+        "e2e_varnet": {"cascades": 2, "width": 8, "depth": 1, "lr": 1e-2, "loss": "mse"},
         "ista_net": {"width": 16, "phases": 2, "lr": 5e-3},
         "kspace_gan": {"width": 16, "lr": 8e-3, "loss": "mse"},
         "learned_primal_dual": {"width": 16, "iterations": 2, "lr": 1e-2},
         "modl": {"width": 16, "iterations": 2, "lr": 5e-3},
         "nafnet": {"width": 16, "encoder": "1-1-2", "lr": 3e-3},
+        "pnp_dncnn": {"width": 8, "depth": 4, "lr": 5e-3},
         "recon_resnet": {"width": 16, "blocks": 3, "lr": 3e-3, "dropout": 0.0, "loss": "mse"},
         "restormer": {"width": 8, "blocks": "1-1-2", "lr": 5e-3},
         "srcnn": {"width": 32, "lr": 4e-3},
         "srgan_cbam": {"width": 32, "blocks": 3, "lr": 3e-3, "loss": "mse", "pretrain": 0.0},
+        "tv_maps": {"width": 4, "iterations": 2},
         "unet": {"width": 16, "lr": 5e-3},
+        "wcrr": {"filters": 2, "hidden": 2, "kernel_size": 3, "lr": 2e-2},
     }[name]
     budget = Budget(steps=80, batch_size=2, reports=1)
     fit = training.fit(

@@ -10,13 +10,15 @@ conjugate gradients, started from the previous x and preconditioned by the divis
 exact if A^T A were a convolution with its point response.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bench.methods.classical._transforms import SparsifyingTransform
 from bench.physics import Physics
-from bench.physics._solvers import conjugate_gradients, filtered
+from bench.physics._solvers import conjugate_gradients, filtered, self_adjoint
 
 # mu = PENALTY lambda for a weak lambda: coefficients are cut off at 1 / PENALTY grey levels. With
 # a strong lambda (much noise) a smaller mu converges faster. Chosen on template slices, with five
@@ -83,44 +85,93 @@ def solve(
         strength = each * scale
         update = Update(physics, transform, penalty(strength, physics, b), b)
         first = None if start is None else start[part]
-        solved.append(_iterate(b[part], update, transform, strength, tolerance, most, first))
+        state = iterate(b[part], update, transform, strength, tolerance, most, first)
+        solved.append(bounded(state.x))
     return torch.cat(solved)
 
 
-def _iterate(
+class State(NamedTuple):
+    """The variables of ADMM.
+
+    Attributes:
+        x: images.
+        image: K x.
+        d: the copy of K x that is sparse.
+        u: the multiplier of d = K x, divided by mu.
+        z: the copy of x that lies in [0, 1]; unused if x is complex.
+        v: the multiplier of z = x, divided by mu.
+    """
+
+    x: Shaped[Tensor, "b 1 h w"]
+    image: Shaped[Tensor, "b k h w"]
+    d: Shaped[Tensor, "b k h w"]
+    u: Shaped[Tensor, "b k h w"]
+    z: Shaped[Tensor, "b 1 h w"]
+    v: Shaped[Tensor, "b 1 h w"]
+
+
+def iterate(
     b: Shaped[Tensor, "b 1 h w"],
     update: "Update",
     transform: SparsifyingTransform,
     strength: Strength,
     tolerance: float,
     most: int,
-    start: Shaped[Tensor, "b 1 h w"] | None,
-) -> Shaped[Tensor, "b 1 h w"]:
-    """Run ADMM from given images, or from the solution of the quadratic problem."""
-    mu = update.mu
+    start: Shaped[Tensor, "b 1 h w"] | None = None,
+) -> State:
+    """Run ADMM from given images, or from the solution of the quadratic problem; see `solve`.
+
+    Args:
+        b: A^T y.
+        update: for this physics, transform and mu.
+        transform: K and its norm.
+        strength: lambda.
+        tolerance: see `solve`, as for the rest.
+    """
     x = update(b, torch.zeros_like(b)) if start is None else start
     image = transform.analyse(x)
-    d, z = torch.zeros_like(image) if start is None else image, bounded(x)
-    u, v = torch.zeros_like(image), torch.zeros_like(x)
+    d = torch.zeros_like(image) if start is None else image
+    state = State(x, image, d, torch.zeros_like(image), bounded(x), torch.zeros_like(x))
     for _ in range(most):
-        u = u + torch.lerp(d, image, RELAXATION)
-        d = transform.shrink(u, strength / mu)
-        u = u - d
-        gap = (d - image).flatten(1).norm(dim=1)
-        right = b + mu * transform.synthesise(d - u)
-        if b.is_complex():
-            right = right + mu * x
-        else:
-            v = v + torch.lerp(z, x, RELAXATION)
-            z = v.clamp(0, 1)
-            v = v - z
-            right = right + mu * (z - v)
-        before, x = x, update(right, x)
-        change = (x - before).flatten(1).norm(dim=1)
-        if (torch.maximum(change, gap) <= tolerance * x.flatten(1).norm(dim=1)).all():
+        before, state = state, advance(state, b, update, transform, strength)
+        gap = (state.d - before.image).flatten(1).norm(dim=1)
+        change = (state.x - before.x).flatten(1).norm(dim=1)
+        if (torch.maximum(change, gap) <= tolerance * state.x.flatten(1).norm(dim=1)).all():
             break
-        image = transform.analyse(x)
-    return bounded(x)
+    return state
+
+
+def advance(
+    state: State,
+    b: Shaped[Tensor, "b 1 h w"],
+    update: "Update",
+    transform: SparsifyingTransform,
+    strength: float | Float[Tensor, "#b 1 #h #w"],
+) -> State:
+    """Take one iteration, differentiable with respect to `strength`.
+
+    Args:
+        state: the variables so far.
+        b: A^T y.
+        update: for this physics, transform and mu.
+        transform: K and its norm.
+        strength: lambda; one for all images, one for each, or one for each pixel.
+    """
+    mu = update.mu
+    u = state.u + torch.lerp(state.d, state.image, RELAXATION)
+    d = transform.shrink(u, strength / mu)
+    u = u - d
+    right = b + mu * transform.synthesise(d - u)
+    z, v = state.z, state.v
+    if b.is_complex():
+        right = right + mu * state.x
+    else:
+        v = v + torch.lerp(z, state.x, RELAXATION)
+        z = v.clamp(0, 1)
+        v = v - z
+        right = right + mu * (z - v)
+    x = update(right, state.x)
+    return State(x, transform.analyse(x), d, u, z, v)
 
 
 def objective(
@@ -141,7 +192,10 @@ def bounded(x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:
 
 
 class Update:
-    """Solves (A^T A + mu K^T K + mu) x = right; from a start value if the solver is iterative."""
+    """Solves (A^T A + mu K^T K + mu) x = right; from a start value if the solver is iterative.
+
+    Its backward pass is the same solve.
+    """
 
     def __init__(
         self, physics: Physics, transform: SparsifyingTransform, mu: float | Tensor, like: Tensor
@@ -154,11 +208,14 @@ class Update:
     def __call__(self, right: Tensor, start: Tensor) -> Tensor:
         if self.exact:
             return self._divide(right)
-        correction = conjugate_gradients(
-            self._apply, right - self._apply(start), steps=INNER_STEPS,
-            tolerance=INNER_TOLERANCE, precondition=self._divide,
+        start = start.detach()
+        return start + self_adjoint(self._solve, right - self._apply(start))
+
+    def _solve(self, right: Tensor) -> Tensor:
+        return conjugate_gradients(
+            self._apply, right, steps=INNER_STEPS, tolerance=INNER_TOLERANCE,
+            precondition=self._divide,
         )  # fmt: skip
-        return start + correction
 
     def _apply(self, x: Tensor) -> Tensor:
         penalty = self.transform.synthesise(self.transform.analyse(x)) + x

@@ -53,7 +53,9 @@ class SparsifyingTransform(ABC):
 
     @abstractmethod
     def shrink(
-        self, coefficients: Shaped[Tensor, "b k h w"], threshold: float | Float[Tensor, "#b 1 1 1"]
+        self,
+        coefficients: Shaped[Tensor, "b k h w"],
+        threshold: float | Float[Tensor, "#b 1 #h #w"],
     ) -> Shaped[Tensor, "b k h w"]:
         """Apply the proximal map of `threshold` times the norm."""
 
@@ -80,17 +82,18 @@ class Gradient(SparsifyingTransform):
         return length_of(coefficients).sum((1, 2, 3))
 
     def shrink(
-        self, coefficients: Shaped[Tensor, "b 2 h w"], threshold: float | Float[Tensor, "#b 1 1 1"]
+        self,
+        coefficients: Shaped[Tensor, "b 2 h w"],
+        threshold: float | Float[Tensor, "#b 1 #h #w"],
     ) -> Shaped[Tensor, "b 2 h w"]:
         """Shorten each gradient by the threshold."""
-        length = length_of(coefficients)
-        return coefficients * (1 - threshold / length.clamp(min=1e-12)).clamp(min=0)
+        return coefficients * (1 - threshold / length_of(coefficients)).clamp(min=0)
 
 
 def length_of(vectors: Shaped[Tensor, "b k h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Return the Euclidean length over the second axis."""
+    """Return the Euclidean length over the second axis, at least 1e-12: 0 has no derivative."""
     squares = vectors.real.square() + vectors.imag.square() if vectors.is_complex() else vectors**2
-    return squares.sum(1, keepdim=True).sqrt()
+    return squares.sum(1, keepdim=True).clamp(min=1e-24).sqrt()
 
 
 class Wavelets(SparsifyingTransform):
@@ -136,7 +139,9 @@ class Wavelets(SparsifyingTransform):
         return (coefficients.abs() * self.weights.to(coefficients.device)).sum((1, 2, 3))
 
     def shrink(
-        self, coefficients: Shaped[Tensor, "b k h w"], threshold: float | Float[Tensor, "#b 1 1 1"]
+        self,
+        coefficients: Shaped[Tensor, "b k h w"],
+        threshold: float | Float[Tensor, "#b 1 #h #w"],
     ) -> Shaped[Tensor, "b k h w"]:
         """Shrink each magnitude by its level's threshold."""
         limit = threshold * self.weights.to(coefficients.device)

@@ -73,7 +73,7 @@ class TGV(Classical):
 
 
 def _shorten(vectors: Tensor, limit: float | Tensor) -> Tensor:
-    return vectors * (1 - limit / length_of(vectors).clamp(min=1e-12)).clamp(min=0)
+    return vectors * (1 - limit / length_of(vectors)).clamp(min=0)
 
 
 def _symmetrised(w: Shaped[Tensor, "b 2 h w"]) -> Shaped[Tensor, "b 3 h w"]:

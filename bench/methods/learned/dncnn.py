@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from bench.methods.learned.base import Head, ImageNetwork, Norm, Width, norm_layer, scaling_with
 
+Convolutions = Annotated[int, Field(ge=2, le=256)]
+
 
 class DnCNN(ImageNetwork):
     """Predict the noise with `depth` convolutions of 3x3; 556,097 parameters as published.
@@ -26,21 +28,29 @@ class DnCNN(ImageNetwork):
     def __init__(
         self,
         width: Width = 64,
-        depth: Annotated[int, Field(ge=2, le=256)] = 17,
+        depth: Convolutions = 17,
         norm: Norm = "batch",
     ):
         super().__init__()
         self.scaling = scaling_with(norm)
-        layers: list[nn.Module] = [nn.Conv2d(1, width, 3, padding=1), nn.ReLU(inplace=True)]
-        for _ in range(depth - 2):
-            layers += [
-                nn.Conv2d(width, width, 3, padding=1, bias=norm == "none"),
-                norm_layer(norm, width),
-                nn.ReLU(inplace=True),
-            ]
-        self.body = nn.Sequential(*layers)
+        self.body = convolutions(1, width, depth - 1, norm)
         self.head = Head(width, kernel_size=3)
 
     def network(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Map an image of any size."""
         return image - self.head(self.body(image))
+
+
+def convolutions(channels_in: int, width: int, count: int, norm: Norm) -> nn.Sequential:
+    """Build `count` rectified convolutions of 3x3, all but the first one normalised."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels_in, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+    ]
+    for _ in range(count - 1):
+        layers += [
+            nn.Conv2d(width, width, 3, padding=1, bias=norm == "none"),
+            norm_layer(norm, width),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
