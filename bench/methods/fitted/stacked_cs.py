@@ -29,6 +29,7 @@ CHANNELS = 5
 WINDOW = 5  # pixels over which both are averaged
 ENOUGH, COPIES = 100, 8  # images: fewer are turned and mirrored, at most so often
 SEEN = 32  # images from which the limits of the contexts are taken
+PRECISE = 3e-4  # relative change at which the TV solutions stop
 PIXELS = 2**16  # processed at once
 
 
@@ -113,7 +114,8 @@ class StackedCS(Fitted):
         """Return x_tv; less x_tv: two other TV solutions, A_dagger(y); its update by y."""
         best = float(self.tv.weight)
         weights = (best, best / SPREAD, best * SPREAD)
-        x, finer, coarser = (solve(y, physics, Gradient(), weight) for weight in weights)
+        # Solved well, so that contexts do not depend on when the rest of a batch has converged.
+        x, finer, coarser = (solve(y, physics, Gradient(), weight, PRECISE) for weight in weights)
         residual = physics.A_adjoint(y) - physics.A_normal(x)
         update = regularised_inverse(physics, residual, self.tv.data_weight(physics))
         return torch.cat([x, finer - x, coarser - x, physics.A_dagger(y) - x, update], dim=1)
