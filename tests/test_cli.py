@@ -183,7 +183,7 @@ def test_a_folder_without_images(reconbench, tmp_path: Path, files: list[str]) -
     words = ["audit", str(tmp_path)]
     status, _, errors = reconbench(*words)
     assert status == 2
-    assert ("a known ending" if files else "the folder is empty") in errors
+    assert ("an ending that a reader knows" if files else "the folder is empty") in errors
 
 
 def test_pictures_of_patients_with_equal_file_names(reconbench, tmp_path: Path) -> None:

@@ -115,9 +115,9 @@ def guess(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) 
         weights[source] = weight if source == "images" else PREVIEWS * weight
     if not weights:
         raise UserError(
-            f"{printable(str(path))}: no file there has a known ending ({', '.join(_endings())}) "
-            f"and the content that belongs to it; choose a reader with dataset.source "
-            f"({', '.join(READERS.names())})"
+            f"{printable(str(path))}: no file there has an ending that a reader knows, and the "
+            f"content that belongs to it ({', '.join(_endings())}); choose a reader with "
+            f"dataset.source ({', '.join(READERS.names())})"
         )
     return weights.most_common(1)[0][0]
 

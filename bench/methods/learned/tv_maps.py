@@ -12,6 +12,7 @@ which it has converged for the one weight that is best on the training images. S
 iterations, and before training it is TV.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -37,7 +38,7 @@ from bench.methods.learned.unet import UNetBody
 from bench.physics import Physics
 from bench.ranges import Iterations
 
-SOFTPLUS_OF_0 = 0.6931471805599453
+SOFTPLUS_OF_0 = math.log(2)
 TOLERANCE, MOST_STEPS = 1e-3, 200  # of the start
 
 
