@@ -49,7 +49,8 @@ class CompressedSensing(nn.Module):
                 errors[weight] = self._errors(x, y, physics, weight)
         best = min(errors, key=lambda weight: float(errors[weight].log().mean()))
         self.weight = torch.full_like(self.weight, best)
-        self.error = errors[best].mean().sqrt().clamp(min=LEAST_NOISE).to(self.error)
+        error = (self(y, physics).abs() - x).square().mean().sqrt()
+        self.error = error.clamp(min=LEAST_NOISE).to(self.error)
 
     @staticmethod
     def _errors(x: Tensor, y: Tensor, physics: Physics, weight: float) -> Float[Tensor, " n"]:

@@ -249,8 +249,7 @@ def test_compressed_sensing_is_tuned_on_training_images() -> None:
     ]
     psnrs = [float(-10 * error.log10().mean()) for error in errors]
     assert psnrs[-1] > max(psnrs) - 0.05
-    # It is tuned with solutions of a lower precision.
-    assert float(tuned.error) == pytest.approx(float(errors[-1].mean().sqrt()), rel=1e-2)
+    assert float(tuned.error) == pytest.approx(float(errors[-1].mean().sqrt()), rel=1e-4)
 
 
 @pytest.mark.parametrize(("norm", "shift"), [("instance", 0.3), ("batch", 0), ("none", 0)])
