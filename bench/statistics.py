@@ -1,38 +1,59 @@
-"""Means over the test images of a task, their confidence intervals, and comparisons of its cells.
+"""Means over the test images of a task, their intervals, and comparisons of its cells.
 
-The test images of one subject are not independent, so subjects are resampled, not images
-(cluster bootstrap). All cells of a task are scored on the same images, so they share each
-resample: differences and ranks are paired.
+The unit is one subject under one training seed. Images of one subject are not independent, so they
+are joined to the subject's contribution to the mean. Subjects and seeds are two crossed random
+factors, like cases and readers in a study of observers: the variance of a mean is that between
+subjects plus that between seeds, each divided by its number, and an interval is Student's, with
+Satterthwaite's degrees of freedom (Hillis, Statistics in Medicine 26(3), 2007, for readers and
+cases). Differences of two cells are taken within each subject. With one seed, an interval does not
+know how much another training would change.
+
+A verdict uses a corrected test. For each pair of cells, p is the larger of that of the interval and
+that of Wilcoxon's signed-rank test over the subjects: a difference must hold for other trainings,
+and must not rest on a few subjects. Holm's correction (Scand. J. Statist. 6(2), 1979) is over all
+pairs of cells of the task, since the best cell is itself chosen from the scores. A cell's rank is
+bounded by the numbers of cells that beat it and that it beats.
 
 Imports neither PyTorch nor Ray: report and dashboard both take numbers and verdicts from here.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
-from scipy.stats import rankdata
+from jaxtyping import Bool, Float64, Int64
+from scipy.special import stdtr, stdtrit
+from scipy.stats import wilcoxon
 
 from bench.errors import UserError
 
-RESAMPLES = 2000
 CONFIDENCE = 0.95
-TAILS = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
+ALPHA = 1 - CONFIDENCE
 BEATS, TIES, LOSES = "beats", "ties with", "loses to"
 # The metric that is defined for every finite reconstruction.
 ALWAYS = "psnr"
+EXACT = 50  # subjects up to which the distribution of ranks is the exact one
+CHUNK = 2**22  # numbers that are compared at once
+# Columns that `compare` adds: differences to the best cell, and to the best classical one.
+DIFFERENCES = [
+    f"{name}{end}" for name in ("to_best", "to_classical") for end in ("", "_low", "_high", "_p")
+]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of a metric for each cell of a task, and its distribution over resamples.
+    """The mean of a metric for each cell of a task, and how sure it is.
 
     Attributes:
         cells: their ids, sorted.
         mean: over test images and seeds.
-        resampled: the mean in each resample of the subjects, shared by all cells.
+        units: the contribution of each subject to the mean, averaged over the seeds; the mean of a
+            cell's units is its `mean`. NaN for a subject without any score.
+        between_seeds: the part of each mean's variance that is due to the seeds; 0 with one seed.
+        spread: what that part adds to Satterthwaite's denominator: its square by its degrees of
+            freedom.
         sign: 1 where greater values are better, -1 where lower ones are.
         unscored: by cell, the images on which one of its refits has no finite score. The mean of
             such a cell is over its other images and cannot be compared with other cells': it has
@@ -41,7 +62,9 @@ class Estimate:
 
     cells: list[str]
     mean: Float64[np.ndarray, " cells"]
-    resampled: Float64[np.ndarray, "cells resamples"]
+    units: Float64[np.ndarray, "cells subjects"]
+    between_seeds: Float64[np.ndarray, " cells"]
+    spread: Float64[np.ndarray, " cells"]
     sign: int = 1
     unscored: dict[str, list[str]] = field(default_factory=dict)
 
@@ -54,30 +77,26 @@ class Estimate:
     @property
     def low(self) -> Float64[np.ndarray, " cells"]:
         """Lower bounds of the 95 % intervals."""
-        return self._bounds[0]
+        return self.mean - self._half
 
     @property
     def high(self) -> Float64[np.ndarray, " cells"]:
         """Upper bounds of the 95 % intervals."""
-        return self._bounds[1]
+        return self.mean + self._half
 
     @cached_property
-    def _bounds(self) -> Float64[np.ndarray, "2 cells"]:
-        bounds = np.percentile(self.resampled, TAILS, axis=1)
-        # A cell with few scores has none in some resamples; one without any score has no bounds.
-        some = np.isnan(bounds[0]) & np.isfinite(self.resampled).any(axis=1)
-        if some.any():
-            bounds[:, some] = np.nanpercentile(self.resampled[some], TAILS, axis=1)
-        return bounds
+    def _half(self) -> Float64[np.ndarray, " cells"]:
+        variance, freedom = _variance(self.units, self.between_seeds, self.spread)
+        return _half_width(variance, freedom)
 
-    def rank_interval(self) -> Int64[np.ndarray, "2 whole"]:
-        """Bound the rank of each of `whole`, 1 for the best mean, with 95 % confidence."""
-        count = len(self.whole)
-        resampled = self.resampled[[self.cells.index(cell) for cell in self.whole]]
-        if np.isnan(resampled).any() or not count:
-            return np.array([[1] * count, [count] * count], dtype=np.int64)
-        ranks = rankdata(-self.sign * resampled, axis=0, method="min")
-        return np.percentile(ranks, TAILS, axis=1, method="nearest").astype(np.int64)
+    @property
+    def subjects_needed(self) -> int:
+        """Number of subjects with which Wilcoxon's test of one pair can survive the correction.
+
+        With n subjects its smallest p is 2^(1-n).
+        """
+        pairs = len(self.whole) * (len(self.whole) - 1) // 2
+        return 1 + math.ceil(math.log2(max(pairs, 1) / ALPHA))
 
     def gain(self, cell: str, over: str) -> tuple[float, float, float]:
         """Return the mean difference of two of `whole`, `cell` - `over`, and its 95 % interval.
@@ -85,21 +104,78 @@ class Estimate:
         Raises:
             ValueError: one of them has no score on some image.
         """
-        if cell not in self.whole or over not in self.whole:
-            raise ValueError(f"{cell} and {over} were not both scored on every image")
-        a, b = self.cells.index(cell), self.cells.index(over)
-        low, high = np.percentile(self.resampled[a] - self.resampled[b], TAILS)
-        return float(self.mean[a] - self.mean[b]), float(low), float(high)
+        a, b = self._index(cell, over)
+        if a == b:
+            return 0.0, 0.0, 0.0
+        gain = float(self.mean[a] - self.mean[b])
+        variance, freedom = _variance(
+            self.units[[a]] - self.units[[b]],
+            self.between_seeds[[a]] + self.between_seeds[[b]],
+            self.spread[[a]] + self.spread[[b]],
+        )
+        half = float(_half_width(variance, freedom)[0])
+        return gain, gain - half, gain + half
 
-    def verdict(self, cell: str, over: str) -> str:
-        """State in words how two of `whole` compare: a tie is a difference that may be 0.
+    def p_value(self, cell: str, over: str) -> float:
+        """Return the corrected p of the difference of two of `whole`.
 
         Raises:
             ValueError: one of them has no score on some image.
         """
-        _, *bounds = self.gain(cell, over)
-        low, high = sorted(self.sign * bound for bound in bounds)
-        return BEATS if low > 0 else LOSES if high < 0 else TIES
+        self._index(cell, over)
+        return float(self._corrected[self.whole.index(cell), self.whole.index(over)])
+
+    def verdict(self, cell: str, over: str) -> str:
+        """State in words how two of `whole` compare, by the corrected test.
+
+        Raises:
+            ValueError: one of them has no score on some image.
+        """
+        if self.p_value(cell, over) > ALPHA:
+            return TIES
+        a, b = self._index(cell, over)
+        return BEATS if self.sign * (self.mean[a] - self.mean[b]) > 0 else LOSES
+
+    def rank_interval(self) -> Int64[np.ndarray, "2 whole"]:
+        """Bound the rank of each of `whole`, 1 for the best mean: all bounds hold together with
+        95 % confidence.
+        """
+        mean = self.sign * self.mean[[self.cells.index(cell) for cell in self.whole]]
+        wins = (self._corrected <= ALPHA) & (mean[:, None] > mean)
+        return np.stack([1 + wins.sum(axis=0), len(mean) - wins.sum(axis=1)])
+
+    def _index(self, *cells: str) -> list[int]:
+        if any(cell not in self.whole for cell in cells):
+            raise ValueError(f"{' and '.join(cells)} were not both scored on every image")
+        return [self.cells.index(cell) for cell in cells]
+
+    @cached_property
+    def _corrected(self) -> Float64[np.ndarray, "whole whole"]:
+        """The corrected p of every pair of `whole`."""
+        chosen = [self.cells.index(cell) for cell in self.whole]
+        units, mean = self.units[chosen], self.mean[chosen]
+        seeds, spread = self.between_seeds[chosen], self.spread[chosen]
+        a, b = np.triu_indices(len(chosen), 1)
+        p = np.empty(len(a))
+        for start in range(0, len(a), step := max(1, CHUNK // max(units.shape[1], 1))):
+            part = slice(start, start + step)
+            i, j = a[part], b[part]
+            difference = units[i] - units[j]
+            variance, freedom = _variance(difference, seeds[i] + seeds[j], spread[i] + spread[j])
+            student = _student(mean[i] - mean[j], variance, freedom)
+            p[part] = np.maximum(student, _signed_rank(difference))
+        matrix = np.ones((len(chosen), len(chosen)))
+        matrix[a, b] = matrix[b, a] = holm(p)
+        return matrix
+
+
+def holm(p: Float64[np.ndarray, " tests"]) -> Float64[np.ndarray, " tests"]:
+    """Correct p-values for their number, after Holm."""
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    steps = np.arange(len(p), 0, -1)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * steps))
+    return corrected
 
 
 def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
@@ -111,8 +187,10 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
 
     Returns:
         the lines, in their order, with `rank, rank_low, rank_high` (missing for a cell that is not
-        whole), `tied_with_best` (it is the best, or the difference to it may be 0), and for each
-        method that learns `against_classical`: how it compares with the best classical method.
+        whole), `tied_with_best` (it is the best, or not shown to differ from it), for each method
+        that learns `against_classical`: how it compares with the best classical method, and
+        `DIFFERENCES`: the differences to the best and to the best classical cell, their intervals
+        and corrected p.
     """
     whole = by.whole
     mean = by.sign * pd.Series(by.mean, by.cells)[whole]
@@ -127,12 +205,26 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
     ]
     verdicts = {}
     classical = lines[(lines["kind"] == "classical") & lines["cell"].isin(whole)]
+    reference = ""
     if len(classical):
         reference = str(mean[classical["cell"]].idxmax())
         name = classical.set_index("cell")["method"][reference]
         learned = lines["cell"][(lines["kind"] != "classical") & lines["cell"].isin(whole)]
         verdicts = {cell: f"{by.verdict(cell, reference)} {name}" for cell in learned}
     ranks["against_classical"] = [verdicts.get(cell, "") for cell in by.cells]
+    differences = [
+        [
+            value
+            for other in (best, reference)
+            for value in (
+                (*by.gain(cell, other), by.p_value(cell, other))
+                if other and cell in mean.index
+                else (math.nan,) * 4
+            )
+        ]
+        for cell in by.cells
+    ]
+    ranks[DIFFERENCES] = np.reshape(np.array(differences, dtype=float), (-1, len(DIFFERENCES)))
     return lines.drop(columns=ranks.columns, errors="ignore").join(ranks, on="cell")
 
 
@@ -144,7 +236,7 @@ def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
     without foreground) is left out for all cells.
 
     Args:
-        rows: the rows of one task: `cell, subject, image`, `psnr`, the metric.
+        rows: the rows of one task: `cell, seed, subject, image`, `psnr`, the metric.
         metric: the column.
         sign: 1 where greater values are better, -1 where lower ones are.
 
@@ -152,61 +244,152 @@ def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
         UserError: the cells were not all scored on the same images.
     """
     cell, cells = pd.factorize(rows["cell"], sort=True)
+    seed, seeds = pd.factorize(rows["seed"], sort=True)
     image, images = pd.factorize(rows["image"], sort=True)
-    index = cell * len(images) + image
-    counts = np.bincount(index, minlength=len(cells) * len(images))
+    refits, refit = np.unique(cell * len(seeds) + seed, return_inverse=True)
+    owner = refits // len(seeds)  # the cell of each refit
+    index = refit * len(images) + image
+    counts = np.bincount(index, minlength=len(refits) * len(images))
     if not counts.all():
-        other = cells[int(np.argmin(counts)) // len(images)]
+        other = cells[owner[int(np.argmin(counts)) // len(images)]]
         raise UserError(f"rows/{other}: lacks test images that other cells of its task have")
 
-    def per_image(column: str) -> Float64[np.ndarray, "cells images"]:
-        """Average over the refits, in an order that does not depend on that of the rows."""
+    def scores(column: str) -> Float64[np.ndarray, "refits images"]:
         values = rows[column].to_numpy(dtype=float)
         values = np.where(np.isfinite(values), values, np.nan)
-        order = np.lexsort((values, index))
-        sums = np.bincount(index[order], values[order], minlength=len(counts))
-        return (sums / counts).reshape(len(cells), len(images))
+        table = np.bincount(index, values, minlength=len(counts)) / counts
+        return table.reshape(len(refits), len(images))
 
-    values = per_image(metric)
-    missing, broken = np.isnan(values), np.isnan(per_image(ALWAYS))
+    values = scores(metric)
+    missing, broken = (_any(np.isnan(one), owner) for one in (values, scores(ALWAYS)))
     defined = ~missing.all(axis=0)
     unscored = {
         str(name): [str(one) for one in images[without]]
         for name, without in zip(cells, broken | (missing & defined), strict=True)
         if without.any()
     }
-    subject = rows.groupby("image", sort=True)["subject"].first().to_numpy()
-    sums, scored = _by_subject(values[:, defined], subject[defined])
-    mean = _ratio(sums.sum(axis=1), scored.sum(axis=1))
-    if sums.shape[1] < 2:  # one subject gives no interval
-        resampled = np.full((len(cells), 1), np.nan)
-    else:
-        weights = _resamples(sums.shape[1])
-        # Not by BLAS, which may round equal cells differently, so that they would not tie.
-        resampled = _ratio(*(np.einsum("cs,rs->cr", part, weights) for part in (sums, scored)))
-    return Estimate([str(name) for name in cells], mean, resampled, sign, unscored)
-
-
-def _by_subject(
-    values: Float64[np.ndarray, "cells images"], subject: np.ndarray
-) -> tuple[Float64[np.ndarray, "cells subjects"], Float64[np.ndarray, "cells subjects"]]:
-    """Sum the finite values of each subject, and count them."""
+    subject = rows.groupby("image", sort=True)["subject"].first().to_numpy()[defined]
     code, subjects = pd.factorize(subject, sort=True)
-    sums = np.zeros((len(subjects), len(values)))
-    counts = np.zeros_like(sums)
-    np.add.at(sums, code, np.nan_to_num(values.T))
-    np.add.at(counts, code, np.isfinite(values.T))
-    return sums.T.copy(), counts.T.copy()
+    values, scored = values[:, defined], ~missing[:, defined]
+    units = np.full((len(cells), len(subjects)), np.nan)
+    mean = np.full(len(cells), np.nan)
+    contributions = []
+    for one in range(len(cells)):
+        mine = _contributions(values[owner == one], scored[one], code, len(subjects))
+        contributions.append(mine)
+        if mine.size:
+            units[one, np.unique(code[scored[one]])] = mine.mean(axis=0)
+            mean[one] = mine.mean()
+    between_seeds, spread = _between_seeds(contributions)
+    names = [str(name) for name in cells]
+    return Estimate(names, mean, units, between_seeds, spread, sign, unscored)
 
 
-def _resamples(subjects: int) -> Float64[np.ndarray, "resamples subjects"]:
-    """Draw the resamples: how often each subject is in each of them."""
-    drawn = np.random.default_rng(0).integers(0, subjects, (RESAMPLES, subjects))
-    weights = np.zeros((RESAMPLES, subjects))
-    np.add.at(weights, (np.arange(RESAMPLES)[:, None], drawn), 1)
-    return weights
+def _any(
+    flags: Bool[np.ndarray, "refits images"], owner: Int64[np.ndarray, " refits"]
+) -> Bool[np.ndarray, "cells images"]:
+    """Return for each cell, whose refits follow each other, what is true for any refit."""
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    return np.logical_or.reduceat(flags, starts, axis=0) if len(flags) else flags
 
 
-def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # of a cell without any score
-        return sums / counts
+def _contributions(
+    values: Float64[np.ndarray, "seeds images"],
+    scored: Bool[np.ndarray, " images"],
+    code: Int64[np.ndarray, " images"],
+    subjects: int,
+) -> Float64[np.ndarray, "seeds scored_subjects"]:
+    """Join the images of each subject to its contribution to the mean over images.
+
+    A subject with more images weighs more: its contribution is the mean plus its distance from the
+    mean, by its number of images over the average number. Subjects without a score are left out.
+    """
+    count = np.bincount(code[scored], minlength=subjects)
+    present = count > 0
+    if not present.any():
+        return np.empty((len(values), 0))
+    sums = np.stack([np.bincount(code[scored], one[scored], minlength=subjects) for one in values])
+    mean = sums.sum() / (len(values) * count.sum())
+    weight = present.sum() / count.sum()
+    return mean + weight * (sums - mean * count)[:, present]
+
+
+def _between_seeds(
+    contributions: list[np.ndarray],
+) -> tuple[Float64[np.ndarray, " cells"], Float64[np.ndarray, " cells"]]:
+    """Estimate the part of each mean's variance that is due to seeds, and its `spread`.
+
+    A few seeds estimate it badly: by luck it may seem to be next to nothing. So it is the larger of
+    the cell's own estimate and that of all cells of the task that have several seeds.
+    """
+    found = {
+        k: _mean_squares(units) for k, units in enumerate(contributions) if min(units.shape) > 1
+    }
+    part, spread = np.zeros((2, len(contributions)))
+    if not found:
+        return part, spread
+    squares, freedom = (np.array([one[k] for one in found.values()]) for k in (0, 1))
+    together = (squares * freedom).sum(axis=0) / freedom.sum(axis=0), freedom.sum(axis=0)
+    for k, own in found.items():
+        seeds, subjects = contributions[k].shape
+        for (main, rest), (main_freedom, rest_freedom) in (own, together):
+            excess = (main - rest) / (seeds * subjects)
+            if excess > part[k]:
+                part[k] = excess
+                spread[k] = main**2 / main_freedom + rest**2 / rest_freedom
+                spread[k] /= (seeds * subjects) ** 2
+    return part, spread
+
+
+def _mean_squares(
+    units: Float64[np.ndarray, "seeds subjects"],
+) -> tuple[tuple[float, float], tuple[int, int]]:
+    """Analyse the variance: mean squares of the seeds and of the rest, and degrees of freedom."""
+    seeds, subjects = units.shape
+    by_seed, by_subject = units.mean(axis=1, keepdims=True), units.mean(axis=0)
+    freedom = seeds - 1, (seeds - 1) * (subjects - 1)
+    rest = ((units - by_seed - by_subject + units.mean()) ** 2).sum() / freedom[1]
+    return (float(subjects * by_seed.var(ddof=1)), float(rest)), freedom
+
+
+def _variance(
+    units: Float64[np.ndarray, "cells subjects"],
+    between_seeds: Float64[np.ndarray, " cells"],
+    spread: Float64[np.ndarray, " cells"],
+) -> tuple[Float64[np.ndarray, " cells"], Float64[np.ndarray, " cells"]]:
+    """Return the variance of each mean over subjects and seeds, and its degrees of freedom."""
+    present = np.isfinite(units)
+    count = present.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of cells with fewer than two subjects
+        mean = np.where(present, units, 0).sum(axis=-1) / count
+        squares = np.where(present, units - mean[..., None], 0) ** 2
+        by_subject = squares.sum(axis=-1) / (count - 1) / count
+        variance = by_subject + between_seeds
+        freedom = variance**2 / (by_subject**2 / (count - 1) + spread)
+    return variance, np.where(variance == 0, np.maximum(count - 1, 1), freedom)
+
+
+def _half_width(variance: np.ndarray, freedom: np.ndarray) -> Float64[np.ndarray, " cells"]:
+    """Return half the width of 95 % intervals."""
+    return stdtrit(freedom, 1 - ALPHA / 2) * np.sqrt(variance)
+
+
+def _student(
+    difference: Float64[np.ndarray, " pairs"], variance: np.ndarray, freedom: np.ndarray
+) -> Float64[np.ndarray, " pairs"]:
+    """Return the two-sided p of Student's test; 1 where there is no variance to be known."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = 2 * stdtr(freedom, -np.abs(difference) / np.sqrt(variance))
+    return np.where(np.isnan(p) | (difference == 0), 1, p)
+
+
+def _signed_rank(difference: Float64[np.ndarray, "pairs subjects"]) -> np.ndarray:
+    """Return the two-sided p of Wilcoxon's signed-rank test over the subjects.
+
+    Zeros count half for either side. With ties, SciPy's exact distribution is conservative.
+    """
+    if difference.shape[1] < 2 or not len(difference):
+        return np.ones(len(difference))
+    method = "exact" if difference.shape[1] <= EXACT else "asymptotic"
+    p = wilcoxon(difference, axis=1, zero_method="zsplit", method=method).pvalue
+    return np.nan_to_num(p, nan=1.0)

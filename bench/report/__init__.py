@@ -28,6 +28,7 @@ __all__ = ["Leaderboard", "audit_page", "show", "write"]
 HTML = markdown.TEMPLATES.overlay(autoescape=True, finalize=None)
 LEADING = {"rank": "rank", "method": "method", "n_train": "images"}
 TRAILING = {
+    "to_best": "to the best",
     "parameters": "parameters",
     "train_seconds": "training (s)",
     "infer_ms": "ms/image",
@@ -36,7 +37,7 @@ TRAILING = {
     "tied_with_best": "",
 }
 # Columns to drop in a narrow terminal, in this order.
-DISPENSABLE = ["trials", "train_seconds", "steps", "parameters", "infer_ms"]
+DISPENSABLE = ["to_best", "trials", "train_seconds", "steps", "parameters", "infer_ms"]
 PICTURE_SIDE = 160
 
 
@@ -129,6 +130,7 @@ def _notes(
 ) -> list[str]:
     """Describe how the numbers were obtained, and the images."""
     data, budget = spec.dataset, spec.budget
+    one_seed = spec.seeds == 1
     return [
         f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
         f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that is not "
@@ -142,9 +144,12 @@ def _notes(
             if objective.name != "psnr"
             else []
         ),
-        "[low, high] is the 95 % interval over subjects (bootstrap with shared resamples, so that "
-        "ranks and differences are paired). The interval of a rank is given in brackets. "
-        '"Tied with best": the interval of the difference to the best includes 0.',
+        "[low, high] is the 95 % interval over subjects and seeds, Student's; differences are "
+        'paired by subject. "Beats" and "loses to" mean that a difference passes both '
+        "Student's test over subjects and seeds and Wilcoxon's signed-rank test over subjects, "
+        "after Holm's correction for all pairs of lines of the task (p at most 0.05); otherwise "
+        "they tie. A rank's range, in brackets, follows from these verdicts."
+        + (" With one seed, nothing shows how much another training would change." * one_seed),
         f"Every method was tuned on the same {data.n_val} validation images with "
         f"{_counted(budget.trials, 'trial')} (fewer where it has fewer configurations); networks "
         f"with up to {budget.steps} optimiser steps of {budget.batch_size} images in each.",
@@ -171,18 +176,21 @@ def _tasks(board: Leaderboard) -> list[dict[str, Any]]:
     return [
         {
             "title": f"{degradation}, level {level:g}",
-            "lines": [_texts(line, board.metrics) for _, line in part.iterrows()],
+            "lines": [_texts(line, board.metrics, board.objective) for _, line in part.iterrows()],
         }
         for (degradation, level), part in board.table.groupby(["degradation", "level"], sort=False)
     ]
 
 
-def _texts(line: pd.Series, metrics: Sequence[ScoreColumn]) -> list[str]:
+def _texts(line: pd.Series, metrics: Sequence[ScoreColumn], objective: ScoreColumn) -> list[str]:
     return [
         _rank(line),
         str(line["method"]),
         str(line["n_train"] or "-"),
         *(_with_interval(line, one) for one in metrics),
+        "-"
+        if line["rank"] == 1 or pd.isna(line["to_best"])
+        else _with_interval(line, replace(objective, name="to_best"), "+"),
         f"{line['parameters']:,}" if line["parameters"] else "-",
         f"{line['train_seconds']:.1f}" if line["train_seconds"] else "-",
         f"{line['infer_ms']:.2f}",
@@ -192,8 +200,10 @@ def _texts(line: pd.Series, metrics: Sequence[ScoreColumn]) -> list[str]:
     ]
 
 
-def _with_interval(line: pd.Series, metric: ScoreColumn) -> str:
-    mean, low, high = (metric.number(line[f"{metric.name}{end}"]) for end in ("", "_low", "_high"))
+def _with_interval(line: pd.Series, metric: ScoreColumn, sign: str = "") -> str:
+    mean, low, high = (
+        metric.number(line[f"{metric.name}{end}"], sign) for end in ("", "_low", "_high")
+    )
     return f"{mean} [{low}, {high}]"
 
 

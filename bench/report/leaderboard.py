@@ -8,14 +8,14 @@ import pandas as pd
 from bench import badges as badge_texts
 from bench import score_columns
 from bench.score_columns import STANDARD, ScoreColumn
-from bench.statistics import Estimate, compare, estimate
+from bench.statistics import DIFFERENCES, Estimate, compare, estimate
 from bench.store import Store
 
 COLUMNS = [
     "rank", "rank_low", "rank_high", "method", "degradation", "level", "n_train",
     "psnr", "psnr_low", "psnr_high", "ssim", "ssim_low", "ssim_high",
     "parameters", "train_seconds", "infer_ms", "trials", "seeds",
-    "tied_with_best", "badges", "replay", "against_classical", "steps",
+    "tied_with_best", "badges", "replay", "against_classical", "steps", *DIFFERENCES,
 ]  # fmt: skip
 TASK = ["degradation", "level"]
 NAMED = 5  # images named in a sentence
@@ -90,7 +90,7 @@ def build(
         task = f"{degradation} {level:g}"
         whole = lines[lines["rank"].notna()]
         if len(whole):
-            findings += _findings(task, whole, by, objective)
+            findings += _findings(task, whole, by, objective) + _too_few(task, by)
         findings += _unscored(task, lines)
     further = [one.name for one in metrics if one.name not in COLUMNS]
     columns = [*COLUMNS, *(f"{name}{end}" for name in further for end in ("", "_low", "_high"))]
@@ -164,6 +164,22 @@ def _findings(task: str, lines: pd.DataFrame, by: Estimate, objective: ScoreColu
         sentences.append(
             f"{task}, {n_train} training images: {network['method']} ({network['words']}{kind}) "
             f"{verdict} {reference['method']} ({reference['words']}), the best classical "
-            f"method: {objective.text(gain, '+')} [{low}, {high}]."
+            f"method: {objective.text(gain, '+')} [{low}, {high}], "
+            f"{_p(by.p_value(network['cell'], reference['cell']))}."
         )
     return sentences
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+
+
+def _too_few(task: str, by: Estimate) -> list[str]:
+    """Warn that a task has too few test subjects for any verdict."""
+    subjects, needed = by.units.shape[1], by.subjects_needed
+    if len(by.whole) < 2 or subjects >= needed:
+        return []
+    return [
+        f"{task}: with {subjects} test subjects no difference can be shown, so that all cells tie; "
+        f"to compare {len(by.whole)} cells it takes at least {needed}."
+    ]

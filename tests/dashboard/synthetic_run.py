@@ -16,7 +16,7 @@ from bench.store import Store
 CLASSICAL = {"degraded": 0.0, "constant": 2.0, "tv": 7.9, "wavelet": 6.9, "nlm": 7.4}
 LEARNED = {"unet": 8.3, "attention_residual_unet": 8.6}
 METHODS = (*CLASSICAL, *LEARNED)
-SUBJECTS, IMAGES_PER_SUBJECT, PICTURES = 5, 2, 3
+SUBJECTS, IMAGES_PER_SUBJECT, PICTURES = 12, 2, 3
 
 
 def make_run(

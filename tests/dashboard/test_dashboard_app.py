@@ -99,7 +99,8 @@ def test_report_and_dashboard_agree_on_random_tables(tmp_path: Path) -> None:
     """
     rng = np.random.default_rng(0)
     levels = pd.DataFrame({"level": np.arange(1.0, 61)})
-    images = pd.DataFrame({"image": [f"i{i}" for i in range(12)], "subject": np.arange(12) // 2})
+    images = pd.DataFrame({"image": [f"i{i:02}" for i in range(14)]})
+    images["subject"] = np.arange(14) * 10 // 14
     rows = levels.merge(REFITS, how="cross").merge(images, how="cross")
     rows["task"] = [f"d-noise-{level:g}" for level in rows.level]
     names = zip(rows.task, rows.n_train, rows.method, strict=True)
