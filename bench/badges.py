@@ -9,6 +9,7 @@ from typing import Any
 
 MIXED = "versions changed"  # between starts of the run
 UNSCORED = "not scored on every image"
+RISING = "still improving when its steps ended"
 
 
 def of_run(manifest: Mapping[str, Any]) -> list[str]:
@@ -23,14 +24,15 @@ def has_mixed_versions(manifest: Mapping[str, Any]) -> bool:
     return len({json.dumps([one["versions"], one["git"]]) for one in starts}) > 1
 
 
-def of_line(badges: list[str], is_scored: bool) -> str:
+def of_line(badges: list[str], is_scored: bool, is_rising: bool = False) -> str:
     """Write the badges of a line.
 
     Args:
         badges: those of the run.
         is_scored: whether the line's cell has a score on every test image.
+        is_rising: whether its network still improved, see `bench.curves.gains`.
     """
-    return ", ".join([*badges, *([] if is_scored else [UNSCORED])])
+    return ", ".join([*badges, *[UNSCORED] * (not is_scored), *[RISING] * is_rising])
 
 
 def replay(run: object, cell: str) -> str:

@@ -148,6 +148,9 @@ def write_refit(
         "noise": operator.observed_noise(),
     }
     store.write_model(cell.id, seed, recipe, fit.reconstructor.state_dict())
+    if methods.find(cell.method.name).learned:
+        curve = pd.DataFrame([vars(one) for one in fit.history])
+        store.write_curve(cell.id, seed, curve)
     count = spec.pictures
     if seed == 0 and count:
         y, x_hat = found.y[:count].numpy(), found.x_hat[:count].numpy()

@@ -2,6 +2,7 @@
 
     spec.yaml  manifest.json          resolved benchmark; versions, hashes, hardware
     rows/<cell>/<seed>.parquet        one row per test image
+    curves/<cell>/<seed>.parquet      the validations of a network's refit
     trials/<cell>.parquet  studies/   every configuration tried; the Optuna journal
     images/<cell>/pictures.npz        y, A_dagger(y), x_hat, error of the same few test images, ids
     images/<task>/truth.npz           x of these images
@@ -32,7 +33,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bench import claim as claims
-from bench import places, run_files, tables
+from bench import curves, places, run_files, tables
 from bench.claim import Claim
 from bench.errors import DamagedError, UserError
 from bench.places import Place
@@ -147,6 +148,7 @@ class Store:
         kinds: list[tuple[str, str, Reader]] = [
             ("rows", "*.parquet", run_files.table),
             ("trials", "*.parquet", run_files.table),
+            ("curves", "*.parquet", run_files.table),
         ]
         if isinstance(self.folder, Path):  # object stores have checksums of their own
             kinds += [
@@ -258,6 +260,15 @@ class Store:
     def rows(self) -> pd.DataFrame:
         """Read all rows but those of damaged files; an empty table before the first refit."""
         return tables.with_task(self._tables("rows", ROW_KEYS))
+
+    def write_curve(self, cell: str, seed: int, validations: pd.DataFrame) -> None:
+        """Write the validations of a network's refit: `bench.curves.COLUMNS` but `cell, seed`."""
+        table = validations.assign(cell=cell, seed=seed)
+        self._write(f"curves/{cell}/{seed}.parquet", tables.to_bytes(table))
+
+    def curves(self) -> pd.DataFrame:
+        """Read the validations of all refits of networks; runs of earlier versions have none."""
+        return self._tables("curves", curves.COLUMNS)
 
     def write_trials(self, cell: str, trials: pd.DataFrame) -> None:
         """Write a cell's table of trials: `cell, trial, state, psnr, step, seconds, error`, the

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from bench import badges, markup, score_columns, statistics, tables
+from bench import badges, curves, markup, score_columns, statistics, tables
 from bench.errors import UserError
 from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
@@ -26,6 +26,7 @@ CELLS = (
     "seeds", "done", "trials", "replay", *COSTS, "files",
 )  # fmt: skip
 ROW_FILES, TRIAL_FILES = "rows/*/*.parquet", "trials/*.parquet"
+CURVE_FILES = "curves/*/*.parquet"
 # Files of different releases may differ in their columns.
 ROWS = "read_parquet($files, union_by_name = true, filename = true)"
 Stamp = tuple[int, int]
@@ -46,6 +47,7 @@ class Run:
         manifest: manifest.json.
         spec: spec.yaml.
         damaged: files that fail their checksum, and were left out.
+        gains: what networks still gained at the end of their training, see `bench.curves.gains`.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Run:
     manifest: dict[str, Any]
     spec: dict[str, Any]
     damaged: list[str]
+    gains: pd.DataFrame
 
     @property
     def planned_cells(self) -> int | None:
@@ -106,7 +109,7 @@ def read(folder: Path) -> Run:
     """
     damaged = [
         str(path.relative_to(folder))
-        for pattern in (ROW_FILES, TRIAL_FILES)
+        for pattern in (ROW_FILES, TRIAL_FILES, CURVE_FILES)
         for path in _files(folder, pattern)
         if not _is_sound(path, _modified(path))
     ]
@@ -116,7 +119,7 @@ def read(folder: Path) -> Run:
         damaged += [name] if content is None else []
         found.append(content or {})
     spec, manifest = found
-    trials = _trials(folder)
+    trials = _table(folder, TRIAL_FILES, TRIALS, "cell, trial")
     try:
         columns = score_columns.of_run(manifest)
     except UserError:
@@ -124,7 +127,10 @@ def read(folder: Path) -> Run:
         damaged.append("manifest.json")
     objective = columns.get(str(spec.get("objective")), columns["psnr"])
     cells, scored = _cells(folder, spec, trials, columns.values())
-    return Run(folder, cells, columns, objective, scored, trials, manifest, spec, sorted(damaged))
+    return Run(
+        folder, cells, columns, objective, scored, trials, manifest, spec, sorted(damaged),
+        curves.gains(_table(folder, CURVE_FILES, curves.COLUMNS, "cell, seed, step")),
+    )  # fmt: skip
 
 
 def rows(run: Run, task: str) -> pd.DataFrame:
@@ -158,7 +164,13 @@ def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFra
         cells = cells.join(pd.DataFrame(bounds, index=values.cells), on="cell")
     cells["unscored"] = [len(by.unscored.get(cell, ())) for cell in cells.cell]
     marks = badges.of_run(run.manifest)
-    cells["badges"] = [badges.of_line(marks, not unscored) for unscored in cells.unscored]
+    rising = cells.cell.isin(run.gains.index[run.gains.rising.astype(bool)])
+    cells["badges"] = [
+        badges.of_line(marks, not unscored, one)
+        for unscored, one in zip(cells.unscored, rising, strict=True)
+    ]
+    for name, column in (("gain_last_quarter", "gain"), ("psnr_2x",) * 2, ("psnr_4x",) * 2):
+        cells[name] = cells.cell.map(run.gains[column]).astype(float)
     return cells
 
 
@@ -214,13 +226,13 @@ def _summary(known: set[str], scores: Iterable[str]) -> str:
     return f"SELECT cell, {', '.join(columns)} FROM {ROWS} GROUP BY cell ORDER BY cell"
 
 
-def _trials(folder: Path) -> pd.DataFrame:
-    files = _sound(folder, TRIAL_FILES)
+def _table(folder: Path, pattern: str, columns: Iterable[str], order: str) -> pd.DataFrame:
+    """Read the intact files of a kind as one table."""
+    files = _sound(folder, pattern)
     if not files:
-        return pd.DataFrame(columns=list(TRIALS))
-    query = f"SELECT * EXCLUDE (filename) FROM {ROWS} ORDER BY cell, trial"
-    trials = _query(query, files).df()
-    return trials.reindex(columns=_unique(TRIALS, trials.columns))
+        return pd.DataFrame(columns=list(columns))
+    table = _query(f"SELECT * EXCLUDE (filename) FROM {ROWS} ORDER BY {order}", files).df()
+    return table.reindex(columns=_unique(columns, table.columns))
 
 
 def _query(query: str, files: list[str], **values: Any) -> duckdb.DuckDBPyConnection:

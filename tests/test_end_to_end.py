@@ -225,6 +225,9 @@ def test_the_run_folder_is_laid_out_as_the_design_says(finished: tuple[Store, st
     assert manifest["versions"]["ray"]
     learned = "template-gaussian_noise-0.1-n4-unet"
     assert (store.folder / "models" / learned / "0" / "weights.safetensors").is_file()
+    curve = store.curves().query("cell == @learned and seed == 0")
+    assert curve["step"].tolist() == [10, 20, 30]
+    assert store.read_model(learned, 0)[0]["validation_psnr"] in curve["psnr"].tolist()
     with np.load(store.folder / "images" / learned / "pictures.npz") as pictures:
         assert pictures["x_hat"].shape == (2, 1, 32, 32)
         with np.load(store.folder / "images/template-gaussian_noise-0.1/truth.npz") as truth:

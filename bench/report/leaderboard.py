@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench import badges as badge_texts
-from bench import score_columns
+from bench import curves, score_columns
 from bench.score_columns import STANDARD, ScoreColumn
 from bench.statistics import DIFFERENCES, Estimate, compare, estimate
 from bench.store import Store
@@ -16,6 +16,7 @@ COLUMNS = [
     "psnr", "psnr_low", "psnr_high", "ssim", "ssim_low", "ssim_high",
     "parameters", "train_seconds", "infer_ms", "trials", "seeds",
     "tied_with_best", "badges", "replay", "against_classical", "steps", *DIFFERENCES,
+    "gain_last_quarter", "psnr_2x", "psnr_4x",
 ]  # fmt: skip
 TASK = ["degradation", "level"]
 NAMED = 5  # images named in a sentence
@@ -53,7 +54,7 @@ def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderbo
     metrics = score_columns.listed(columns, objective.name)
     return build(
         rows, trials, badge_texts.of_run(manifest), str(store.folder), spec.budget.steps, metrics,
-        objective,
+        objective, curves.gains(store.curves()),
     )  # fmt: skip
 
 
@@ -65,6 +66,7 @@ def build(
     refit_steps: int = 0,
     metrics: Sequence[ScoreColumn] = (STANDARD["psnr"], STANDARD["ssim"]),
     objective: ScoreColumn = STANDARD["psnr"],
+    gains: pd.DataFrame | None = None,
 ) -> Leaderboard:
     """Rank the cells of every task by the mean of a metric over the test images.
 
@@ -76,7 +78,9 @@ def build(
         refit_steps: optimiser steps of a network's refit; `steps` counts them and those of trials.
         metrics: the metrics to show: PSNR, SSIM and others.
         objective: the metric by which cells are ranked.
+        gains: what networks still gained at the end of their training, see `bench.curves.gains`.
     """
+    gains = curves.gains(pd.DataFrame(columns=list(curves.COLUMNS))) if gains is None else gains
     tables: list[pd.DataFrame] = []
     findings: list[str] = []
     for (degradation, level), part in rows.groupby(TASK):
@@ -91,7 +95,7 @@ def build(
         whole = lines[lines["rank"].notna()]
         if len(whole):
             findings += _findings(task, whole, by, objective) + _too_few(task, by)
-        findings += _unscored(task, lines)
+        findings += _unscored(task, lines) + _rising(task, lines, gains)
     further = [one.name for one in metrics if one.name not in COLUMNS]
     columns = [*COLUMNS, *(f"{name}{end}" for name in further for end in ("", "_low", "_high"))]
     if not tables:
@@ -102,7 +106,13 @@ def build(
     searched = trials.groupby("cell")["step"].sum() if "step" in trials else pd.Series(dtype=int)
     refits = table["seeds"].where(table["kind"] == "learned", 0) * refit_steps
     table["steps"] = table["cell"].map(searched).fillna(0).astype(int) + refits
-    table["badges"] = [badge_texts.of_line(badges, not images) for images in table["unscored"]]
+    rising = table["cell"].isin(gains.index[gains["rising"].astype(bool)])
+    table["badges"] = [
+        badge_texts.of_line(badges, not images, one)
+        for images, one in zip(table["unscored"], rising, strict=True)
+    ]
+    for name, column in (("gain_last_quarter", "gain"), ("psnr_2x",) * 2, ("psnr_4x",) * 2):
+        table[name] = table["cell"].map(gains[column]).astype(float)
     table["replay"] = [badge_texts.replay(run, cell) for cell in table["cell"]]
     return Leaderboard(table[columns], findings, metrics, objective)
 
@@ -134,6 +144,25 @@ def _unscored(task: str, lines: pd.DataFrame) -> list[str]:
         "over the other images."
         for _, line in lines.iterrows()
         if line["unscored"]
+    ]
+
+
+def _rising(task: str, lines: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
+    """Name the networks that still improved when their steps ended."""
+    rising = gains[gains["rising"].astype(bool)]
+    named = [
+        f"{line['method']}{_of_size(line['n_train'])} by {gain.gain:.2f} dB (projected: "
+        f"{gain.psnr_2x - gain.psnr:+.1f} dB with twice the steps, "
+        f"{gain.psnr_4x - gain.psnr:+.1f} dB with four times)"
+        for _, line in lines.iterrows()
+        for gain in rising[rising.index == line["cell"]].itertuples()
+    ]
+    if not named:
+        return []
+    return [
+        f"{task}: the budget was too small for {len(named)} of "
+        f"{int((lines['kind'] == 'learned').sum())} networks, whose validation PSNR still rose in "
+        f"the last quarter of their steps: {'; '.join(named)}."
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from bench import report, spec
+from bench import curves, report, spec
 from bench.cli import DEFAULT_SPEC
 from bench.markdown import as_text
 from bench.report.leaderboard import COLUMNS, build
@@ -107,6 +107,27 @@ def test_a_line_says_what_its_search_and_its_refits_have_spent() -> None:
     trials = pd.DataFrame({"cell": [cell] * 3, "trial": range(3), "step": [100, 30, 30]})
     table = build(rows, trials, [], "r", refit_steps=100).table.set_index("method")
     assert dict(table["steps"]) == {"unet": 260, "tv": 0}
+
+
+def test_an_undertrained_network_is_not_read_as_a_bad_one() -> None:
+    """Neither in the table, nor in words."""
+    rows = make_rows(
+        {("tv", "classical", 0): 22, ("slow", "learned", 9): 21, ("net", "learned", 9): 23}
+    )
+    seen = pd.concat(
+        pd.DataFrame(
+            {"cell": f"d-noise-0.1-n9-{name}", "seed": 0, "step": range(1, 9), "psnr": psnr}
+        )
+        for name, psnr in (("slow", 14 + np.arange(8)), ("net", np.full(8, 23.0)))
+    )
+    board = build(rows, TRIALS, [], "r", gains=curves.gains(seen))
+    table = board.table.set_index("method")
+    assert table["badges"]["slow"] == "still improving when its steps ended"
+    assert table["badges"]["net"] == table["badges"]["tv"] == ""
+    assert table["gain_last_quarter"]["slow"] == pytest.approx(2)
+    assert table["gain_last_quarter"].isna().to_dict() == {"net": False, "tv": True, "slow": False}
+    assert "too small for 1 of 2 networks" in board.findings[1]
+    assert "slow (9 training images) by 2.00 dB" in board.findings[1]
 
 
 def test_ranks_are_within_a_task() -> None:
