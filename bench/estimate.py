@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 
 import search_spaces
-from bench import methods, physics, training
+from bench import data, methods, training
 from bench.cells import seeds_of, trials_of
 from bench.data import ImageSet
 from bench.errors import DivergedError, UserError
 from bench.physics import Physics
+from bench.scoring import operator_of
 from bench.spec import Benchmark, Budget, Cell, MethodSpec
 
 STEPS = 3  # that are measured
@@ -101,10 +102,7 @@ def measure_costs(benchmark: Benchmark, cells: Sequence[Cell]) -> dict[tuple[str
     for cell in cells:
         key = (cell.method.label, cell.task.degradation.label)
         if key not in found:
-            operator = physics.create(
-                cell.task.degradation.name, cell.task.level, benchmark.dataset.image_size,
-                **cell.task.degradation.options,
-            )  # fmt: skip
+            operator = operator_of(cell.task.degradation, cell.task.level, benchmark.dataset)
             try:
                 found[key] = _cost(cell.method, operator, benchmark)
             except (Exception, SystemExit) as error:
@@ -132,13 +130,16 @@ def seconds_of(cell: Cell, cost: Cost, benchmark: Benchmark, trials: int, refits
 def _cost(method: MethodSpec, operator: Physics, benchmark: Benchmark) -> Cost:
     size = benchmark.dataset.image_size
     images = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(0))
-    few = ImageSet(images.numpy(), ["0", "1"], ["0", "1"])
+    few = ImageSet(
+        images.numpy(), ["0", "1"], ["0", "1"], measured=data.stand_in(benchmark.dataset, 2)
+    )
     space = methods.find(method.name).space(method.fixed)
     config = {**search_spaces.defaults(space), **method.fixed}
     model = training.build(method.name, config, operator)
-    y = operator.measure(images, few.ids)
+    bound = operator.of(few)
+    y = bound.measure(images, few.ids)
     start = time.perf_counter()
-    training.reconstruct(model, y, operator)
+    training.reconstruct(model, y, bound)
     image = (time.perf_counter() - start) / len(images)
     if not methods.find(method.name).learned:
         return Cost(0.0, image)

@@ -19,7 +19,7 @@ from bench import data, methods, metrics, physics, training
 from bench.data.measured import load_measured
 from bench.errors import UserError
 from bench.options import checked_options
-from bench.physics import MRI, Physics
+from bench.physics import MRI, Paired, Physics
 from bench.physics.mri_cartesian import MRICartesian, measured
 from bench.spec import DatasetSpec
 
@@ -284,6 +284,8 @@ def gallery(path: Path | None, image_size: int) -> Image.Image:
     x = torch.tensor(dataset.images[:1])
     rows: list[list[Panel]] = []
     for name in physics.names():
+        if physics.find(name) is Paired:
+            continue  # there are no pairs
         row = [Panel(f"{name}\nx", x[0, 0].numpy())]
         for level in physics.find(name).presets:
             operator = physics.create(name, level, image_size)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import nn
 
 from bench import training
+from bench.data import ImageSet
 from bench.physics import Physics
 
 
@@ -35,6 +36,14 @@ class Model:
         device = next((w.device for w in self.reconstructor.parameters()), torch.device("cpu"))
         measurements = torch.as_tensor(y).to(device)
         return training.reconstruct(self.reconstructor, measurements, self.physics).cpu().numpy()
+
+    def of(self, images: ImageSet) -> "Model":
+        """Return this model for images whose dataset brings what was measured of them.
+
+        It then measures and reconstructs exactly these images, in their order, each with its own
+        coil sensitivities if it has any.
+        """
+        return Model(self.reconstructor, self.physics.of(images), self.fit)
 
     def measure(
         self, images: Float[np.ndarray, "n 1 h w"], ids: Sequence[str] | None = None

@@ -11,8 +11,9 @@ from bench import data, methods, metrics, physics, plugins, spec, training
 from bench.data import Dataset, Split
 from bench.errors import UserError
 from bench.options import check_options
-from bench.physics import Physics
-from bench.spec import Benchmark, DegradationSpec, MethodSpec
+from bench.physics import Paired, Physics
+from bench.scoring import operator_of
+from bench.spec import Benchmark, DatasetSpec, DegradationSpec, MethodSpec
 
 
 class Shrinkable(NamedTuple):
@@ -100,9 +101,8 @@ def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
     operators: dict[str, Physics] = {}  # of each degradation at its last level
     for task in spec.tasks(benchmark):
         degradation = task.degradation
-        operators[degradation.label] = physics.create(
-            degradation.name, task.level, benchmark.dataset.image_size, **degradation.options
-        )
+        operators[degradation.label] = operator_of(degradation, task.level, benchmark.dataset)
+        _check_brought(degradation, operators[degradation.label], benchmark.dataset)
     benchmark, notices = _without_uninstalled(benchmark)
     benchmark = _with_controls(benchmark)
     for method in benchmark.methods:
@@ -171,6 +171,15 @@ def _shrunk(benchmark: Benchmark, dataset: Dataset, training: bool) -> tuple[Ben
         f"{' and '.join(map(str, sizes[0]))} for training"
     )
     return benchmark.with_sizes(*sizes), [notice]
+
+
+def _check_brought(degradation: DegradationSpec, operator: Physics, dataset: DatasetSpec) -> None:
+    """Refuse pairs without a dataset that brings them."""
+    if isinstance(operator, Paired) and data.brings(dataset) != "image":
+        raise UserError(
+            f"{degradation.label}: needs pairs: set dataset.measured to the folder with what was "
+            "measured of each image, such as the low dose of a full one"
+        )
 
 
 def _without_uninstalled(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:

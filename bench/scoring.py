@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench import methods, metrics, physics, training
+from bench import data, methods, metrics, physics, training
 from bench.data import ImageSet
+from bench.data.measurement import Kind
 from bench.errors import UserError
 from bench.metrics import Metric
 from bench.physics import Physics
 from bench.seeds import derive_seed
-from bench.spec import Benchmark, Cell
+from bench.spec import Benchmark, Cell, DatasetSpec, DegradationSpec
 from bench.store import Store
 
 OBSERVED = 16  # validation images on which a physics observes noise that depends on the image
@@ -25,18 +26,33 @@ OBSERVED = 16  # validation images on which a physics observes noise that depend
 
 def physics_of(cell: Cell, spec: Benchmark, val: ImageSet) -> Physics:
     """Build the physics of a cell's task; its noise is observed on validation images."""
-    degradation = cell.task.degradation
-    operator = physics.create(
-        degradation.name, cell.task.level, spec.dataset.image_size, **degradation.options
-    )
+    operator = operator_of(cell.task.degradation, cell.task.level, spec.dataset)
     observe(operator, val)
     return operator
+
+
+def operator_of(degradation: DegradationSpec, level: float, dataset: DatasetSpec) -> Physics:
+    """Build the physics of a degradation at a level, for what the dataset brings.
+
+    Raises:
+        UserError: see `bench.physics.create`.
+    """
+    operator = physics.create(degradation.name, level, dataset.image_size, **degradation.options)
+    return operator.adopt(data.brings(dataset))
+
+
+def kind_of(operator: Physics, images: ImageSet) -> Kind | None:
+    """Return the kind of what was measured of images, if the physics takes it."""
+    measured = operator.of(images).measured
+    return None if measured is None else measured.kind
 
 
 def observe(operator: Physics, val: ImageSet) -> None:
     """Let a physics observe its noise on validation images, if it depends on the image."""
     few = val.first(OBSERVED)
-    operator.observe(training.as_tensor(few), few.ids)
+    bound = operator.of(few)
+    bound.observe(training.as_tensor(few), few.ids)
+    operator.restore_noise(bound.observed_noise())
 
 
 def training_seed(cell: Cell, refit: int | None) -> int:
@@ -50,13 +66,17 @@ class Scored:
 
     Attributes:
         columns: metrics by the name of their column in rows, each of shape (n,).
-        y: the measurements, on the CPU.
-        x_hat: the reconstructions, on the CPU.
+        hashes: one of each measurement.
+        y: the first measurements, as many as are to be kept, on the CPU.
+        start: `A_dagger` of these.
+        x_hat: the reconstructions, magnitudes, on the CPU.
         milliseconds: time to reconstruct one image.
     """
 
     columns: dict[str, np.ndarray]
+    hashes: list[str]
     y: Tensor
+    start: Tensor
     x_hat: Tensor
     milliseconds: float
 
@@ -66,23 +86,51 @@ def score_images(
     operator: Physics,
     test: ImageSet,
     further: Sequence[str | type[Metric]] = (),
+    kept: int = 0,
 ) -> Scored:
-    """Measure test images, reconstruct and score them.
+    """Measure test images, reconstruct and score them, a few at a time.
 
     Args:
         model: the reconstructor.
         operator: the task's physics.
         test: the images.
         further: metrics beside the standard ones.
+        kept: number of measurements that are returned.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    x = training.as_tensor(test).to(device)
-    y = operator.measure(x, test.ids)
-    x_hat, milliseconds = _timed(model, y, operator)
-    scores = metrics.columns(x_hat, x, test.subjects, further)
-    scores["data_residual"] = metrics.residual(operator.A(x_hat), y)
+    every = training.as_tensor(test)
+    whole = operator.of(test)
+    x_hats, residuals, hashes, seconds = [], [], [], 0.0
+    first: list[tuple[Tensor, Tensor]] = []
+    for begin in range(0, len(test), training.CHUNK):
+        part = slice(begin, begin + training.CHUNK)
+        bound = whole.part(part)
+        y = bound.measure(every[part].to(device), test.ids[part])
+        x_hat, took = _timed(model, y, bound, warm=begin > 0)
+        seconds += took
+        residuals.append(_residual(x_hat, y, bound))
+        x_hats.append(x_hat.cpu())
+        hashes += [_digest(one) for one in y]
+        if begin < kept:
+            first.append((y.cpu(), bound.A_dagger(y).cpu()))
+    found = torch.cat(x_hats)
+    scores = metrics.columns(found.to(device), every.to(device), test.subjects, further)
+    scores["data_residual"] = torch.cat(residuals)
+    if whole.measured is not None:
+        scores["noise_std"] = torch.from_numpy(whole.measured.noise[whole.measured.index])
     columns = {name: value.cpu().numpy() for name, value in scores.items()}
-    return Scored(columns, y.cpu(), x_hat.cpu(), milliseconds)
+    y, start = (
+        torch.cat(some)[:kept] if first else found[:0]
+        for some in ([y for y, _ in first], [start for _, start in first])
+    )
+    return Scored(columns, hashes, y, start, found, 1e3 * seconds / len(test))
+
+
+def _residual(x_hat: Tensor, y: Tensor, operator: Physics) -> Tensor:
+    """Compute |A x_hat - y| / |y|; NaN where magnitudes lack the phase, or A is not known."""
+    if operator.measured is not None:
+        return torch.full((len(y),), torch.nan, device=y.device)
+    return metrics.residual(operator.A(x_hat), y)
 
 
 def score_refit(
@@ -92,9 +140,10 @@ def score_refit(
     operator: Physics,
     test: ImageSet,
     further: Sequence[str] = (),
+    kept: int = 0,
 ) -> tuple[pd.DataFrame, Scored]:
     """Score a refit on the test images, and build its rows; see `score_images`."""
-    found = score_images(fit.reconstructor, operator, test, further)
+    found = score_images(fit.reconstructor, operator, test, further, kept)
     kind = methods.find(cell.method.name).kind
     rows = pd.DataFrame(
         {
@@ -109,7 +158,7 @@ def score_refit(
             "seed": seed,
             "image": test.ids,
             "subject": test.subjects,
-            "measurement_hash": [_digest(one) for one in found.y],
+            "measurement_hash": found.hashes,
             **found.columns,
             "train_seconds": 0.0 if kind == "classical" else fit.seconds,
             "infer_ms": found.milliseconds,
@@ -133,7 +182,8 @@ def write_refit(
 
     The rows are written last, since they mark the refit as complete.
     """
-    rows, found = score_refit(cell, seed, fit, operator, test, spec.metrics)
+    count = spec.pictures if seed == 0 else 0
+    rows, found = score_refit(cell, seed, fit, operator, test, spec.metrics, count)
     recipe = {
         "method": cell.method.name,
         "config": dict(config),
@@ -146,18 +196,18 @@ def write_refit(
         "parts": fit.microbatches,
         "threads": torch.get_num_threads(),
         "noise": operator.observed_noise(),
+        "measured": kind_of(operator, test),
     }
     store.write_model(cell.id, seed, recipe, fit.reconstructor.state_dict())
     if methods.find(cell.method.name).learned:
         curve = pd.DataFrame([vars(one) for one in fit.history])
         store.write_curve(cell.id, seed, curve)
-    count = spec.pictures
-    if seed == 0 and count:
-        y, x_hat = found.y[:count].numpy(), found.x_hat[:count].numpy()
+    if count:
+        x_hat = found.x_hat[:count].numpy()
         error = np.abs(x_hat - test.images[:count])
         store.write_pictures(
-            cell.id, y=y, x_hat=x_hat, error=error, ids=np.array(test.ids[:count]),
-            start=operator.A_dagger(found.y[:count]).numpy(),
+            cell.id, y=found.y.numpy(), x_hat=x_hat, error=error,
+            ids=np.array(test.ids[:count]), start=found.start.numpy(),
         )  # fmt: skip
     store.write_rows(cell.id, seed, rows)
 
@@ -181,7 +231,7 @@ def rebuild(
     options = {k: v for k, v in recipe["degradation"].items() if k not in ("name", "label")}
     operator = physics.create(
         recipe["degradation"]["name"], recipe["level"], recipe["image_size"], **options
-    )
+    ).adopt(recipe.get("measured"))
     if "noise" in recipe:
         operator.restore_noise(recipe["noise"])
     model = training.build(recipe["method"], recipe["config"], operator)
@@ -195,14 +245,15 @@ def rebuild(
     return model.eval(), operator, operator.white or "noise" in recipe
 
 
-def _timed(model: nn.Module, y: Tensor, operator: Physics) -> tuple[Tensor, float]:
-    """Reconstruct, and measure the milliseconds per image after a first call as warm-up."""
-    training.reconstruct(model, y[:1], operator)
+def _timed(model: nn.Module, y: Tensor, operator: Physics, warm: bool) -> tuple[Tensor, float]:
+    """Reconstruct magnitudes, and measure the seconds, after a first call unless it is warm."""
+    if not warm:
+        training.reconstruct(model, y[:1], operator.part(slice(1)))
     _synchronise(y)
     start = time.perf_counter()
     x_hat = training.reconstruct(model, y, operator)
     _synchronise(x_hat)
-    return x_hat, 1e3 * (time.perf_counter() - start) / len(y)
+    return training.magnitude(x_hat), time.perf_counter() - start
 
 
 def _synchronise(tensor: Tensor) -> None:

@@ -255,7 +255,7 @@ def test_a_chain_is_linear_if_all_its_steps_are(own_package: Path) -> None:
 
 
 def test_all_operators_of_ours_are_linear() -> None:
-    for name in physics.names():
+    for name in set(physics.names()) - {"paired"}:
         assert physics.create(name, physics.find(name).presets[0], 32).linear
 
 

@@ -413,7 +413,7 @@ def penalised(workers: int, rank: int = 0, parts: int = 1, precision: str = "fp3
         model, recipe, budget, workers, torch.device("cpu"), precision, microbatches=parts
     )
     y = torch.tensor(TRAIN.images)[:4][rank::workers]
-    trainer.step(1, Batch(y**2, y), OPERATOR)
+    trainer.step(1, Batch(y**2, y, OPERATOR))
     return model
 
 
@@ -511,7 +511,7 @@ def test_recalibrated_statistics_are_those_of_the_given_measurements() -> None:
     x = torch.tensor(TRAIN.images)
     measured = [OPERATOR.measure(x, [f"{k}{name}" for name in TRAIN.ids]) for k in range(3)]
     first.running_mean.fill_(1e6)  # what was there before counts for nothing
-    recalibrate_batch_norm(network, [Batch(x, y) for y in measured], OPERATOR)
+    recalibrate_batch_norm(network, [Batch(x, y, OPERATOR) for y in measured])
     assert len(seen) == 3
     mean = np.mean([batch.mean((0, 2, 3)) for batch in seen], axis=0)
     variance = np.mean([batch.var((0, 2, 3), ddof=0) for batch in seen], axis=0)

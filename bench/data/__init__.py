@@ -4,9 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.data import reading, sources
 from bench.data.base import ORIGINS, Audit, Dataset, ImageSet
 from bench.data.cache import cached
+from bench.data.measurement import Kind, Measured
 from bench.data.sources import READERS, guess
 from bench.data.splits import Split, fitting, split
 from bench.errors import UserError
@@ -18,6 +21,7 @@ __all__ = [
     "Dataset",
     "ImageSet",
     "Split",
+    "brings",
     "check",
     "defaults",
     "fitting",
@@ -77,6 +81,22 @@ def load(spec: DatasetSpec) -> Dataset:
     check(spec)
     dataset = cached(spec, lambda: read(spec))
     return dataset if spec.official_split else replace(dataset, parts=[])
+
+
+def brings(spec: DatasetSpec) -> Kind | None:
+    """Return what kind of measurement of its images a dataset brings; None if it brings none."""
+    return None if spec.options.get("measured") is None else "image"
+
+
+def stand_in(spec: DatasetSpec, count: int) -> Measured | None:
+    """Draw what a dataset might bring, to measure how long methods take; None if nothing."""
+    kind = brings(spec)
+    if kind is None:
+        return None
+    shape = (count, 1, spec.image_size, spec.image_size)
+    values = np.random.default_rng(0).random(shape, dtype=np.float32)
+    noise = np.full(count, 0.05, np.float32)
+    return Measured(kind, values, noise, ["0"] * count, np.arange(count))
 
 
 def refuse_mixed(dataset: Dataset) -> None:

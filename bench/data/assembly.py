@@ -1,5 +1,6 @@
 """From prepared slices to a dataset: subjects, copies, and the audit of everything noticed."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float32
 
-from bench.data import duplicates, notes, subjects
+from bench.data import duplicates, notes, pairs, subjects
 from bench.data.base import SUBJECTS_UNKNOWN, Audit, Dataset
 from bench.data.kspace import quadrants_swapped
+from bench.data.measurement import Measured
 from bench.data.parts import parts_of
 from bench.data.pieces import Facts, Piece
 
@@ -18,9 +20,10 @@ DROPPED = "slices_dropped"
 # Findings, the most important first.
 ORDER = (
     "test_images_with_a_near_copy_elsewhere", "near_groups_across_parts",
-    "exact_groups_across_parts", "left_out_of_training", "low_contrast", "quadrants_swapped",
-    "nan_outside", "hot_pixels_clipped", "exact_copies", "near_copies", "saturated",
-    "nearly_empty", "lossy_compression", "jpeg_block_edges", "transparent", "colour", "eight_bit",
+    "exact_groups_across_parts", "shifted_pairs", "left_out_of_training", "low_contrast",
+    "quadrants_swapped", "nan_outside", "hot_pixels_clipped", "exact_copies", "near_copies",
+    "saturated", "nearly_empty", "lossy_compression", "jpeg_block_edges", "transparent", "colour",
+    "eight_bit",
 )  # fmt: skip
 BLOCK = 512  # images that a thread copies at a time
 MOST_LINES = 500  # of the table; a page shows fewer
@@ -93,11 +96,15 @@ def assemble(
     badges = sorted({piece.badge for piece in pieces})
     marks = Counter(mark for piece in pieces for mark in set(piece.marks))
     marks += Counter(_noticed(images[:, 0]))
+    measured = {piece.name: piece.pair for piece in pieces if piece.pair is not None}
     findings = {**copies.findings, **marks}
+    if measured:
+        findings["shifted_pairs"] = sum(pair.shifted for pair in measured.values())
     dropped = sum((fact.dropped for fact in facts if fact.dropped), Counter[str]())
     if dropped:
         findings[DROPPED] = dropped.total()
     sentences += [
+        *pairs.notes_of(measured),
         *notes.of_origins(pieces, badges),
         *notes.of_marks(marks, len(pieces)),
         *notes.of_files(files, skipped, dropped),
@@ -113,8 +120,22 @@ def assemble(
         files=files,
         volumes=_table(facts, pieces, who, chosen),
         crossing=copies.crossing(names),
+        pairs=pairs.lines_of(measured),
     )
-    return Dataset(images, names, who, audit, chosen)
+    return Dataset(images, names, who, audit, chosen, measured=_measured(list(measured.values())))
+
+
+def _measured(found: Sequence[pairs.Pair]) -> Measured | None:
+    """Stack the measurements of pairs."""
+    if not found:
+        return None
+    return Measured(
+        "image",
+        _stacked([pair.image for pair in found]),
+        np.array([pair.noise for pair in found], np.float32),
+        [hashlib.sha256(pair.image.tobytes()).hexdigest()[:16] for pair in found],
+        np.arange(len(found)),
+    )
 
 
 def _sorted(findings: dict[str, int | float]) -> dict[str, int | float]:

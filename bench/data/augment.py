@@ -1,7 +1,7 @@
 """Augmentation of training images, before they are degraded.
 
 An augmented image is another image that might have been scanned; it is degraded afterwards, so
-noise and artefacts are never rotated or scaled with it.
+noise and artefacts are never rotated or scaled with it. What a scanner measured is only mirrored.
 """
 
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
@@ -48,15 +48,28 @@ def augment(x: Float[Tensor, "b 1 h w"], preset: Preset, seed: int) -> Float[Ten
         seed: seed of the random draws, which are made for the whole batch on the CPU.
     """
     chosen = PRESETS[preset]
-    draws = torch.rand(4, len(x), generator=torch.Generator().manual_seed(seed)).to(x)
-    mirrored = (draws[0] < 0.5) if chosen.flips else torch.zeros_like(draws[0], dtype=torch.bool)
-    x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
+    draws = _draws(len(x), seed).to(x)
+    x = mirror(x, mirrored(len(x), preset, seed))
     angle, growth, brightness = 2 * draws[1:] - 1
     if chosen.rotation or chosen.scaling:
         x = _turn(x, chosen.rotation * math.pi / 180 * angle, 1 + chosen.scaling * growth)
     if chosen.intensity:
         x = (x * (1 + chosen.intensity * brightness).view(-1, 1, 1, 1)).clamp(0, 1)
     return x
+
+
+def mirror(x: Float[Tensor, "b 1 h w"], which: Bool[Tensor, " b"]) -> Float[Tensor, "b 1 h w"]:
+    """Mirror some of the images left-right."""
+    return torch.where(which.to(x.device).view(-1, 1, 1, 1), x.flip(-1), x)
+
+
+def mirrored(count: int, preset: Preset, seed: int) -> Bool[Tensor, " b"]:
+    """Draw which images of a batch `augment` mirrors."""
+    return (_draws(count, seed)[0] < 0.5) & PRESETS[preset].flips
+
+
+def _draws(count: int, seed: int) -> Float[Tensor, "4 b"]:
+    return torch.rand(4, count, generator=torch.Generator().manual_seed(seed))
 
 
 def _turn(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32
 
+from bench.data.measurement import Measured
 from bench.errors import UserError
 
 # Badges: reconstructed here from acquired k-space; processed elsewhere; simulated from magnitudes.
@@ -23,11 +24,13 @@ class ImageSet:
             come from the cache: in another order, sums are rounded differently.
         ids: one per image, unique and stable across runs (for example a path below the folder).
         subjects: one per image; images of one subject are never in two splits.
+        measured: what was measured of each image, if the dataset brings it.
     """
 
     images: Float32[np.ndarray, "n 1 h w"]
     ids: list[str]
     subjects: list[str]
+    measured: Measured | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         shape = np.shape(self.images)
@@ -38,6 +41,8 @@ class ImageSet:
         for what, names in (("ids", self.ids), ("subjects", self.subjects)):
             if len(names) != shape[0]:
                 raise UserError(f"images: {shape[0]} of them, but {len(names)} {what}")
+        if self.measured is not None and len(self.measured) != shape[0]:
+            raise UserError(f"images: {shape[0]} of them, but {len(self.measured)} measurements")
         object.__setattr__(self, "images", np.ascontiguousarray(self.images))
 
     def __len__(self) -> int:
@@ -47,21 +52,27 @@ class ImageSet:
         """Select images by position."""
         chosen = list(index)
         return ImageSet(
-            self.images[chosen], [self.ids[i] for i in chosen], [self.subjects[i] for i in chosen]
-        )
+            self.images[chosen], [self.ids[i] for i in chosen], [self.subjects[i] for i in chosen],
+            measured=None if self.measured is None else self.measured.take(chosen),
+        )  # fmt: skip
 
     def first(self, count: int) -> "ImageSet":
         """Select the first images without copying them."""
-        return ImageSet(self.images[:count], self.ids[:count], self.subjects[:count])
+        measured = None if self.measured is None else self.measured.take(slice(count))
+        return ImageSet(
+            self.images[:count], self.ids[:count], self.subjects[:count], measured=measured
+        )
 
     def pixel_digests(self) -> list[str]:
         """Hash the pixels of each image; identical images have the same hash."""
         return [hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for x in self.images]
 
     def digest(self) -> str:
-        """Hash pixels, ids and subjects, to check whether two runs used the same data."""
+        """Hash images, ids and subjects, to check whether two runs used the same data."""
         state = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
         state.update(repr((self.images.shape, self.ids, self.subjects)).encode())
+        if self.measured is not None:
+            state.update(self.measured.digest().encode())
         return state.hexdigest()[:16]
 
 
@@ -77,6 +88,7 @@ class Audit:
         files: what became of the files below the path -> their number; the sum is all of them.
         volumes: a line of the audit's table for each volume, or folder of pictures.
         crossing: groups of copies that are in more than one official part, by image id.
+        pairs: a line for each pair of image and measurement, the worst registered first.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -86,6 +98,7 @@ class Audit:
     files: dict[str, int] = field(default_factory=dict)
     volumes: list[dict[str, str | int | float]] = field(default_factory=list)
     crossing: list[list[str]] = field(default_factory=list)
+    pairs: list[dict[str, str | int | float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Cache of prepared datasets, so that the next run starts at once.
 
-There is one file for each dataset, named by a hash of everything that it depends on: the dataset's
+There is one file for each dataset, and one for each array of its measurements, named by a hash of
+everything that it depends on: the dataset's
 options, the name, size and time of every file at its path, and the code of the readers. It is
 written under a temporary name and renamed, so that several processes may build it at the same time;
 a damaged file (the archive has checksums) is built again. The folder is
@@ -13,20 +14,21 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from bench import places
 from bench.data.base import Audit, Dataset
 from bench.data.files import walk
+from bench.data.measurement import Measured, opened
 from bench.data.sources import READERS
 from bench.spec import DatasetSpec
 
 # Keys of a dataset that do not change its images.
-PATHS = ("subject_csv", "split_csv")  # options that name files
+PATHS = ("subject_csv", "split_csv", "measured", "measured_csv")  # options that name files
 IRRELEVANT = {"name", "n_val", "n_test", "official_split"}
 
 
@@ -48,6 +50,7 @@ def cached(spec: DatasetSpec, build: Callable[[], Dataset]) -> Dataset:
         found = build()
         with contextlib.suppress(OSError):
             _write(file, found)
+            found = _read(file) or found  # with its measurements mapped into memory
     return found
 
 
@@ -90,7 +93,10 @@ def _read(file: Path) -> Dataset | None:
             facts: dict[str, Any] = json.loads(bytes(archive["facts"]))
             images = archive["images"]
         audit = Audit(**facts.pop("audit"))
-        dataset = Dataset(images, audit=audit, **facts)
+        measured = facts.pop("measured", None)
+        if measured is not None:
+            measured = _opened(file, measured)
+        dataset = Dataset(images, audit=audit, measured=measured, **facts)
     except Exception:  # a damaged archive fails in many ways; it is built again
         return None
     return dataset if len(images) == len(dataset.ids) == len(dataset.subjects) else None
@@ -103,16 +109,46 @@ def _write(target: Path, dataset: Dataset) -> None:
         "parts": dataset.parts,
         "audit": vars(dataset.audit),
     }
+    measured = dataset.measured
+    if measured is not None:
+        facts["measured"] = {
+            "kind": measured.kind,
+            "noise": measured.noise.tolist(),
+            "digests": measured.digests,
+            "maps": measured.maps is not None,
+        }
+        for name, array in (("values", measured.values), ("maps", measured.maps)):
+            if array is not None:
+                _write_file(_beside(target, name), partial(np.save, arr=array))
+    written = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
+    _write_file(target, partial(np.savez, images=dataset.images, facts=written))
+
+
+def _write_file(target: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file under a temporary name, and rename it."""
     # Images of patients: readable by the owner only.
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                images=dataset.images,
-                facts=np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
-            )
+            write(file)
         Path(name).replace(target)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _beside(target: Path, name: str) -> Path:
+    """Name the file of an array that is mapped into memory."""
+    return target.with_name(f"{target.stem}.{name}.npy")
+
+
+def _opened(target: Path, facts: dict[str, Any]) -> Measured:
+    """Open the measurements beside a cached dataset."""
+    return Measured(
+        facts["kind"],
+        opened(_beside(target, "values")),
+        np.array(facts["noise"], np.float32),
+        facts["digests"],
+        np.arange(len(facts["digests"])),
+        opened(_beside(target, "maps")) if facts["maps"] else None,
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from bench.data.pairs import Pair
 from bench.data.prepare import Prepared
 from bench.data.volume import Volume
 
@@ -26,6 +27,7 @@ class Piece:
         badge: see `bench.data.volume.Volume`, as `reason`.
         reason: why the badge is not better.
         marks: names of what was noticed, counted in the audit.
+        pair: what was measured of it, if the dataset brings it.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Piece:
     badge: str
     reason: str
     marks: tuple[str, ...]
+    pair: Pair | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def pieces_of(volume: Volume, made: Prepared) -> list[Piece]:
             volume.badge,
             volume.reason,
             (*volume.marks, *made.marks),
+            made.pairs.get(number),
         )
         for number, image in made.images.items()
     ]

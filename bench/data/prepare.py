@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from bench.data.nan import filled, has_faults, is_finite
+from bench.data.pairs import Pair, pair_of
 from bench.data.square import Fit, square_shape, to_square
 from bench.data.volume import NoImage, Plane, Span, Unusable, Volume, Window, span_of
 from bench.errors import UserError
@@ -42,6 +43,7 @@ class Prepared:
         span: the range of the values.
         marks: what was noticed, counted by image.
         faulty: number of the slice -> why it cannot be used, if slices of other files can.
+        pairs: number of the slice -> what was measured of it, if the dataset brings it.
     """
 
     images: dict[int, Float32[np.ndarray, "size size"]]
@@ -50,6 +52,7 @@ class Prepared:
     span: Span
     marks: tuple[str, ...] = ()
     faulty: Mapping[int, str] = field(default_factory=dict)
+    pairs: Mapping[int, Pair] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,35 @@ class Preparation:
             marks.append(HOT_PIXELS)
         return Prepared(images, dropped, scale.rule, span, tuple(marks), faulty)
 
+    def pair(self, volume: Volume, made: Prepared, other: Volume) -> Prepared:
+        """Add what was measured of a volume, scaled exactly as its images.
+
+        Raises:
+            Unusable: it does not have the same slices of the same size, or holds NaN.
+        """
+        if len(other.planes) != len(volume.planes):
+            raise Unusable(
+                f"has {len(volume.planes)} slices, and its measurement {other.name} has "
+                f"{len(other.planes)}"
+            )
+        if (other.full_scale == EIGHT_BITS) != (volume.full_scale == EIGHT_BITS):
+            raise Unusable(f"only one of it and its measurement {other.name} has 8 bits")
+        scale = self.scale_of(volume, made.span)
+        pairs: dict[int, Pair] = {}
+        for number in made.images:
+            plane, measured = volume.planes[number], other.planes[number].values
+            if measured.shape != plane.values.shape:
+                its, own = ("x".join(map(str, each.shape)) for each in (measured, plane.values))
+                raise Unusable(f"has {own} pixels, and its measurement {other.name} has {its}")
+            if not is_finite(measured):
+                raise Unusable(f"its measurement {other.name} holds NaN or infinite values")
+            low, high = self._ends(plane, scale)
+            scaled = (measured - np.float32(low)) / np.float32(high - low)
+            scaled = 1 - scaled if volume.inverted else scaled
+            square = to_square(scaled, self.size, plane.spacing, self.fit)
+            pairs[number] = pair_of(plane.values, measured, square)
+        return replace(made, pairs=pairs)
+
     def scale_of(self, volume: Volume, span: Span) -> Scale:
         """Choose what becomes 0 and 1.
 
@@ -226,13 +258,7 @@ class Preparation:
         return made, faulty, marks
 
     def _scaled(self, plane: Plane, scale: Scale, volume: Volume) -> Float32[np.ndarray, "h w"]:
-        low, high = scale.low, scale.high
-        if self.window == "file":
-            assert plane.window is not None
-            low, high = plane.window[0] - plane.window[1] / 2, plane.window[0] + plane.window[1] / 2
-        elif self.normalisation == "per_image_max":
-            shown = plane.values if plane.outside is None else plane.values[~plane.outside]
-            high = max(float(shown.max(initial=0.0)), float(np.finfo(np.float32).tiny))
+        low, high = self._ends(plane, scale)
         scaled = plane.values - np.float32(low)
         scaled /= np.float32(high - low)
         if volume.inverted:
@@ -241,6 +267,16 @@ class Preparation:
         if plane.outside is not None:
             scaled[plane.outside] = 0
         return scaled
+
+    def _ends(self, plane: Plane, scale: Scale) -> tuple[float, float]:
+        """Return the values of a slice that become 0 and 1."""
+        if self.window == "file":
+            assert plane.window is not None
+            return plane.window[0] - plane.window[1] / 2, plane.window[0] + plane.window[1] / 2
+        if self.normalisation == "per_image_max":
+            shown = plane.values if plane.outside is None else plane.values[~plane.outside]
+            return scale.low, max(float(shown.max(initial=0.0)), float(np.finfo(np.float32).tiny))
+        return scale.low, scale.high
 
     def _least(self, volume: Volume) -> float:
         if self.min_foreground is not None:

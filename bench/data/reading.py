@@ -1,8 +1,9 @@
 """Read every file below a path with one reader; each becomes images or is accounted for."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BeforeValidator, Field
 
-from bench.data import files, kinds, sources, subjects
+from bench.data import files, kinds, pairs, sources, subjects
 from bench.data.assembly import assemble
 from bench.data.base import Dataset
 from bench.data.ledger import Ledger
@@ -41,6 +42,9 @@ def read(
     subject_regex: str | None = None,
     subject_csv: str | None = None,
     split_csv: str | None = None,
+    measured: str | None = None,
+    measured_regex: str | None = None,
+    measured_csv: str | None = None,
     normalisation: Normalisation = "auto",
     window: Window | Literal["file"] | None = None,
     scale: tuple[Finite, Finite] | None = None,
@@ -65,6 +69,10 @@ def read(
         subject_csv: a table, inside the folder or elsewhere, with columns `file` (path below the
             folder) and `subject`.
         split_csv: such a table with columns `file` and `part` (train, val or test).
+        measured: a file or folder with what was measured of each image, such as the low dose of a
+            full one; see `bench.data.pairs`.
+        measured_regex: finds the pairs: paths with the same groups.
+        measured_csv: such a table with columns `file` and `measured` (path below that folder).
         normalisation: see `bench.data.prepare.Preparation`, as all that follow.
         window: centre and width, or `file`.
         scale: the two values that become 0 and 1.
@@ -85,7 +93,7 @@ def read(
     ledger = Ledger(root)
     rule = subjects.rule_of(root, subject_regex, subject_csv)
     part_of = subjects.by_table(root, split_csv, "part") if split_csv else None
-    tables = {Path(table).name for table in (subject_csv, split_csv) if table}
+    tables = {Path(table).name for table in (subject_csv, split_csv, measured_csv) if table}
     with workers_for(len(found), partial(sources.find, source)):
         if found == [Path(path or "")]:
             candidates = found
@@ -94,7 +102,12 @@ def read(
         if not candidates:
             ledger.refuse_none(Path(path or ""))
         gathered = _gathered(reader, candidates, ledger)
-        got = _read_all(source, gathered, ledger, prepare, own)
+        partners = None
+        if measured is not None:
+            gathered, partners = _paired(
+                reader, source, gathered, ledger, measured, exclude, measured_regex, measured_csv
+            )
+        got = _read_all(source, gathered, ledger, prepare, own, partners)
     ledger.refuse_many(len(candidates))
     if not got.pieces:
         ledger.refuse_none(Path(path or ""))
@@ -154,6 +167,32 @@ def _gathered(reader: ModuleType, candidates: list[Path], ledger: Ledger) -> Gat
     return gathered
 
 
+def _paired(
+    reader: ModuleType,
+    source: str,
+    gathered: Gathered,
+    ledger: Ledger,
+    measured: str,
+    exclude: Sequence[str],
+    regex: str | None,
+    table: str | None,
+) -> tuple[Gathered, dict[str, Item]]:
+    """Find what was measured of each item, and leave out the items of which nothing was."""
+    root, found = files.look(measured)
+    theirs = Ledger(root)
+    candidates = found if found == [Path(measured)] else []
+    candidates = candidates or _candidates(reader, source, found, theirs, (), exclude)
+    if not candidates:
+        theirs.refuse_none(Path(measured))
+    others = _gathered(reader, candidates, theirs)
+    partners = pairs.matched(gathered.items, ledger.root, others.items, root, regex, table)
+    for item in gathered.items:
+        if item.name not in partners:
+            ledger.leave_out(item.files, NoImage("images without a measurement"))
+    kept = [item for item in gathered.items if item.name in partners]
+    return replace(gathered, items=kept), partners
+
+
 @dataclass(frozen=True)
 class _File:
     """A file that is read by itself."""
@@ -189,9 +228,12 @@ def _read_all(
     ledger: Ledger,
     prepare: Preparation,
     own: Mapping[str, Any],
+    partners: Mapping[str, Item] | None = None,
 ) -> _Result:
     """Read and prepare every item; record what became of its files."""
-    work = partial(_read_item, source=source, prepare=prepare, root=ledger.root, own=own)
+    work = partial(
+        _read_item, source=source, prepare=prepare, root=ledger.root, own=own, partners=partners
+    )
     got: list[tuple[Item, _Result]] = []
     for item, result in survey(gathered.items, work, "reading"):
         if isinstance(result, NoImage):
@@ -218,24 +260,45 @@ def _read_all(
 
 
 def _read_item(
-    item: Item, source: str, prepare: Preparation, root: Path, own: Mapping[str, Any]
+    item: Item,
+    source: str,
+    prepare: Preparation,
+    root: Path,
+    own: Mapping[str, Any],
+    partners: Mapping[str, Item] | None = None,
 ) -> _Result:
     reader = sources.find(source)
-    given = item if hasattr(reader, "gather") else item.files[0]
-    return _prepared(item, reader.read(given, item.name, **own), prepare, root)
+
+    def volumes_of(one: Item) -> list[Volume]:
+        given = one if hasattr(reader, "gather") else one.files[0]
+        volumes: list[Volume] = reader.read(given, one.name, **own)
+        return volumes
+
+    found = volumes_of(item)
+    others = None if partners is None else volumes_of(partners[item.name])
+    if others is not None and len(others) != len(found):
+        raise Unusable(f"holds {len(found)} volumes, and its measurement {len(others)}")
+    return _prepared(item, found, prepare, root, others)
 
 
-def _prepared(item: Item, volumes: Sequence[Volume], prepare: Preparation, root: Path) -> _Result:
+def _prepared(
+    item: Item,
+    volumes: Sequence[Volume],
+    prepare: Preparation,
+    root: Path,
+    others: Sequence[Volume] | None = None,
+) -> _Result:
     """Make images of an item's volumes; a volume without images does not affect the others."""
     got = _Result(label_map=bool(volumes))
     paths = {files.name_of(file, root): file for file in item.files}
     failed: dict[Path, NoImage | Unusable] = {}
-    for volume in volumes:
+    for volume, other in zip(volumes, others or repeat(None), strict=False):
         got.left_out |= {file: NoImage(kind) for file, kind in volume.left_out.items()}
         got.unusable |= volume.unusable
         got.remarks |= set(volume.remarks)
         try:
             made = prepare(volume)
+            made = made if other is None else prepare.pair(volume, made, other)
         except (NoImage, Unusable) as reason:
             mine = {paths[plane.file or volume.file] for plane in volume.planes}
             failed |= {file: reason for file in mine if file not in failed}

@@ -41,6 +41,7 @@ class CompressedSensing(nn.Module):
     ) -> None:
         """Choose the weight by the mean PSNR over some training images; see `Reconstructor`."""
         x = images[:TUNED_ON].to(self.weight.device)
+        physics = physics.part(slice(len(x)))
         y = physics.measure(x, ids[: len(x)])
         errors = {weight: self._errors(x, y, physics, weight) for weight in COARSE}
         for finer in FINER:

@@ -10,12 +10,14 @@ from bench.physics._parallel_beam import ParallelBeam
 from bench.physics._solvers import regularised_inverse
 from bench.physics.base import Denoising, Physics, Size
 from bench.physics.mri_cartesian import MRICartesian
+from bench.physics.paired import Paired
 from bench.physics.super_resolution import SuperResolution
 from bench.registry import Registry
 
 __all__ = [
     "DEGRADATIONS", "MRI", "Convolution", "Denoising", "MRICartesian", "NoiseLevels",
-    "ParallelBeam", "Physics", "SuperResolution", "create", "find", "names", "regularised_inverse",
+    "Paired", "ParallelBeam", "Physics", "SuperResolution", "create", "find", "names",
+    "regularised_inverse",
 ]  # fmt: skip
 
 DEGRADATIONS: Registry[type[Physics]] = Registry(

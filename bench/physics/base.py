@@ -1,5 +1,6 @@
 """The interface of a degradation: forward operator, adjoint, pseudo-inverse and noise."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
@@ -10,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from bench.data.base import ImageSet
+from bench.data.measurement import Kind, Measured
 from bench.errors import UserError
 from bench.physics._solvers import filtered, regularised_inverse
 from bench.seeds import derive_seed
@@ -83,6 +86,7 @@ class Physics(nn.Module, ABC):
         self.noise_variance = float(noise_variance)
         # The noise in the y that `A_dagger` receives; a chain adds the noise of later steps.
         self.total_noise_variance = self.noise_variance
+        self.measured: Measured | None = None
         self._observed: float | None = None
         self._responses: dict[tuple[Any, ...], Tensor] = {}
 
@@ -95,8 +99,11 @@ class Physics(nn.Module, ABC):
     def noise_std(self) -> float:
         """Root mean square of y - A x, for real and imaginary parts separately.
 
-        If it depends on the image: measured on the images given to `observe`, or on a phantom.
+        If it depends on the image: measured on the images given to `observe`, or on a phantom. If
+        the dataset brings the measurements: the median of the estimates for these images.
         """
+        if self._observed is not None:
+            return self._observed
         if self.white:
             return self.noise_variance**0.5
         if self._observed is None:
@@ -112,7 +119,9 @@ class Physics(nn.Module, ABC):
             x: images, never test images.
             ids: one per image.
         """
-        if not self.white:
+        if self.measured is not None:
+            self._observed = self.measured.noise_std
+        elif not self.white:
             self._observed = root_mean_square(self.measure(x, ids) - self.A(x))
 
     def observed_noise(self) -> list[float | None]:
@@ -157,7 +166,8 @@ class Physics(nn.Module, ABC):
         """Measure images: `A(x)` plus noise.
 
         The noise of an image is drawn on the CPU, with a seed made only of the degradation, its
-        level and the image's id: order, batch size, worker and device do not change it.
+        level and the image's id: order, batch size, worker and device do not change it. A bound
+        physics (see `of`) returns what was measured of its images instead.
 
         Args:
             x: images, float32, magnitude in [0, 1].
@@ -165,11 +175,47 @@ class Physics(nn.Module, ABC):
         """
         if len(ids) != len(x):
             raise ValueError(f"{len(x)} images but {len(ids)} ids")
+        if self.measured is not None:
+            return self.acquired(self.measured.take(slice(len(x))).read(x.device))
         generators = [
             torch.Generator().manual_seed(derive_seed("noise", self.name, f"{self.level:g}", id_))
             for id_ in ids
         ]
         return self.add_noise(self.A(x), generators)
+
+    def takes(self, kind: Kind) -> bool:
+        """Return whether it is applied to measurements of this kind that a dataset brings."""
+        return False
+
+    def adopt(self, kind: Kind | None) -> "Physics":
+        """Prepare for measurements that a dataset brings, if it takes them; returns itself."""
+        return self
+
+    def of(self, images: ImageSet) -> "Physics":
+        """Return the operator of these images: itself, or bound to what was measured of them.
+
+        A bound physics knows what differs between its images, such as the coils' sensitivities;
+        measurements and images are passed to it in their order, and `part` follows a slice.
+        """
+        if images.measured is None or not self.takes(images.measured.kind):
+            return self
+        return self.bind(images.measured)
+
+    def bind(self, measured: Measured) -> "Physics":
+        """Return a copy for the images of these measurements."""
+        bound = copy.copy(self).adopt(measured.kind)
+        bound.measured = measured
+        bound._responses = {}
+        vars(bound).pop("norm_squared", None)
+        return bound
+
+    def part(self, where: slice) -> "Physics":
+        """Return the operator of some of the images that it is bound to."""
+        return self if self.measured is None else self.bind(self.measured.take(where))
+
+    def acquired(self, values: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
+        """Return the measurement y that it takes from what the scanner measured."""
+        return values
 
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"] | None:
         """Return the eigenvalues of A^T A if the real Fourier transform diagonalises it, or None.

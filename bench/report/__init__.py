@@ -69,6 +69,7 @@ def write(store: Store) -> Leaderboard:
         "audit": audit,
         "notes": [
             *_notes(spec, audit, _same_measurements(rows), objective),
+            *(f"{notice}." for notice in manifest.get("notices") or []),
             *(
                 f"At the edge of its search space, which may be too small: {where}."
                 for where in at_edge(trials, _methods(rows), manifest.get("spaces", {}), objective)

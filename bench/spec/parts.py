@@ -102,6 +102,8 @@ class DegradationSpec(_WithOptions):
     @model_validator(mode="before")
     @classmethod
     def _fill_label(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("name") == "paired" and "levels" not in value:
+            value = {**value, "levels": [1.0]}  # pairs have no levels
         if not isinstance(value, dict) or value.get("label") or not value.get("name"):
             return value
         known = {"name", "label", "levels"}

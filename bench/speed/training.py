@@ -126,7 +126,7 @@ def _ours(network: str, train: ImageSet, operator: Physics, way: str) -> float:
     drawn = training.batches(train, operator, recipe, BATCH, 0, torch.device("cpu"))
 
     def step(number: int) -> None:
-        trainer.step(number, next(drawn), operator)
+        trainer.step(number, next(drawn))
 
     return _rate(step)
 

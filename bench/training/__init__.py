@@ -18,9 +18,10 @@ from bench.training.job import TrainingJob, build, check, check_build, check_spa
 from bench.training.recipe import Recipe
 from bench.training.run import Fit, fit, out_of_memory, report_steps, steps
 from bench.training.running_statistics import RECALIBRATION_BATCHES
-from bench.training.validation import Validation, reconstruct
+from bench.training.validation import CHUNK, Validation, magnitude, reconstruct
 
 __all__ = [
+    "CHUNK",
     "RECALIBRATION_BATCHES",
     "Fit",
     "Recipe",
@@ -33,6 +34,7 @@ __all__ = [
     "check_build",
     "check_space",
     "fit",
+    "magnitude",
     "out_of_memory",
     "reconstruct",
     "report_steps",

@@ -11,7 +11,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from bench.data import ImageSet
-from bench.data.augment import augment
+from bench.data.augment import augment, mirror, mirrored
+from bench.data.measurement import Measured
 from bench.methods import Reconstructor
 from bench.physics import Physics
 from bench.seeds import derive_seed
@@ -25,23 +26,25 @@ class Batch:
     Attributes:
         x: images, magnitude in [0, 1].
         y: their measurements.
+        physics: the operator of these images.
         estimate: what `Reconstructor.estimate` made of these; None if there is nothing.
     """
 
     x: Float[Tensor, "b 1 h w"]
     y: Shaped[Tensor, "b ..."]
+    physics: Physics
     estimate: Shaped[Tensor, "b ..."] | None = None
 
     def part(self, where: slice) -> "Batch":
         """Take some of the images."""
         first = None if self.estimate is None else self.estimate[where]
-        return Batch(self.x[where], self.y[where], first)
+        return Batch(self.x[where], self.y[where], self.physics.part(where), first)
 
-    def reconstruct(self, network: nn.Module, physics: Physics) -> Float[Tensor, "b 1 h w"]:
+    def reconstruct(self, network: nn.Module) -> Float[Tensor, "b 1 h w"]:
         """Call a network on the measurements."""
         if self.estimate is None:
-            return network(self.y, physics)
-        return network(self.y, physics, self.estimate)
+            return network(self.y, self.physics)
+        return network(self.y, self.physics, self.estimate)
 
 
 Drawn = dict[tuple[int, int], Batch]  # of single images, by position and number of the draw
@@ -84,46 +87,82 @@ def batches(
         network: computes the estimates in the batches; default: none.
         drawn: the draws so far, for several calls that share them; see `Recipe.draws`.
     """
-    images = as_tensor(train)
     order = _order(len(train), size, seed)
     drawn = {} if drawn is None else drawn
     mine = slice(rank, None, workers)
 
-    def examples(x: Tensor, ids: Sequence[str]) -> Batch:
-        y = physics.measure(x, ids)
-        return Batch(x, y, None if network is None else estimate(network, y, physics))
+    def examples(some: Examples, ids: Sequence[str]) -> Batch:
+        operator = physics if some.measured is None else physics.bind(some.measured)
+        y = operator.measure(some.x, ids)
+        return Batch(
+            some.x, y, operator, None if network is None else estimate(network, y, operator)
+        )
 
     for step, batch in enumerate(itertools.islice(order, after, None), after + 1):
         if recipe.draws:
             chosen = [(i, epoch % recipe.draws) for epoch, i in batch[mine]]
             new = list(dict.fromkeys(key for key in chosen if key not in drawn))
             if new:
-                x = torch.cat([_augmented(images, train, recipe, i, draw) for i, draw in new])
-                ids = [f"{train.ids[i]}@draw {draw}" for i, draw in new]
-                made = examples(x.to(device), ids)
+                each = [
+                    _augmented(
+                        train, physics, recipe, [i], derive_seed("augment", train.ids[i], draw),
+                        device,
+                    )
+                    for i, draw in new
+                ]  # fmt: skip
+                made = examples(Examples.of(each), [f"{train.ids[i]}@draw {n}" for i, n in new])
                 drawn.update((key, made.part(slice(n, n + 1))) for n, key in enumerate(new))
             yield _joined([drawn[key] for key in chosen])
             continue
         indices = [i for _, i in batch]
         # Augmented as a whole batch, so that several workers see the same images as a single one.
-        x = images[indices].to(device)  # a batch at a time, to save GPU memory
-        x = augment(x, recipe.augment, derive_seed("augment", seed, step))[mine]
+        chosen_seed = derive_seed("augment", seed, step)
+        some = _augmented(train, physics, recipe, indices, chosen_seed, device, mine)
         ids = [f"{train.ids[i]}@{seed}.{step}.{k}" for k, i in enumerate(indices)]
-        yield examples(x, ids[mine])
+        yield examples(some, ids[mine])
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Augmented images, with what was measured of them, if the dataset brings it."""
+
+    x: Float[Tensor, "b 1 h w"]
+    measured: Measured | None
+
+    @classmethod
+    def of(cls, parts: Sequence["Examples"]) -> "Examples":
+        """Join some of them."""
+        measured = [part.measured for part in parts if part.measured is not None]
+        joined = Measured.joined(measured) if measured else None
+        return cls(torch.cat([part.x for part in parts]), joined)
 
 
 def _augmented(
-    images: Tensor, train: ImageSet, recipe: Recipe, i: int, draw: int
-) -> Float[Tensor, "1 1 h w"]:
-    seed = derive_seed("augment", train.ids[i], draw)
-    return augment(images[i : i + 1], recipe.augment, seed)
+    train: ImageSet,
+    physics: Physics,
+    recipe: Recipe,
+    indices: list[int],
+    seed: int,
+    device: torch.device,
+    mine: slice = slice(None),
+) -> Examples:
+    """Read and augment images; what the scanner measured of them is only mirrored."""
+    x = as_tensor(train)[indices].to(device)  # a batch at a time, to save GPU memory
+    if train.measured is None or not physics.takes(train.measured.kind):
+        return Examples(augment(x, recipe.augment, seed)[mine], None)
+    which = mirrored(len(x), recipe.augment, seed)
+    measured = train.measured.take(indices[mine]).mirrored(which[mine])
+    return Examples(mirror(x, which)[mine], measured)
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:
     estimates = [part.estimate for part in parts if part.estimate is not None]
+    measured = [part.physics.measured for part in parts if part.physics.measured is not None]
+    operator = parts[0].physics
     return Batch(
         torch.cat([part.x for part in parts]),
         torch.cat([part.y for part in parts]),
+        operator.bind(Measured.joined(measured)) if measured else operator,
         torch.cat(estimates) if estimates else None,
     )
 

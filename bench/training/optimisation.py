@@ -13,7 +13,6 @@ from torch.optim.swa_utils import AveragedModel
 from bench.errors import DivergedError, UserError
 from bench.methods import Reconstructor, losses
 from bench.methods.losses.adversarial import discriminator_loss
-from bench.physics import Physics
 from bench.spec import Budget
 from bench.training.batches import Batch
 from bench.training.recipe import Recipe
@@ -81,7 +80,6 @@ class Trainer:
         self,
         step: int,
         batch: Batch,
-        physics: Physics,
     ) -> None:
         """Train on a batch.
 
@@ -95,7 +93,7 @@ class Trainer:
         def loss(part: slice) -> Tensor:
             images = batch.part(part)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                x_hat = images.reconstruct(self.parallel, physics)
+                x_hat = images.reconstruct(self.parallel)
             outputs.append(x_hat.detach())
             return criterion(x_hat, images.x) + take_penalty(self.model)
 

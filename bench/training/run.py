@@ -108,9 +108,9 @@ def steps(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(job.seed)
     method = methods.find(job.method)
-    model = build(method, job.config, physics).to(device)
     physics = physics.to(device)
-    methods.prepare(model, as_tensor(train), physics, train.ids)
+    model = build(method, job.config, physics.of(val)).to(device)
+    methods.prepare(model, as_tensor(train), physics.of(train), train.ids)
     model.to(device)  # with what it has made of them
     validate = Validator(val, physics, device, job.objective)
     if method.learned:
@@ -158,11 +158,11 @@ def _train(
     for step, batch in zip(numbers, draw(job.seed, after=done), strict=False):
         # Randomness inside the network derives from the step, so that a resumed run repeats it.
         torch.manual_seed(derive_seed("step", job.seed, step, trainer.rank))
-        trainer.step(step, batch, physics)
+        trainer.step(step, batch)
         if step not in validated_at:
             continue
         network = trainer.network
-        recalibrate_batch_norm(network, recalibration, physics)
+        recalibrate_batch_norm(network, recalibration)
         best.note(validate(network, step), network, final=step > trainer.pretrained)
         now = time.perf_counter()
         due = now - saved >= job.checkpoint_seconds or step == job.checkpoint_at

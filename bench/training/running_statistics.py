@@ -7,22 +7,21 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from bench.physics import Physics
 from bench.training.batches import Batch
 
 RECALIBRATION_BATCHES = 4
 
 
 class _Bound(nn.Module):
-    """A network with its physics, as a function of the measurement."""
+    """A network as a function of a batch."""
 
-    def __init__(self, network: nn.Module, physics: Physics):
+    def __init__(self, network: nn.Module):
         super().__init__()
-        self.network, self.physics = network, physics
+        self.network = network
 
     def forward(self, batch: Batch) -> Tensor:
         """Reconstruct."""
-        return batch.reconstruct(self.network, self.physics)
+        return batch.reconstruct(self.network)
 
 
 def has_running_statistics(network: nn.Module) -> bool:
@@ -36,7 +35,7 @@ def recalibration_batches(network: nn.Module, batches: Iterator[Batch]) -> list[
     return list(itertools.islice(batches, count))
 
 
-def recalibrate_batch_norm(network: nn.Module, batches: Sequence[Batch], physics: Physics) -> None:
+def recalibrate_batch_norm(network: nn.Module, batches: Sequence[Batch]) -> None:
     """Set the running statistics of batch normalisation to those of the current weights.
 
     The running averages of training lag behind weights that change fast: after tens of steps a
@@ -45,6 +44,5 @@ def recalibrate_batch_norm(network: nn.Module, batches: Sequence[Batch], physics
     Args:
         network: whose statistics are replaced by their averages over the batches.
         batches: of training images.
-        physics: what measured them.
     """
-    update_bn(batches, _Bound(network, physics))
+    update_bn(batches, _Bound(network))

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from bench import metrics
@@ -47,14 +47,21 @@ def reconstruct(
     Args:
         model: the reconstructor.
         y: measurements.
-        physics: the task's.
+        physics: the operator of these measurements.
         estimates: what `estimate` returned for y; default: the model computes it.
     """
     model.eval()
-    if estimates is None:
-        return torch.cat([model(part, physics) for part in y.split(CHUNK)])
-    parts = zip(y.split(CHUNK), estimates.split(CHUNK), strict=True)
-    return torch.cat([model(part, physics, first) for part, first in parts])
+    found = []
+    for begin in range(0, len(y), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        given = () if estimates is None else (estimates[part],)
+        found.append(model(y[part], physics.part(part), *given))
+    return torch.cat(found)
+
+
+def magnitude(x: Shaped[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Return what is scored: the magnitude of complex images, and real ones as they are."""
+    return x.abs() if x.is_complex() else x
 
 
 class Validator:
@@ -67,8 +74,8 @@ class Validator:
         self.sign = metrics.find(objective).column(metrics.name_of(objective)).sign
         self.device = device
         self.x = as_tensor(val).to(device)
-        self.y = physics.measure(self.x, val.ids)
-        self.physics = physics
+        self.physics = physics.of(val)
+        self.y = self.physics.measure(self.x, val.ids)
         self.estimates: Tensor | None = None
         self.estimated = False
 
@@ -77,7 +84,7 @@ class Validator:
         wanted = dict.fromkeys(["psnr", "ssim", self.objective])
         if not self.estimated:
             self.estimates, self.estimated = estimate(model, self.y, self.physics), True
-        x_hat = reconstruct(model, self.y, self.physics, self.estimates)
+        x_hat = magnitude(reconstruct(model, self.y, self.physics, self.estimates))
         scores = metrics.evaluate(x_hat, self.x, metrics=list(wanted))
         psnr, ssim = scores["psnr"].mean().item(), scores["ssim"].mean().item()
         values = scores[metrics.name_of(self.objective)]

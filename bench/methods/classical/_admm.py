@@ -46,7 +46,7 @@ def penalty(strength: Strength, physics: Physics, like: Shaped[Tensor, "b 1 h w"
 
 def _gain(physics: Physics, like: Shaped[Tensor, "b 1 h w"]) -> float:
     """Return the mean eigenvalue of A^T A; 1 if A measures nothing, where any number will do."""
-    return physics.response(like)[0, 0].abs().item() or 1.0
+    return physics.response(like)[..., 0, 0].abs().flatten()[0].item() or 1.0
 
 
 def solve(
@@ -83,7 +83,7 @@ def solve(
         part = slice(begin, begin + few)
         each = weight[part].view(-1, 1, 1, 1) if isinstance(weight, Tensor) else weight
         strength = each * scale
-        update = Update(physics, transform, penalty(strength, physics, b), b)
+        update = Update(physics.part(part), transform, penalty(strength, physics, b), b)
         first = None if start is None else start[part]
         state = iterate(b[part], update, transform, strength, tolerance, most, first)
         solved.append(bounded(state.x))

@@ -66,11 +66,13 @@ class StackedCS(Fitted):
 
         def parts() -> Iterator[tuple[Tensor, Tensor]]:
             """Yield images and their channels, a few at a time."""
-            x, names = copies(images, ids)
+            # What a scanner measured is taken as it is.
+            x, names = copies(images, ids) if physics.measured is None else (images, list(ids))
             for begin in range(0, len(x), few):
                 part = slice(begin, begin + few)
                 truth = x[part].to(self.filters.device)
-                yield truth, self.channels(physics.measure(truth, names[part]), physics)
+                operator = physics.part(part)
+                yield truth, self.channels(operator.measure(truth, names[part]), operator)
 
         seen = itertools.islice(parts(), -(-SEEN // few))
         self._set_limits(torch.cat([signs(channels) for _, channels in seen]))

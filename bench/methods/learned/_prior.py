@@ -52,6 +52,7 @@ class Prior(Reconstructor):
     ) -> None:
         """Measure the error of `A_dagger`."""
         x = images[:OBSERVED].to(self.error.device)
+        physics = physics.part(slice(len(x)))
         start = physics.A_dagger(physics.measure(x, ids[: len(x)])).clamp(0, 1)
         self.error.copy_((start - x).square().mean().sqrt())
 
