@@ -1,12 +1,14 @@
 """The leaderboard: one line per cell, ranked within its task."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from bench import badges as badge_texts
-from bench import curves, score_columns
+from bench import curves, efficiency, mean_ranks, score_columns
+from bench.efficiency import Efficiency
+from bench.mean_ranks import MeanRanks
 from bench.score_columns import STANDARD, ScoreColumn
 from bench.statistics import DIFFERENCES, Estimate, compare, estimate
 from bench.store import Store
@@ -32,12 +34,16 @@ class Leaderboard:
         findings: the sentences.
         metrics: the metrics that it shows.
         objective: the metric by which it ranks.
+        efficiency: by task, what it takes each method to overtake the best classical one.
+        ranks: the mean ranks over tasks; None where there is one task, or one method.
     """
 
     table: pd.DataFrame
     findings: list[str]
     metrics: Sequence[ScoreColumn] = (STANDARD["psnr"], STANDARD["ssim"])
     objective: ScoreColumn = STANDARD["psnr"]
+    efficiency: Mapping[str, list[Efficiency]] = field(default_factory=dict)
+    ranks: MeanRanks | None = None
 
 
 def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderboard:
@@ -83,6 +89,8 @@ def build(
     gains = curves.gains(pd.DataFrame(columns=list(curves.COLUMNS))) if gains is None else gains
     tables: list[pd.DataFrame] = []
     findings: list[str] = []
+    sizes: dict[str, list[Efficiency]] = {}
+    by_level: dict[str, dict[float, tuple[pd.DataFrame, Estimate]]] = {}
     for (degradation, level), part in rows.groupby(TASK):
         estimates = {one.name: estimate(part, one.name, one.sign) for one in metrics}
         by = estimates[objective.name]
@@ -96,11 +104,19 @@ def build(
         if len(whole):
             findings += _findings(task, whole, by, objective) + _too_few(task, by)
         findings += _unscored(task, lines) + _rising(task, lines, gains)
+        sizes[task] = efficiency.sample_efficiency(lines, by)
+        findings += _sentence_case(one.sentence(task) for one in sizes[task])
+        findings += efficiency.fewer_is_better(task, lines, by, gains, objective.text)
+        by_level.setdefault(str(degradation), {})[float(lines["level"].iloc[0])] = lines, by
     further = [one.name for one in metrics if one.name not in COLUMNS]
     columns = [*COLUMNS, *(f"{name}{end}" for name in further for end in ("", "_low", "_high"))]
     if not tables:
         return Leaderboard(pd.DataFrame(columns=columns), [], metrics, objective)
+    for degradation, tasks in by_level.items():
+        findings += _sentence_case(efficiency.along_levels(tasks, degradation))
     table = pd.concat(tables, ignore_index=True)
+    ranks = mean_ranks.over_tasks(table.assign(task=[*zip(*map(table.get, TASK), strict=True)]))
+    findings += [ranks.sentence()] if ranks else []
     counts = trials.groupby("cell").size()
     table["trials"] = table["cell"].map(counts).fillna(0).astype(int)
     searched = trials.groupby("cell")["step"].sum() if "step" in trials else pd.Series(dtype=int)
@@ -114,7 +130,7 @@ def build(
     for name, column in (("gain_last_quarter", "gain"), ("psnr_2x",) * 2, ("psnr_4x",) * 2):
         table[name] = table["cell"].map(gains[column]).astype(float)
     table["replay"] = [badge_texts.replay(run, cell) for cell in table["cell"]]
-    return Leaderboard(table[columns], findings, metrics, objective)
+    return Leaderboard(table[columns], findings, metrics, objective, sizes, ranks)
 
 
 def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFrame:
@@ -145,6 +161,10 @@ def _unscored(task: str, lines: pd.DataFrame) -> list[str]:
         for _, line in lines.iterrows()
         if line["unscored"]
     ]
+
+
+def _sentence_case(sentences: Iterable[str]) -> list[str]:
+    return [sentence[0].upper() + sentence[1:] for sentence in sentences]
 
 
 def _rising(task: str, lines: pd.DataFrame, gains: pd.DataFrame) -> list[str]:

@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from bench.efficiency import sample_efficiency
 from dashboard import charts, state, theme
 from dashboard.state import Choice
 
@@ -42,10 +43,21 @@ def show(choice: Choice) -> None:
         st.subheader(f"Against training images, level {level:g}")
         same = cells[cells.task == choice.task]
         _draw(charts.against_size(same, metric, column, theme.colours(choice.run)), "size")
+    _words(choice)
     st.caption(
         f"{theme.markdown(degradation)}. Dashed: methods that use no training images. "
         "Bars: 95 % interval over subjects."
     )
+
+
+def _words(choice: Choice) -> None:
+    """Say how many training images each method needs to overtake the best classical one."""
+    cells = choice.run.cells[choice.run.cells.task == choice.task]
+    level = choice.cells.level.iloc[0]
+    task = f"{choice.cells.degradation.iloc[0]} {level:g}"
+    for one in sample_efficiency(cells, choice.estimate(choice.objective)):
+        sentence = one.sentence(task)
+        st.markdown(theme.markdown(sentence[0].upper() + sentence[1:]))
 
 
 def _draw(chart: object, key: str) -> None:
