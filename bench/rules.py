@@ -11,7 +11,7 @@ from bench import data, methods, metrics, physics, plugins, spec, training
 from bench.data import Dataset, Split
 from bench.errors import UserError
 from bench.options import check_options
-from bench.physics import Paired, Physics
+from bench.physics import MRICartesian, Paired, Physics
 from bench.scoring import operator_of
 from bench.spec import Benchmark, DatasetSpec, DegradationSpec, MethodSpec
 
@@ -174,12 +174,19 @@ def _shrunk(benchmark: Benchmark, dataset: Dataset, training: bool) -> tuple[Ben
 
 
 def _check_brought(degradation: DegradationSpec, operator: Physics, dataset: DatasetSpec) -> None:
-    """Refuse pairs without a dataset that brings them."""
+    """Refuse pairs without a dataset that brings them, and maps from what no mask measures."""
     if isinstance(operator, Paired) and data.brings(dataset) != "image":
         raise UserError(
             f"{degradation.label}: needs pairs: set dataset.measured to the folder with what was "
             "measured of each image, such as the low dose of a full one"
         )
+    if isinstance(operator, MRICartesian) and dataset.options.get("maps") == "calibration":
+        wanted, there = data.calibration_of(dataset), operator.centre_side()
+        if operator.takes("kspace") and there < wanted:
+            raise UserError(
+                f"dataset.calibration: {wanted} exceeds the side of the fully sampled centre, as "
+                f"{degradation.label} measures {there} at level {operator.level:g}"
+            )
 
 
 def _without_uninstalled(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:

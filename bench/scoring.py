@@ -197,6 +197,7 @@ def write_refit(
         "threads": torch.get_num_threads(),
         "noise": operator.observed_noise(),
         "measured": kind_of(operator, test),
+        "coils": test.measured.values.shape[1] if test.measured is not None else None,
     }
     store.write_model(cell.id, seed, recipe, fit.reconstructor.state_dict())
     if methods.find(cell.method.name).learned:
@@ -232,6 +233,8 @@ def rebuild(
     operator = physics.create(
         recipe["degradation"]["name"], recipe["level"], recipe["image_size"], **options
     ).adopt(recipe.get("measured"))
+    if recipe.get("measured") == "kspace" and isinstance(operator, physics.MRI):
+        operator.coils = recipe["coils"]
     if "noise" in recipe:
         operator.restore_noise(recipe["noise"])
     model = training.build(recipe["method"], recipe["config"], operator)

@@ -1,12 +1,13 @@
 """Readers, one file each; `load` chooses by `dataset.source`; `split` separates by subject."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.data import reading, sources
+from bench.data import raw, reading, sources
 from bench.data.base import ORIGINS, Audit, Dataset, ImageSet
 from bench.data.cache import cached
 from bench.data.measurement import Kind, Measured
@@ -33,6 +34,7 @@ __all__ = [
     "split",
 ]
 
+COILS = 8  # of k-space whose number is not known yet
 PATTERNS = {"include", "exclude"}
 GIVEN = ("source", "path", "image_size", "own")  # keys that are not options of `reading.read`
 
@@ -63,7 +65,7 @@ def check(spec: DatasetSpec) -> None:
 
 def defaults(spec: DatasetSpec) -> dict[str, Any]:
     """List the options of the spec's reader that have a default."""
-    common = defaults_of(reading.read, GIVEN) if sources.reads(sources.find(spec.source)) else {}
+    common = defaults_of(_reading(spec), GIVEN) if sources.reads(sources.find(spec.source)) else {}
     return {**READERS.defaults(spec.source), **common}
 
 
@@ -85,7 +87,16 @@ def load(spec: DatasetSpec) -> Dataset:
 
 def brings(spec: DatasetSpec) -> Kind | None:
     """Return what kind of measurement of its images a dataset brings; None if it brings none."""
-    return None if spec.options.get("measured") is None else "image"
+    measured = spec.options.get("measured")
+    if measured is True:
+        return "kspace"
+    return None if measured is None else "image"
+
+
+def calibration_of(spec: DatasetSpec) -> int:
+    """Return the side of the centre of k-space from which a dataset's maps are estimated."""
+    maps = spec.options.get("maps", "full")
+    return raw.calibration_side(maps, spec.options.get("calibration"))
 
 
 def stand_in(spec: DatasetSpec, count: int) -> Measured | None:
@@ -93,10 +104,15 @@ def stand_in(spec: DatasetSpec, count: int) -> Measured | None:
     kind = brings(spec)
     if kind is None:
         return None
-    shape = (count, 1, spec.image_size, spec.image_size)
+    coils = (spec.options.get("coils") or COILS) if kind == "kspace" else 1
+    shape = (count, coils, spec.image_size, spec.image_size)
     values = np.random.default_rng(0).random(shape, dtype=np.float32)
-    noise = np.full(count, 0.05, np.float32)
-    return Measured(kind, values, noise, ["0"] * count, np.arange(count))
+    noise, index = np.full(count, 0.05, np.float32), np.arange(count)
+    if kind == "image":
+        return Measured(kind, values, noise, ["0"] * count, index)
+    kspace = values.astype(np.complex64)
+    maps = np.full(shape, coils**-0.5, np.complex64)
+    return Measured(kind, kspace, noise, ["0"] * count, index, maps)
 
 
 def refuse_mixed(dataset: Dataset) -> None:
@@ -123,12 +139,12 @@ def read(spec: DatasetSpec) -> Dataset:
     if not sources.reads(source):
         made: Dataset = source.make(spec.path, spec.image_size, **own)
         return made
-    return reading.read(spec.source, spec.path, spec.image_size, own, **common)
+    return _reading(spec)(spec.source, spec.path, spec.image_size, own, **common)
 
 
 def _known(spec: DatasetSpec) -> tuple[set[str], set[str]]:
     """Return the names of the options of a spec's reader, and of the options all readers share."""
-    common = options_of(reading.read, GIVEN) if sources.reads(sources.find(spec.source)) else {}
+    common = options_of(_reading(spec), GIVEN) if sources.reads(sources.find(spec.source)) else {}
     return set(READERS.options(spec.source)), set(common)
 
 
@@ -140,5 +156,10 @@ def _checked(spec: DatasetSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     return (
         READERS.checked(spec.source, own, "dataset"),
-        checked_options("dataset", reading.read, common, GIVEN),
+        checked_options("dataset", _reading(spec), common, GIVEN),
     )
+
+
+def _reading(spec: DatasetSpec) -> Callable[..., Dataset]:
+    """Return what reads the files: as images, or as raw k-space."""
+    return raw.read if brings(spec) == "kspace" else reading.read

@@ -118,7 +118,9 @@ def _write(target: Path, dataset: Dataset) -> None:
             "maps": measured.maps is not None,
         }
         for name, array in (("values", measured.values), ("maps", measured.maps)):
-            if array is not None:
+            if isinstance(array, np.memmap) and array.filename is not None:
+                Path(array.filename).replace(_beside(target, name))  # it was written here already
+            elif array is not None:
                 _write_file(_beside(target, name), partial(np.save, arr=array))
     written = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
     _write_file(target, partial(np.savez, images=dataset.images, facts=written))

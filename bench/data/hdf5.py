@@ -144,17 +144,23 @@ def _judged(stack: Stack, chosen: str, arrays: Mapping[str, Any]) -> Stack:
     return replace(stack, badge=badge, reason=reason)
 
 
-def _cropped(images: np.ndarray, chosen: str, arrays: Mapping[str, Any]) -> np.ndarray:
-    """Crop the oversampled readout of fastMRI's k-space, as its header states."""
+def size_of(arrays: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the rows and columns of the field of view, as the header of fastMRI's files states."""
     header = arrays.get("ismrmrd_header")
-    if chosen != "kspace" or header is None:
-        return images
+    if header is None:
+        return None
     text = header[()]
     size = RECON_SIZE.search(text.encode() if isinstance(text, str) else bytes(text))
+    # The header's x is the readout, the rows of these arrays.
+    return None if size is None else (int(size[1]), int(size[2]))
+
+
+def _cropped(images: np.ndarray, chosen: str, arrays: Mapping[str, Any]) -> np.ndarray:
+    """Crop the oversampled readout of fastMRI's k-space, as its header states."""
+    size = size_of(arrays) if chosen == "kspace" else None
     if size is None:
         return images
-    # The header's x is the readout, the rows of these arrays.
-    for axis, wanted in ((-2, int(size[1])), (-1, int(size[2]))):
+    for axis, wanted in zip((-2, -1), size, strict=True):
         start = max(0, (images.shape[axis] - wanted) // 2)
         images = images.take(range(start, min(start + wanted, images.shape[axis])), axis)
     return images

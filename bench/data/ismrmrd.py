@@ -290,14 +290,5 @@ def _cut(
     whole: Complex64[np.ndarray, "t s c h w"], header: Header
 ) -> Complex64[np.ndarray, "t s c rows columns"]:
     """Crop the oversampled readout and phase encoding to the field of view."""
-    result = whole
-    for axis, wanted in ((-1, header.recon[0]), (-2, header.recon[1])):
-        size = result.shape[axis]
-        if wanted >= size:
-            continue
-        lines = np.fft.ifft(np.fft.ifftshift(result, axis), axis=axis, norm="ortho")
-        start = size // 2 - wanted // 2
-        kept = np.fft.fftshift(lines, axis).take(range(start, start + wanted), axis)
-        result = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(kept, axis), axis=axis), axis)
-        result = result / np.sqrt(wanted)
-    return result.astype(np.complex64)
+    result = kspace.field_of_view(whole, -1, header.recon[0])
+    return kspace.field_of_view(result, -2, header.recon[1])

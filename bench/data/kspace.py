@@ -97,6 +97,20 @@ def centred(
     return result.astype(np.complex64)
 
 
+def field_of_view(
+    kspace: Complex64[np.ndarray, "*n h w"], axis: int, wanted: int
+) -> Complex64[np.ndarray, "*n h2 w2"]:
+    """Crop the middle of the field of view along an axis, as for an oversampled readout."""
+    size = kspace.shape[axis]
+    if wanted >= size:
+        return kspace
+    lines = np.fft.ifft(np.fft.ifftshift(kspace, axis), axis=axis, norm="ortho")
+    start = size // 2 - wanted // 2
+    kept = np.fft.fftshift(lines, axis).take(range(start, start + wanted), axis)
+    result = np.fft.fft(np.fft.ifftshift(kept, axis), axis=axis, norm="ortho")
+    return np.fft.fftshift(result, axis).astype(np.complex64)
+
+
 def quadrants_swapped(images: Float[np.ndarray, "*n h w"]) -> Bool[np.ndarray, "*n"]:
     """Find magnitude images in which the middle of the object is in the corners."""
     return _swapped_axes(images)[True, True]

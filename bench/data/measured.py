@@ -1,6 +1,6 @@
 """k-space as a scanner measured it, coil by coil, for operators that start from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,16 +56,8 @@ def load_measured(
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")
-    try:
-        volume, remarks = _open(path, key, axes)
-    except Unusable as why:
-        raise UserError(f"{path}: {why}") from None
-    except NoImage as what:
-        raise UserError(f"{path}: holds {what.kind} instead of k-space") from None
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError):
-        raise UserError(
-            f"{path}: not a NumPy, HDF5 or MATLAB file with k-space, nor BART's .cfl with its .hdr"
-        ) from None
+    found = open_file(path, key, axes)
+    volume = found.kspace
     number = len(volume) // 2 if slice_number is None else slice_number
     if not 0 <= number < len(volume):
         raise UserError(f"{path}: there is no slice {number}; it has {len(volume)}")
@@ -77,17 +69,51 @@ def load_measured(
         badge, reason = provenance(volume[number : number + 1])
     except Unusable as why:
         badge, reason = "processed", str(why)
-    return KspaceSlice(coils / images[number].max(), badge, reason, (*remarks, *convention.remarks))
+    return KspaceSlice(
+        coils / images[number].max(), badge, reason, (*found.remarks, *convention.remarks)
+    )
 
 
-def _open(
-    path: Path, key: str | None, axes: str
-) -> tuple[Complex64[np.ndarray, "slices coils h w"], tuple[str, ...]]:
-    """Read all k-space of a file, in any of the formats."""
+@dataclass(frozen=True)
+class Acquired:
+    """All k-space of a file.
+
+    Attributes:
+        kspace: slices of all time frames.
+        remarks: how the file was read.
+        subject: who was scanned, if the file states it.
+        rows: of the field of view, if the readout was oversampled.
+    """
+
+    kspace: Complex64[np.ndarray, "slices coils h w"]
+    remarks: tuple[str, ...] = ()
+    subject: str | None = None
+    rows: int | None = None
+
+
+def open_file(path: Path, key: str | None = None, axes: str = "auto") -> Acquired:
+    """Read all k-space of a file, in any of the formats.
+
+    Raises:
+        UserError: not a file with k-space.
+    """
+    try:
+        return _open(path, key, axes)
+    except Unusable as why:
+        raise UserError(f"{path}: {why}") from None
+    except NoImage as what:
+        raise UserError(f"{path}: holds {what.kind} instead of k-space") from None
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError):
+        raise UserError(
+            f"{path}: not a NumPy, HDF5 or MATLAB file with k-space, nor BART's .cfl with its .hdr"
+        ) from None
+
+
+def _open(path: Path, key: str | None, axes: str) -> Acquired:
     if path.suffix.lower() in (".cfl", ".hdr"):
         _no_options("BART's pair", key, axes)
         frames, remarks = bart.load(path.with_suffix(".cfl"), along_z=True)
-        return frames.reshape(-1, *frames.shape[2:]), remarks
+        return Acquired(frames.reshape(-1, *frames.shape[2:]), remarks)
     if path.suffix.lower() in npy.SUFFIXES:
         opened = npy.open_file(path)
         if isinstance(opened, Content):
@@ -98,10 +124,13 @@ def _open(
     group = ismrmrd.group_of(path) if key is None else None
     if group is not None:
         _no_options("ISMRMRD", key, axes)
-        frames = ismrmrd.load(path, group).kspace
-        return frames.reshape(-1, *frames.shape[2:]), ()
+        raw = ismrmrd.load(path, group)
+        frames = raw.kspace
+        return Acquired(frames.reshape(-1, *frames.shape[2:]), (), raw.header.subject)
     with hdf5.opened(path) as content:
-        return _chosen(content, key, hdf5.axes_of(content, "kspace", axes))
+        found = _chosen(content, key, hdf5.axes_of(content, "kspace", axes))
+        size = hdf5.size_of(content.arrays)
+        return replace(found, rows=None if size is None else size[0])
 
 
 def _no_options(what: str, key: str | None, axes: str) -> None:
@@ -109,20 +138,17 @@ def _no_options(what: str, key: str | None, axes: str) -> None:
         raise Unusable(f"is {what}, which has no keys and states its axes; leave out key and axes")
 
 
-def _chosen(
-    content: Content, key: str | None, axes: str
-) -> tuple[Complex64[np.ndarray, "slices coils h w"], tuple[str, ...]]:
+def _chosen(content: Content, key: str | None, axes: str) -> Acquired:
     """Choose one of several arrays; k-space is preferred to images reconstructed from it."""
     arrays = content.arrays
     if key is None:
         arrays = {k: v for k, v in arrays.items() if not k.startswith("reconstruction_")}
     name, passed_over = choose(arrays, key)
     check_grid(content.arrays, name)
-    return _taken(values_of(arrays[name]), name, axes, passed_over)
+    taken = _taken(values_of(arrays[name]), name, axes, passed_over)
+    return replace(taken, subject=content.subject)
 
 
-def _taken(
-    array: np.ndarray, name: str, axes: str, remarks: tuple[str, ...]
-) -> tuple[Complex64[np.ndarray, "slices coils h w"], tuple[str, ...]]:
+def _taken(array: np.ndarray, name: str, axes: str, remarks: tuple[str, ...]) -> Acquired:
     frames, _, more = kspace_of(array, name, axes, gaps=True)
-    return frames.reshape(-1, *frames.shape[2:]), (*remarks, *more)
+    return Acquired(frames.reshape(-1, *frames.shape[2:]), (*remarks, *more))

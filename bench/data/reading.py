@@ -98,7 +98,7 @@ def read(
         if found == [Path(path or "")]:
             candidates = found
         else:
-            candidates = _candidates(reader, source, found, ledger, include, exclude)
+            candidates = candidates_of(reader, source, found, ledger, include, exclude)
         if not candidates:
             ledger.refuse_none(Path(path or ""))
         gathered = _gathered(reader, candidates, ledger)
@@ -121,7 +121,7 @@ def read(
     )  # fmt: skip
 
 
-def _candidates(
+def candidates_of(
     reader: ModuleType,
     source: str,
     found: Sequence[Path],
@@ -181,7 +181,7 @@ def _paired(
     root, found = files.look(measured)
     theirs = Ledger(root)
     candidates = found if found == [Path(measured)] else []
-    candidates = candidates or _candidates(reader, source, found, theirs, (), exclude)
+    candidates = candidates or candidates_of(reader, source, found, theirs, (), exclude)
     if not candidates:
         theirs.refuse_none(Path(measured))
     others = _gathered(reader, candidates, theirs)

@@ -1,4 +1,4 @@
-"""Receive coils: smooth simulated sensitivities, or maps estimated from measured k-space."""
+"""Receive coils: smooth simulated sensitivities."""
 
 from functools import lru_cache
 
@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Complex64
 from torch import Tensor
-
-from bench.errors import UserError
 
 DISTANCE = 2.0  # of the coils from the centre, in units of half the image's side
 
@@ -29,27 +27,3 @@ def birdcage(coils: int, shape: tuple[int, int]) -> Complex64[Tensor, "coils h w
     maps = np.exp(1j * (np.arctan2(across, -down) - turn)) / np.hypot(across, down)
     maps /= np.sqrt((np.abs(maps) ** 2).sum(0))
     return torch.from_numpy(maps.astype(np.complex64))
-
-
-def espirit(
-    kspace: Complex64[np.ndarray, "coils h w"], calibration: int
-) -> Complex64[Tensor, "coils h w"]:
-    """Estimate sensitivities from the fully sampled centre of measured k-space.
-
-    ESPIRiT (Uecker et al., MRM 71, 2014), as SigPy implements it.
-
-    Args:
-        kspace: with DC in the middle.
-        calibration: side of the fully sampled centre.
-
-    Raises:
-        UserError: SigPy is not installed.
-    """
-    try:
-        from sigpy.mri.app import EspiritCalib
-    except ImportError:
-        raise UserError(
-            "coil sensitivities of measured k-space need SigPy: pip install -e '.[mri]'"
-        ) from None
-    maps = EspiritCalib(kspace, calib_width=calibration, show_pbar=False).run()
-    return torch.from_numpy(np.ascontiguousarray(maps))

@@ -19,7 +19,7 @@ class MRI(Physics):
 
     E samples the Fourier transform, scaled to preserve energy on a full Cartesian grid. The images
     x are magnitudes, hence real, and `A_adjoint` returns the real part, which is the adjoint on
-    real images. With measured k-space (see `mri_cartesian.measured`) images are complex.
+    real images. With measured k-space (see `Physics.of`) images are complex.
 
     Args:
         level: see the subclass.
@@ -46,12 +46,23 @@ class MRI(Physics):
     ) -> Complex64[Tensor, "b coils h w"]:
         """Apply the adjoint of `encode`, to samples weighted by the area of k-space they cover."""
 
-    def sensitivities(self, like: Shaped[Tensor, "b c h w"]) -> Complex64[Tensor, "coils h w"]:
-        """Return the coils' sensitivities on the grid and device of an image."""
-        maps = self.maps
-        if maps is None:
-            maps = birdcage(self.coils, (like.shape[-2], like.shape[-1]))
-        return maps.to(like.device)
+    def sensitivities(self, like: Shaped[Tensor, "b c h w"]) -> Complex64[Tensor, "*b coils h w"]:
+        """Return the coils' sensitivities on the grid and device of an image.
+
+        Those of each image, if the physics is bound to measured k-space.
+        """
+        if self.maps is None and self.measured is not None:
+            self.maps = self.measured.read_maps()
+        if self.maps is None:
+            return birdcage(self.coils, (like.shape[-2], like.shape[-1])).to(like.device)
+        if self.maps.device != like.device:
+            self.maps = self.maps.to(like.device)
+        return self.maps
+
+    def set_maps(self, maps: Complex64[Tensor, "*b coils h w"]) -> None:
+        """Use these sensitivities from now on, the same for all images or those of each."""
+        self.maps = maps
+        self.forget()
 
     def A(self, x: Shaped[Tensor, "b 1 h w"]) -> Complex64[Tensor, "b coils ..."]:
         """Measure each coil's k-space."""

@@ -104,6 +104,8 @@ class Physics(nn.Module, ABC):
         """
         if self._observed is not None:
             return self._observed
+        if self.measured is not None:
+            return self.measured.noise_std
         if self.white:
             return self.noise_variance**0.5
         if self._observed is None:
@@ -205,9 +207,13 @@ class Physics(nn.Module, ABC):
         """Return a copy for the images of these measurements."""
         bound = copy.copy(self).adopt(measured.kind)
         bound.measured = measured
-        bound._responses = {}
-        vars(bound).pop("norm_squared", None)
+        bound.forget()
         return bound
+
+    def forget(self) -> None:
+        """Forget what was computed of A^T A, since the operator has changed."""
+        self._responses = {}
+        vars(self).pop("norm_squared", None)
 
     def part(self, where: slice) -> "Physics":
         """Return the operator of some of the images that it is bound to."""

@@ -1,8 +1,7 @@
 """Undersampled Cartesian MRI: y_c = M F(S_c x) + M n, M a mask, F the unitary Fourier transform."""
 
-import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated
 
 import torch
@@ -10,13 +9,12 @@ from jaxtyping import Bool, Complex64, Complex128, Float, Int64, Shaped
 from pydantic import Field
 from torch import Tensor
 
-from bench.physics._coils import espirit
+from bench.data.coils import noise_std, sensitivities
+from bench.data.measurement import Kind, Measured
 from bench.physics._masks import Pattern, default_centre, sample
 from bench.physics._mri import MRI, Coils
-from bench.physics.base import Size
+from bench.physics.base import Physics, Size
 from bench.ranges import NotNegative
-
-RIM = 0.95  # quantile of the radius beyond which measured k-space counts as noise
 
 
 class MRICartesian(MRI):
@@ -34,6 +32,9 @@ class MRICartesian(MRI):
             level, which is fastMRI's.
         coils: number of simulated coils.
         noise_variance: of the real and of the imaginary part of each sample.
+        simulate: whether k-space is simulated from the magnitudes even if the dataset brings its
+            own; default: no. Measured k-space is undersampled as it was acquired, with the coils
+            and the noise of the scanner.
     """
 
     name = "mri_cartesian"
@@ -50,12 +51,59 @@ class MRICartesian(MRI):
         centre_fraction: Annotated[float, Field(ge=0, le=1)] | None = None,
         coils: Coils = 1,
         noise_variance: NotNegative = 1e-4,
+        simulate: bool | None = None,
     ):
         super().__init__(level, image_size, coils, noise_variance)
+        self.simulate = bool(simulate)
         self.pattern: Pattern = mask
         self.centre_fraction = default_centre(level) if centre_fraction is None else centre_fraction
         self.fixed: Tensor | None = None
         self.sampled(self.shape)  # refuses a mask that cannot be drawn
+
+    def takes(self, kind: Kind) -> bool:
+        """Return whether this is k-space, and is not to be simulated."""
+        return kind == "kspace" and not self.simulate
+
+    def adopt(self, kind: Kind | None) -> Physics:
+        """Prepare for k-space that the dataset brings: images are complex."""
+        self.complex_image = self.complex_image or (kind is not None and self.takes(kind))
+        return self
+
+    def bind(self, measured: Measured) -> Physics:
+        """Return a copy for the images of these measurements, with their sensitivities."""
+        bound = super().bind(measured)
+        assert isinstance(bound, MRICartesian)
+        bound.maps, bound.coils = None, measured.values.shape[1]
+        return bound
+
+    def acquired(
+        self, values: Complex64[Tensor, "b coils h w"]
+    ) -> Complex64[Tensor, "b coils h w"]:
+        """Undersample what was acquired; its noise is the scanner's own."""
+        return self.keep(values)
+
+    @cached_property
+    def norm_squared(self) -> float:
+        """The greatest eigenvalue of A^T A: 1, or estimated for simulated coils."""
+        return 1.0 if self.maps is not None or self.measured is not None else super().norm_squared
+
+    def response(self, like: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "*b h w"]:
+        """Return the convolution that A^T A is closest to; see `Physics.response`.
+
+        With sensitivities of each image, that is the response of the mask times the
+        autocorrelation of the maps, relative to the part of the image that they cover: the mean of
+        A^T A along its diagonals (T. Chan, SIAM J. Sci. Stat. Comput. 9, 1988).
+        """
+        if self.measured is None:
+            return super().response(like)
+        key = like.shape[-2], like.shape[-1], like.dtype, like.device
+        if key not in self._responses:
+            maps = self.sensitivities(like)
+            power = torch.fft.fft2(maps).abs().square().sum(1, keepdim=True)
+            overlap = torch.fft.ifft2(power).conj() / power.mean((-2, -1), keepdim=True)
+            mask = torch.fft.ifftshift(self.sampled((key[0], key[1]))).to(like.device, like.dtype)
+            self._responses[key] = torch.fft.ifft2(mask) * overlap.to(like.dtype)
+        return self._responses[key]
 
     def centre_side(self) -> int:
         """Return the side of the largest square around DC that is fully sampled."""
@@ -193,9 +241,9 @@ def measured(
     shape = (kspace.shape[-2], kspace.shape[-1])
     physics = MRICartesian(
         level, shape, mask=mask, centre_fraction=0.0 if level == 1 else centre_fraction,
-        coils=len(kspace), noise_variance=_noise_variance(kspace),
+        coils=len(kspace), noise_variance=noise_std(kspace.cpu().numpy()) ** 2,
     )  # fmt: skip
-    physics.maps = espirit(kspace.cpu().numpy(), calibration)
+    physics.set_maps(torch.from_numpy(sensitivities(kspace.cpu().numpy(), calibration)))
     physics.fixed = _within((kspace != 0).any(0).cpu(), physics)
     physics.complex_image = True
     return physics, physics.keep(kspace[None])
@@ -212,17 +260,3 @@ def _within(acquired: Bool[Tensor, "h w"], physics: MRICartesian) -> Bool[Tensor
     part = acquired[window[0], window[1]]
     mask[window[0], window[1]] = physics.sampled((part.shape[0], part.shape[1]))
     return mask & acquired
-
-
-def _noise_variance(kspace: Complex64[Tensor, "coils h w"]) -> float:
-    """Estimate the variance of the real and imaginary noise at the rim of k-space, mostly noise.
-
-    The magnitude of complex Gaussian noise has the median sigma sqrt(2 log 2).
-    """
-    height, width = kspace.shape[-2:]
-    rows = (torch.arange(height) - height // 2) / (height / 2)
-    columns = (torch.arange(width) - width // 2) / (width / 2)
-    acquired = (kspace != 0).any(0).cpu()
-    radius = torch.hypot(rows[:, None], columns)
-    rim = acquired & (radius >= radius[acquired].quantile(RIM))
-    return float(kspace.cpu()[:, rim].abs().median()) ** 2 / (2 * math.log(2))

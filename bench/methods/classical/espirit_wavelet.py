@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Complex64, Shaped
 from torch import Tensor
 
+from bench.data.coils import sensitivities
 from bench.methods.base import Classical
 from bench.methods.classical._transforms import Levels, Orthogonal
 from bench.methods.classical.wavelet_cs import WaveletCS
 from bench.physics import MRICartesian
-from bench.physics._coils import espirit
 from bench.ranges import Weight
 
 LEAST_CENTRE = 6
@@ -42,12 +42,12 @@ class EspiritWavelet(Classical):
     ) -> Shaped[Tensor, "b 1 h w"]:
         """Reconstruct image by image, each with its own maps."""
         own = copy.copy(physics)
-        own.complex_image = True
+        own.complex_image, own.measured = True, None
         side = max(LEAST_CENTRE, own.centre_side())
         images = []
         for one in y:
             if len(one) > 1:
-                own.maps = espirit(one.cpu().numpy(), side).to(y.device)
+                own.set_maps(torch.from_numpy(sensitivities(one.cpu().numpy(), side)))
             images.append(self.solver(one[None], own))
         x = torch.cat(images)
         return x if physics.complex_image else x.abs().clamp(0, 1)
