@@ -49,6 +49,11 @@ class MeanRanks:
         )
 
 
+def named(method: str, n_train: int) -> str:
+    """Name a method with its training-set size; without, if it needs no training images."""
+    return f"{method}, {n_train} images" if n_train else str(method)
+
+
 def over_tasks(table: pd.DataFrame) -> MeanRanks | None:
     """Average the ranks of what was scored in every task; None with fewer than two of either.
 
@@ -56,10 +61,7 @@ def over_tasks(table: pd.DataFrame) -> MeanRanks | None:
         table: one line per cell: `task, method, n_train`, and `rank` (missing if not scored on
             every image).
     """
-    names = [
-        f"{method}, {n_train} images" if n_train else str(method)
-        for method, n_train in zip(table["method"], table["n_train"], strict=True)
-    ]
+    names = [named(*one) for one in zip(table["method"], table["n_train"], strict=True)]
     ranked = table.assign(name=names).dropna(subset=["rank"])
     wide = ranked.pivot_table(index="task", columns="name", values="rank").astype(float)
     wide = wide.dropna(axis=1)

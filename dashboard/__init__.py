@@ -1,5 +1,5 @@
 """The dashboard of a run folder: `streamlit run dashboard/app.py -- [RUN]`.
 
 It reads the Parquet files through DuckDB and imports neither torch nor Ray: `run` and `pictures`
-read, `charts` draws, `state` keeps the choices in the URL, and each file in `views` is one page.
+read, `bench.charts` draws, `state` keeps the choices in the URL, each file in `views` is one page.
 """

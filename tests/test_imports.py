@@ -16,7 +16,7 @@ WITHOUT = ("ray", "streamlit")
     ("modules", "absent"),
     [
         ("bench.rules, bench.cells, bench.scoring, bench.estimate, bench.replay", WITHOUT),
-        ("bench.statistics, dashboard.run, dashboard.charts", (*WITHOUT, "torch")),
+        ("bench.statistics, dashboard.run, bench.charts", (*WITHOUT, "torch")),
         ("bench.cli", (*WITHOUT, "torch", "pandas")),
     ],
 )

@@ -31,23 +31,33 @@ def at_edge(
         spaces: search space by the label of the method; a method without one is skipped.
         objective: the metric that decides which trial is the best.
     """
+    best = best_trials(trials, objective)
+    found = []
+    for cell in sorted(best):
+        config, space = best[cell], spaces.get(methods.get(cell, ""), {})
+        found += [
+            f"{cell}: {key} = {config[key]:g} of {entry['low']:g} to {entry['high']:g}"
+            for key, entry in space.items()
+            if key in config and _is_at_edge(config[key], entry)
+        ]
+    return found
+
+
+def best_trials(
+    trials: pd.DataFrame, objective: ScoreColumn = STANDARD["psnr"]
+) -> dict[str, dict[str, Any]]:
+    """Return the configuration of each cell's best trial, which its refits have."""
     if trials.empty:
-        return []
+        return {}
     complete = trials[trials["state"] == "complete"].dropna(subset=[objective.name])
     ordered = complete.sort_values(
         [objective.name, "trial"], ascending=[objective.direction == "lower", True]
     )
     best = ordered.groupby("cell").head(1)
-    found = []
-    for line in best.sort_values("cell").itertuples():
-        space = spaces.get(methods.get(str(line.cell), ""), {})
-        config = json.loads(str(line.config))
-        found += [
-            f"{line.cell}: {key} = {config[key]:g} of {entry['low']:g} to {entry['high']:g}"
-            for key, entry in space.items()
-            if key in config and _is_at_edge(config[key], entry)
-        ]
-    return found
+    return {
+        str(cell): json.loads(str(config))
+        for cell, config in zip(best["cell"], best["config"], strict=True)
+    }
 
 
 def _is_at_edge(value: Any, entry: dict[str, Any]) -> bool:

@@ -36,6 +36,7 @@ class Leaderboard:
         objective: the metric by which it ranks.
         efficiency: by task, what it takes each method to overtake the best classical one.
         ranks: the mean ranks over tasks; None where there is one task, or one method.
+        lines: the table with `cell`, `kind` and `label`, as the figures need them.
     """
 
     table: pd.DataFrame
@@ -44,6 +45,7 @@ class Leaderboard:
     objective: ScoreColumn = STANDARD["psnr"]
     efficiency: Mapping[str, list[Efficiency]] = field(default_factory=dict)
     ranks: MeanRanks | None = None
+    lines: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderboard:
@@ -130,7 +132,11 @@ def build(
     for name, column in (("gain_last_quarter", "gain"), ("psnr_2x",) * 2, ("psnr_4x",) * 2):
         table[name] = table["cell"].map(gains[column]).astype(float)
     table["replay"] = [badge_texts.replay(run, cell) for cell in table["cell"]]
-    return Leaderboard(table[columns], findings, metrics, objective, sizes, ranks)
+    table["label"] = [
+        f"{method} · {n_train}" if n_train else method
+        for method, n_train in zip(table["method"], table["n_train"], strict=True)
+    ]
+    return Leaderboard(table[columns], findings, metrics, objective, sizes, ranks, table)
 
 
 def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFrame:
@@ -139,6 +145,7 @@ def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFram
     lines = by_cell[["method", "kind", *TASK, "n_train", "parameters"]].first()
     lines[["train_seconds", "infer_ms"]] = by_cell[["train_seconds", "infer_ms"]].mean()
     lines["seeds"] = by_cell["seed"].nunique()
+    lines["task"] = by_cell["task"].first() if "task" in rows else ""
     psnr = estimates["psnr"]
     lines = lines.loc[psnr.cells].reset_index()
     for name, values in estimates.items():

@@ -7,9 +7,10 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
+from bench import charts
 from bench.score_columns import ScoreColumn
 from bench.statistics import BEATS
-from dashboard import charts, state, theme
+from dashboard import state, theme
 from dashboard.state import Choice
 
 BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"

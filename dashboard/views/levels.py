@@ -3,12 +3,10 @@
 import pandas as pd
 import streamlit as st
 
+from bench import charts
 from bench.efficiency import sample_efficiency
-from dashboard import charts, state, theme
+from dashboard import state, theme
 from dashboard.state import Choice
-
-# Far below all others, so that they would flatten the curves; shown on request.
-FLOOR = ("degraded", "constant", "pseudo_inverse")
 
 
 def show(choice: Choice) -> None:
@@ -24,7 +22,7 @@ def show(choice: Choice) -> None:
         )
         metric = choice.run.columns[name]
     with methods_column:
-        above = [method for method in methods if method not in FLOOR]
+        above = [method for method in methods if method not in charts.FLOOR]
         chosen = state.several("Methods", "curves", methods, default=above or methods)
     column = choice.column(metric)
     cells = choice.run.cells

@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from bench import charts
 from bench.score_columns import ScoreColumn
-from dashboard import charts, state, theme
+from dashboard import state, theme
 from dashboard.run import Run
 from dashboard.state import Choice
 

@@ -1,9 +1,9 @@
 """Which methods trade PSNR for SSIM?"""
 
-import pandas as pd
 import streamlit as st
 
-from dashboard import charts, state, theme
+from bench import charts
+from dashboard import state, theme
 from dashboard.state import Choice
 
 
@@ -19,7 +19,7 @@ def show(choice: Choice) -> None:
     if cells.empty:
         st.info("None of these methods is scored with this few training images yet.")
         return
-    front = pareto(cells, psnr, ssim)
+    front = charts.pareto(cells, psnr, ssim)
     names = [theme.markdown(label) for label in front.label]
     st.markdown(f"#### {verdict(names)}")
     chart = charts.tradeoff(cells, front, psnr, ssim, theme.colours(choice.run))
@@ -29,13 +29,6 @@ def show(choice: Choice) -> None:
         f"{charts.LEGEND}; a larger marker means more training images. "
         "Bars: 95 % interval over subjects."
     )
-
-
-def pareto(cells: pd.DataFrame, psnr: str, ssim: str) -> pd.DataFrame:
-    """Keep the cells that no other beats in one metric without losing in the other."""
-    ordered = cells.sort_values([ssim, psnr], ascending=False)
-    best_before = ordered[psnr].cummax().shift(fill_value=float("-inf"))
-    return ordered[ordered[psnr] > best_before].iloc[::-1]
 
 
 def verdict(names: list[str]) -> str:

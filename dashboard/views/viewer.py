@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, pictures, state, theme
-from dashboard.charts import Picture
+from bench import charts
+from bench.charts import Picture
+from dashboard import pictures, state, theme
 from dashboard.pictures import CellPictures
 from dashboard.state import Choice
 

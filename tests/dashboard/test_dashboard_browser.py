@@ -19,23 +19,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 pytestmark = pytest.mark.slow
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 WAIT_SECONDS = 60
-
-
-@pytest.fixture
-def page() -> Iterator["playwright.Page"]:
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no system browser (looked for {', '.join(BROWSERS)})")
-    with (
-        playwright.sync_playwright() as driver,
-        driver.chromium.launch(executable_path=browser, args=FLAGS) as chromium,
-    ):
-        opened = chromium.new_page(viewport={"width": 1400, "height": 900})
-        opened.set_default_timeout(1000 * WAIT_SECONDS)
-        yield opened
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from rich.console import Console
 from bench import curves, report, spec
 from bench.cli import DEFAULT_SPEC
 from bench.markdown import as_text
+from bench.report import texts
 from bench.report.leaderboard import COLUMNS, build
 from bench.store import Store
 
@@ -292,5 +293,5 @@ def test_pages_are_made_with_it(tmp_path: Path) -> None:
     board = GFM.render((tmp_path / "run/report/leaderboard.md").read_text())
     assert board.count("<tr>") == 2
     assert (
-        board.count("<th>") == board.count("<td>") == len(report.LEADING) + 2 + len(report.TRAILING)
+        board.count("<th>") == board.count("<td>") == len(texts.LEADING) + 2 + len(texts.TRAILING)
     )

@@ -1,6 +1,10 @@
-"""The figures: functions from tables to Plotly figures, independent of Streamlit."""
+"""The figures of report and dashboard: functions from tables to Plotly figures.
 
-from collections.abc import Iterator, Sequence
+Imports neither PyTorch, Ray nor Streamlit.
+"""
+
+import html
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,17 +12,36 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from bench.efficiency import Efficiency
+from bench.mean_ranks import MeanRanks
 from bench.score_columns import ScoreColumn
-from dashboard import theme
 
+# Muted colours first: most benchmark files list reference methods before networks.
+PALETTE = (
+    "#8b949c",
+    "#c0a36e",
+    "#2a9d8f",
+    "#7a5195",
+    "#4c78c8",
+    "#e4572e",
+    "#c2417c",
+    "#5b8c3e",
+    "#d99a00",
+    "#1d3557",
+)
+# Methods far below all others, which would flatten curves.
+FLOOR = ("degraded", "constant", "pseudo_inverse")
+INK, FAINT, FRONT = "#1d2b33", "#8b98a0", "#0f6e84"
 CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
 GREYS = [[0.0, "#000000"], [1.0, "#ffffff"]]
 # Close to Inferno, whose first colours Streamlit would replace by those of its theme.
-HEAT = [[0.0, "#08051d"], [0.25, "#56106e"], [0.5, "#bb3754"], [0.75, "#f98c0a"], [1.0, "#fcffa4"]]
-FONT = {"family": '"Source Sans", sans-serif', "size": 13, "color": theme.INK}
+HEAT: list[tuple[float, str]] = [
+    (0.0, "#08051d"), (0.25, "#56106e"), (0.5, "#bb3754"), (0.75, "#f98c0a"), (1.0, "#fcffa4"),
+]  # fmt: skip
+FONT = {"family": '"Source Sans", sans-serif', "size": 13, "color": INK}
 LOG_RATIO = 8  # an axis that spans at least this ratio is logarithmic
 SYMBOLS = {"learned": "circle", "fitted": "square"}  # of a method; else: diamond
 LEGEND = "Circles are trained on images, squares fitted to them in closed form, diamonds need none"
@@ -34,12 +57,36 @@ class Picture:
     error: np.ndarray | None = None
 
 
+def escape(text: object) -> str:
+    """Quote text from a file, so that Plotly shows it literally."""
+    return html.escape(str(text))
+
+
+def palette(methods: Iterable[str]) -> dict[str, str]:
+    """Assign a colour to every method, in their order."""
+    return {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(dict.fromkeys(methods))}
+
+
+def pareto(cells: pd.DataFrame, y: str, x: str, ascending: bool = False) -> pd.DataFrame:
+    """Keep the cells that no other beats in one column without losing in the other.
+
+    Args:
+        cells: one line per cell.
+        y: the column in which more is better.
+        x: the other column.
+        ascending: whether less is better in `x`.
+    """
+    ordered = cells.sort_values([x, y], ascending=[ascending, False])
+    best_before = ordered[y].cummax().shift(fill_value=float("-inf"))
+    return ordered[ordered[y] > best_before].iloc[::-1]
+
+
 def ranking(
     cells: pd.DataFrame, metric: ScoreColumn, column: str, colours: dict[str, str]
 ) -> go.Figure:
     """Draw each cell's metric with its 95 % interval, the best on top."""
     cells = cells.sort_values(column, ascending=metric.direction == "higher")
-    names = cells.label.map(theme.plotly)
+    names = cells.label.map(escape)
     figure = go.Figure(
         go.Scatter(
             x=cells[column],
@@ -51,7 +98,7 @@ def ranking(
         )
     )
     figure.update_yaxes(type="category", gridcolor=GRID, automargin=True)
-    figure.update_xaxes(title=theme.plotly(metric.title), gridcolor=GRID, zeroline=False)
+    figure.update_xaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=90 + 30 * len(cells))
 
 
@@ -65,15 +112,15 @@ def tradeoff(
         xs, ys = staircase(front[ssim].tolist(), front[psnr].tolist(), low[0], high[0])
         figure.add_scatter(
             x=xs, y=ys, mode="lines", name="Pareto front", hoverinfo="skip", fill="tozeroy",
-            fillcolor="rgba(15,110,132,0.06)", line={"color": theme.FRONT, "dash": "dot"},
+            fillcolor="rgba(15,110,132,0.06)", line={"color": FRONT, "dash": "dot"},
         )  # fmt: skip
     for method, own in _by_method(cells, colours):
-        label = own.label.map(theme.plotly)
+        label = own.label.map(escape)
         figure.add_scatter(
             x=own[ssim],
             y=own[psnr],
             mode="markers",
-            name=theme.plotly(method),
+            name=escape(method),
             customdata=label,
             error_x=_bars(own, ssim),
             error_y=_bars(own, psnr),
@@ -87,8 +134,8 @@ def tradeoff(
     for step, label, x, y in zip(steps, front.label, front[ssim], front[psnr], strict=True):
         figure.add_annotation(
             x=x, y=y, ax=18, ay=-20 - 22 * step, xanchor="left", arrowwidth=1, arrowhead=0,
-            arrowcolor=theme.FRONT, standoff=8, font={"color": theme.INK, "size": 14},
-            text=f"<b>{theme.plotly(label)}</b>",
+            arrowcolor=FRONT, standoff=8, font={"color": INK, "size": 14},
+            text=f"<b>{escape(label)}</b>",
         )  # fmt: skip
     figure.update_xaxes(title="SSIM", range=low, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(title="PSNR (dB)", range=high, gridcolor=GRID, zeroline=False)
@@ -114,7 +161,7 @@ def against_level(
     for method, own in _by_method(cells.sort_values("level"), colours):
         _line(figure, own, "level", column, method, colours[method])
     _set_ticks(figure, cells.level, "Level")
-    figure.update_yaxes(title=theme.plotly(metric.title), gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
 
 
@@ -130,8 +177,83 @@ def against_size(
         else:
             _reference(figure, sizes, own[column].iloc[0], method, colours[method])
     _set_ticks(figure, pd.Series(sizes), "Training images")
-    figure.update_yaxes(title=theme.plotly(metric.title), gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
+
+
+def add_fits(figure: go.Figure, fits: Iterable[Efficiency], colours: dict[str, str]) -> go.Figure:
+    """Add to `against_size` each method's fitted course with its 95 % band."""
+    for one in fits:
+        colour, curve = colours[one.method], one.curve
+        figure.add_scatter(
+            x=[*curve.n_train, *curve.n_train[::-1]], y=[*curve.low, *curve.high[::-1]],
+            fill="toself", fillcolor=colour, opacity=0.12, mode="none", hoverinfo="skip",
+            showlegend=False,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=curve.n_train, y=curve.fit, mode="lines", hoverinfo="skip", showlegend=False,
+            line={"color": colour, "width": 1, "dash": "dot"},
+        )  # fmt: skip
+    return figure
+
+
+def cost(
+    cells: pd.DataFrame, metric: ScoreColumn, cost: str, title: str, colours: dict[str, str]
+) -> go.Figure:
+    """Draw a metric against what a cell costs, on a logarithmic axis, with the Pareto front."""
+    front = pareto(cells.assign(gain=metric.sign * cells[metric.name]), "gain", cost, True)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=front[cost], y=front[metric.name], mode="lines", name="Pareto front", hoverinfo="skip",
+        line={"color": FRONT, "dash": "dot", "shape": "vh"},
+    )  # fmt: skip
+    for method, own in _by_method(cells, colours):
+        figure.add_scatter(
+            x=own[cost], y=own[metric.name], mode="markers", name=escape(method),
+            customdata=own.label.map(escape), error_y=_bars(own, metric.name),
+            marker={"size": _sizes(own, cells), "color": colours[method], "symbol": _symbols(own),
+                    "line": {"color": "white", "width": 1}},
+            hovertemplate="<b>%{customdata}</b><br>%{y:.3f} at %{x:,.0f}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title=escape(title), type="log", gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
+    return _finish(figure, height=460)
+
+
+def critical_difference(found: MeanRanks) -> go.Figure:
+    """Draw mean ranks, the best on top; bars join those that do not differ."""
+    names = [escape(name) for name in found.ranks.index]
+    figure = go.Figure(
+        go.Scatter(
+            x=found.ranks,
+            y=list(range(len(names))),
+            mode="markers+text",
+            text=names,
+            textposition="middle right",
+            marker={"size": 9, "color": FRONT},
+            showlegend=False,
+            hovertemplate="%{text}: %{x:.2f}<extra></extra>",
+        )
+    )
+    last = float(found.ranks.max())
+    for k, (first, end) in enumerate(found.groups):
+        x = 0.8 - 0.12 * k
+        figure.add_scatter(
+            x=[x, x], y=[first, end], mode="lines", hoverinfo="skip", showlegend=False,
+            line={"color": INK, "width": 4},
+        )  # fmt: skip
+    figure.add_scatter(
+        x=[1, 1 + found.critical], y=[-1, -1], mode="lines+text", hoverinfo="skip",
+        showlegend=False, line={"color": FAINT, "width": 3},
+        text=["", f"critical difference {found.critical:.2f}"], textposition="middle right",
+    )  # fmt: skip
+    room = 0.35 * max(last, 1 + found.critical)
+    figure.update_xaxes(
+        title="mean rank over tasks (1 is best)", gridcolor=GRID, zeroline=False,
+        range=[0.7 - 0.12 * len(found.groups), max(last, 1 + found.critical) + room],
+    )  # fmt: skip
+    figure.update_yaxes(visible=False, autorange="reversed")
+    return _finish(figure, height=110 + 26 * (len(names) + 1))
 
 
 def search(trials: pd.DataFrame, metric: ScoreColumn, colours: dict[str, str]) -> go.Figure:
@@ -139,19 +261,17 @@ def search(trials: pd.DataFrame, metric: ScoreColumn, colours: dict[str, str]) -
     figure = go.Figure()
     symbols = {"complete": "circle", "pruned": "x-thin", "failed": "cross"}
     for state, own in trials.groupby("state", sort=False):
-        colour = own.method.map(colours).fillna(theme.FAINT)
+        colour = own.method.map(colours).fillna(FAINT)
         figure.add_scatter(
             x=own[metric.name],
-            y=own.cell.map(theme.plotly),
+            y=own.cell.map(escape),
             mode="markers",
-            name=theme.plotly(state),
+            name=escape(state),
             marker={"symbol": symbols.get(str(state), "diamond"), "size": 9, "color": colour,
                     "opacity": 0.75, "line": {"color": colour, "width": 1.5}},
-            hovertemplate=f"%{{x:.{metric.decimals}f}} {theme.plotly(metric.unit)}<extra></extra>",
+            hovertemplate=f"%{{x:.{metric.decimals}f}} {escape(metric.unit)}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(
-        title=theme.plotly(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False
-    )
+    figure.update_xaxes(title=escape(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False)
     figure.update_yaxes(type="category", gridcolor=GRID, automargin=True, autorange="reversed")
     return _finish(figure, height=140 + 26 * trials.cell.nunique())
 
@@ -177,7 +297,7 @@ def pictures(shown: Sequence[Picture], width: int, worst: float) -> go.Figure:
                     hovertemplate="x %{x}, y %{y}: %{z:.3f}<extra></extra>", row=row, col=column,
                 )  # fmt: skip
         axis = figure.get_subplot(1, column).xaxis
-        lines = [theme.plotly(line) for line in picture.heading]
+        lines = [escape(line) for line in picture.heading]
         figure.add_annotation(
             x=sum(axis.domain) / 2, y=1.0, xref="paper", yref="paper", showarrow=False,
             xanchor="center", yanchor="bottom", yshift=4, font={"size": size},
@@ -205,11 +325,11 @@ def _line(
         x=own[x],
         y=own[column],
         mode="lines+markers",
-        name=theme.plotly(method),
+        name=escape(method),
         error_y=_bars(own, column, width=4),
         line={"color": colour, "width": 2.2},
         marker={"size": 9, "symbol": _symbols(own)},
-        hovertemplate=f"<b>{theme.plotly(method)}</b>, %{{x}}: %{{y:.3f}}<extra></extra>",
+        hovertemplate=f"<b>{escape(method)}</b>, %{{x}}: %{{y:.3f}}<extra></extra>",
     )
 
 
@@ -218,10 +338,9 @@ def _reference(figure: go.Figure, sizes: list[int], value: float, method: str, c
         x=sizes,
         y=[value] * len(sizes),
         mode="lines",
-        name=theme.plotly(method),
+        name=escape(method),
         line={"color": colour, "dash": "dash", "width": 1.8},
-        hovertemplate=f"<b>{theme.plotly(method)}</b>, no training images: "
-        "%{y:.3f}<extra></extra>",
+        hovertemplate=f"<b>{escape(method)}</b>, no training images: %{{y:.3f}}<extra></extra>",
     )
 
 

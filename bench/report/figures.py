@@ -1,0 +1,77 @@
+"""The interactive figures of a report, as JSON for Plotly's JavaScript."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from bench import charts
+from bench.report.leaderboard import TASK, Leaderboard
+
+MOST = 24  # tasks with figures; a page of hundreds would be of no use
+
+
+def of_board(board: Leaderboard) -> list[dict[str, Any]]:
+    """Draw the figures of a leaderboard: `task` (empty where over tasks), `title`, `json`."""
+    if board.lines.empty:
+        return []
+    colours = charts.palette(sorted(board.lines["method"], key=_floor_first))
+    found = [*_over_tasks(board, colours)]
+    for number, (key, lines) in enumerate(board.lines.groupby(TASK, sort=False)):
+        if number < MOST:
+            found += _of_task(board, _name(key), lines, colours)
+    for one in found:
+        one["json"] = one["figure"].update_layout(template="plotly_white").to_json()
+    return found
+
+
+def _name(key: Any) -> str:
+    degradation, level = key
+    return f"{degradation} {level:g}"
+
+
+def _floor_first(method: str) -> tuple[bool, str]:
+    """Order methods so that those of the floor have the muted colours."""
+    return method not in charts.FLOOR, method
+
+
+def _over_tasks(board: Leaderboard, colours: dict[str, str]) -> Iterator[dict[str, Any]]:
+    if board.ranks is not None:
+        yield {
+            "task": "",
+            "title": "Mean ranks over all tasks",
+            "figure": charts.critical_difference(board.ranks),
+        }
+    lines, objective = board.lines, board.objective
+    for degradation, own in lines.groupby("degradation", sort=False):
+        shown = own[_above_floor(own) & own["n_train"].isin([0, own["n_train"].max()])]
+        if shown["level"].nunique() > 1:
+            yield {
+                "task": "",
+                "title": f"{degradation}: along the levels",
+                "figure": charts.against_level(shown, objective, objective.name, colours),
+            }
+
+
+def _of_task(
+    board: Leaderboard, task: str, lines: pd.DataFrame, colours: dict[str, str]
+) -> Iterator[dict[str, Any]]:
+    objective, shown = board.objective, lines[_above_floor(lines)]
+    if lines[lines["n_train"] > 0].groupby("method").size().max() > 1:
+        figure = charts.against_size(shown, objective, objective.name, colours)
+        figure = charts.add_fits(figure, board.efficiency.get(task, []), colours)
+        yield {"task": task, "title": "How many training images?", "figure": figure}
+    both = shown.dropna(subset=["psnr", "ssim"])
+    if len(both) > 1:
+        front = charts.pareto(both, "psnr", "ssim")
+        figure = charts.tradeoff(both, front, "psnr", "ssim", colours)
+        yield {"task": task, "title": "PSNR against SSIM", "figure": figure}
+    costly = shown[shown["parameters"] > 0].dropna(subset=[objective.name])
+    if len(costly) > 2:
+        figure = charts.cost(costly, objective, "parameters", "parameters", colours)
+        yield {"task": task, "title": f"{objective.label} against parameters", "figure": figure}
+
+
+def _above_floor(lines: pd.DataFrame) -> pd.Series:
+    above = ~lines["method"].isin(charts.FLOOR)
+    return above if above.any() else ~above

@@ -1,0 +1,139 @@
+"""The words of a report: its conclusion, its limits, and how its numbers were obtained."""
+
+from typing import Any
+
+import pandas as pd
+
+from bench import badges, mean_ranks
+from bench.metrics import PERFECT
+from bench.report.leaderboard import TASK, Leaderboard
+from bench.score_columns import ScoreColumn
+from bench.spec import Benchmark
+
+
+def conclusion(board: Leaderboard) -> list[str]:
+    """Say in one sentence per task which method is best, and what that is worth."""
+    sentences = []
+    for (degradation, level), lines in board.table.groupby(TASK, sort=False):
+        whole = lines[lines["rank"].notna()]
+        if whole.empty:
+            continue
+        best = whole.iloc[0]
+        score = board.objective.text(best[board.objective.name])
+        tied = int(whole["tied_with_best"].sum()) - 1
+        sentences.append(
+            f"{degradation}, level {level:g}: {mean_ranks.named(best['method'], best['n_train'])} "
+            f"is best with {score}"
+            + (f", tied with {tied} other{'s' * (tied > 1)}" if tied else "")
+            + (f", and {best['against_classical']}" if best["against_classical"] else "")
+            + "."
+        )
+    return sentences
+
+
+def limits(
+    board: Leaderboard, spec: Benchmark, manifest: dict[str, Any], rows: pd.DataFrame
+) -> list[str]:
+    """List what a reader must bear in mind before believing the conclusion."""
+    rising = int(board.table["badges"].str.contains(badges.RISING, regex=False).sum())
+    learned = int((board.lines["kind"] == "learned").sum()) if len(board.lines) else 0
+    found = [
+        *(f"Badge of every line: {badge}." for badge in badges.of_run(manifest)),
+        *["One seed per network: another training could change its place."] * (spec.seeds == 1),
+    ]
+    if rising:
+        found.append(
+            f"{rising} of {learned} networks still improved when their steps ended: with more "
+            "steps their order may change."
+        )
+    if len(board.table) < manifest.get("cells", 0):
+        found.append("The run is unfinished.")
+    return [
+        *found,
+        *_disagreements(board, rows),
+        "The verdicts hold for images like these test images, and for these search spaces and "
+        "budgets.",
+    ]
+
+
+def _disagreements(board: Leaderboard, rows: pd.DataFrame) -> list[str]:
+    """Point out metrics and conventions that put another method first."""
+    shown = [one for one in board.metrics if one != board.objective]
+    objective = board.objective
+    others = {
+        f"{one.label} ({convention})" if convention != "image" else one.label: (column, one.sign)
+        for one in [objective, *shown]
+        for convention in one.conventions
+        if (column := one.column(convention)) in rows and column != objective.name
+    }
+    sentences = []
+    for (degradation, level), part in rows.groupby(TASK):
+        means = part.groupby("cell")[[objective.name, *(c for c, _ in others.values())]].mean()
+        means = means[means[objective.name].notna()]
+        if means.empty:
+            continue
+        first = str((objective.sign * means[objective.name]).idxmax())
+        named = {
+            label: str((sign * means[column]).idxmax())
+            for label, (column, sign) in others.items()
+            if means[column].notna().any()
+        }
+        labels = board.lines.set_index("cell")["label"]
+        disagree = [
+            f"{label} puts {labels[cell]} first" for label, cell in named.items() if cell != first
+        ]
+        if disagree:
+            sentences.append(
+                f"{degradation} {level:g}: by {objective.label}, {labels[first]} is first, but "
+                f"{', '.join(disagree)}."
+            )
+    return sentences
+
+
+def notes(
+    spec: Benchmark, audit: dict[str, Any], same_measurements: bool, objective: ScoreColumn
+) -> list[str]:
+    """Describe how the numbers were obtained, and the images."""
+    data, budget = spec.dataset, spec.budget
+    one_seed = spec.seeds == 1
+    return [
+        f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
+        f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that is not "
+        f"deterministic. PSNR and SSIM with data range 1, SSIM with a 7x7 uniform window. PSNR is "
+        f"at most {PERFECT:g} dB, that of a perfect reconstruction.",
+        *(
+            [
+                f"Search, choice of weights and ranks use {objective.label} "
+                f"({objective.direction} is better)."
+            ]
+            if objective.name != "psnr"
+            else []
+        ),
+        "[low, high] is the 95 % interval over subjects and seeds, Student's; differences are "
+        'paired by subject. "Beats" and "loses to" mean that a difference passes both '
+        "Student's test over subjects and seeds and Wilcoxon's signed-rank test over subjects, "
+        "after Holm's correction for all pairs of lines of the task (p at most 0.05); otherwise "
+        "they tie. A rank's range, in brackets, follows from these verdicts."
+        + (" With one seed, nothing shows how much another training would change." * one_seed),
+        f"Every method was tuned on the same {data.n_val} validation images with "
+        f"{_counted(budget.trials, 'trial')} (fewer where it has fewer configurations); networks "
+        f"with up to {budget.steps} optimiser steps of {budget.batch_size} images in each.",
+        "The measurements were byte-identical for all methods of a task."
+        if same_measurements
+        else "THE MEASUREMENTS WERE NOT THE SAME for all methods: do not compare these lines.",
+        "Training seconds are those of one refit; they and ms/image were measured while "
+        "other trials ran.",
+        *audit.get("notes", []),
+    ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def same_measurements(rows: pd.DataFrame) -> bool:
+    """Return whether all cells of a task reconstructed byte-identical measurements."""
+    if rows.empty:
+        return True
+    per_image = rows.groupby(["degradation", "level", "image"])["measurement_hash"].nunique()
+    return bool((per_image == 1).all())

@@ -1,0 +1,77 @@
+"""The lines of a leaderboard as text, for the terminal, Markdown and HTML."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from bench import badges
+from bench.report.leaderboard import TASK, Leaderboard
+from bench.score_columns import ScoreColumn
+
+LEADING = {"rank": "rank", "method": "method", "n_train": "images"}
+TRAILING = {
+    "to_best": "to the best",
+    "parameters": "parameters",
+    "train_seconds": "training (s)",
+    "infer_ms": "ms/image",
+    "trials": "trials",
+    "steps": "steps spent",
+    "tied_with_best": "",
+}
+
+
+def shown(board: Leaderboard) -> dict[str, str]:
+    """Map the columns that pages show to their headings."""
+    return {**LEADING, **{one.name: one.title for one in board.metrics}, **TRAILING}
+
+
+def tasks(board: Leaderboard) -> list[dict[str, Any]]:
+    """Group the leaderboard by task, its numbers as text."""
+    return [
+        {
+            "title": f"{degradation}, level {level:g}",
+            "name": f"{degradation} {level:g}",
+            "lines": [_texts(line, board.metrics, board.objective) for _, line in part.iterrows()],
+        }
+        for (degradation, level), part in board.table.groupby(TASK, sort=False)
+    ]
+
+
+def _texts(line: pd.Series, metrics: Sequence[ScoreColumn], objective: ScoreColumn) -> list[str]:
+    return [
+        _rank(line),
+        str(line["method"]),
+        str(line["n_train"] or "-"),
+        *(_with_interval(line, one) for one in metrics),
+        "-"
+        if line["rank"] == 1 or pd.isna(line["to_best"])
+        else _with_interval(line, replace(objective, name="to_best"), "+"),
+        f"{line['parameters']:,}" if line["parameters"] else "-",
+        f"{line['train_seconds']:.1f}" if line["train_seconds"] else "-",
+        f"{line['infer_ms']:.2f}",
+        str(line["trials"]),
+        f"{line['steps']:,}" if line["steps"] else "-",
+        ", ".join(filter(None, [_standing(line), line["against_classical"]])),
+    ]
+
+
+def _with_interval(line: pd.Series, metric: ScoreColumn, sign: str = "") -> str:
+    mean, low, high = (
+        metric.number(line[f"{metric.name}{end}"], sign) for end in ("", "_low", "_high")
+    )
+    return f"{mean} [{low}, {high}]"
+
+
+def _rank(line: pd.Series) -> str:
+    if pd.isna(line["rank"]):
+        return "-"
+    low, high = line["rank_low"], line["rank_high"]
+    return f"{line['rank']}" if low == high else f"{line['rank']} ({low}-{high})"
+
+
+def _standing(line: pd.Series) -> str:
+    if pd.isna(line["rank"]):
+        return badges.UNSCORED
+    return "best" if line["rank"] == 1 else "tied with best" if line["tied_with_best"] else ""
