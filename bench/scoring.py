@@ -128,7 +128,7 @@ def score_images(
 
 def _residual(x_hat: Tensor, y: Tensor, operator: Physics) -> Tensor:
     """Compute |A x_hat - y| / |y|; NaN where magnitudes lack the phase, or A is not known."""
-    if operator.measured is not None:
+    if operator.measured is not None or getattr(operator, "complex_image", False):
         return torch.full((len(y),), torch.nan, device=y.device)
     return metrics.residual(operator.A(x_hat), y)
 

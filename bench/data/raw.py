@@ -221,16 +221,17 @@ def _check_coils(values: Spool, result: Slices, name: str) -> None:
 
 def _described(count: int, noise: Float32[np.ndarray, " n"], how: Raw) -> str:
     """Describe the measurements for audit and report."""
-    maps = (
-        "without sensitivities"
+    side = how.calibration
+    by = "by the maps" if how.reference == "combined" else "by the root of the sum of squares"
+    coils = (
+        "one coil"
         if count == 1
-        else f"with ESPIRiT maps from the {how.calibration}x{how.calibration} samples in the middle"
+        else f"{count} coils, with ESPIRiT maps from the {side}x{side} samples in the middle; the "
+        f"images are magnitudes of the coils' images, combined {by}"
     )
     return (
-        f"The dataset brings its own k-space: {'one coil' if count == 1 else f'{count} coils'}, "
-        f"{maps}. The images are magnitudes of the coils' images, combined "
-        f"{'by the maps' if how.reference == 'combined' else 'by the root of the sum of squares'}. "
-        f"Its noise has a standard deviation of {np.median(noise):.3g} in the median "
+        f"The dataset brings its own k-space: {coils}. Its noise has a standard "
+        f"deviation of {np.median(noise):.3g} in the median "
         f"({noise.min():.3g} to {noise.max():.3g}), in the units of the images."
     )
 

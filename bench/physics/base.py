@@ -164,7 +164,7 @@ class Physics(nn.Module, ABC):
             return y
         return y + self.noise_std * standard_normal(y, noise)
 
-    def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Shaped[Tensor, "b ..."]:
+    def measure(self, x: Shaped[Tensor, "b 1 h w"], ids: Sequence[str]) -> Shaped[Tensor, "b ..."]:
         """Measure images: `A(x)` plus noise.
 
         The noise of an image is drawn on the CPU, with a seed made only of the degradation, its

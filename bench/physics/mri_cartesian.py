@@ -13,6 +13,7 @@ from bench.data.coils import noise_std, sensitivities
 from bench.data.measurement import Kind, Measured
 from bench.physics._masks import Pattern, default_centre, sample
 from bench.physics._mri import MRI, Coils
+from bench.physics._phase import smooth_phases
 from bench.physics.base import Physics, Size
 from bench.ranges import NotNegative
 
@@ -35,6 +36,8 @@ class MRICartesian(MRI):
         simulate: whether k-space is simulated from the magnitudes even if the dataset brings its
             own; default: no. Measured k-space is undersampled as it was acquired, with the coils
             and the noise of the scanner.
+        complex: whether simulated images get a smooth random phase, drawn from their ids (see
+            `_phase`), so that they are complex, as real ones are; default: no.
     """
 
     name = "mri_cartesian"
@@ -52,9 +55,11 @@ class MRICartesian(MRI):
         coils: Coils = 1,
         noise_variance: NotNegative = 1e-4,
         simulate: bool | None = None,
+        complex: bool | None = None,
     ):
         super().__init__(level, image_size, coils, noise_variance)
         self.simulate = bool(simulate)
+        self.phased = self.complex_image = bool(complex)
         self.pattern: Pattern = mask
         self.centre_fraction = default_centre(level) if centre_fraction is None else centre_fraction
         self.fixed: Tensor | None = None
@@ -75,6 +80,14 @@ class MRICartesian(MRI):
         assert isinstance(bound, MRICartesian)
         bound.maps, bound.coils = None, measured.values.shape[1]
         return bound
+
+    def measure(
+        self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]
+    ) -> Complex64[Tensor, "b coils h w"]:
+        """Measure images, with a phase if they are to have one; see `Physics.measure`."""
+        if self.phased and self.measured is None:
+            x = x * smooth_phases(ids, (x.shape[-2], x.shape[-1])).to(x.device)
+        return super().measure(x, ids)
 
     def acquired(
         self, values: Complex64[Tensor, "b coils h w"]
