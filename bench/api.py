@@ -135,6 +135,7 @@ def task(
     split = data.split(images, n_train or len(images) - n_val - n_test, n_val, n_test)
     height, width = images.images.shape[-2:]
     physics = degradations.create(degradation, level, (height, width), **options)
+    physics = physics.adopt(None if images.measured is None else images.measured.kind)
     scoring.observe(physics, split.val)
     return Task(physics, split.train, split.val, split.test)
 

@@ -4,9 +4,10 @@ Imports neither PyTorch nor Ray, since the dashboard does not.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+SIMULATED = "magnitude-sim"  # k-space that was computed from magnitudes
 MIXED = "versions changed"  # between starts of the run
 UNSCORED = "not scored on every image"
 RISING = "still improving when its steps ended"
@@ -16,6 +17,20 @@ def of_run(manifest: Mapping[str, Any]) -> list[str]:
     """List the badges of every line: those of its images, and of how the run was made."""
     audit = manifest.get("audit") or {}
     return [*(audit.get("badges") or []), *[MIXED] * has_mixed_versions(manifest)]
+
+
+def of_task(badges: list[str], degradation: str, simulated: Sequence[str]) -> list[str]:
+    """Replace the badge of raw data where a degradation simulated what the data could have brought.
+
+    Args:
+        badges: those of the run.
+        degradation: its label.
+        simulated: labels of the degradations that do so, which the manifest lists.
+    """
+    if degradation not in simulated:
+        return badges
+    origins = ("raw", "processed", SIMULATED)
+    return [SIMULATED, *(badge for badge in badges if badge not in origins)]
 
 
 def has_mixed_versions(manifest: Mapping[str, Any]) -> bool:

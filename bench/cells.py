@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import search_spaces
-from bench import methods
+from bench import data, methods
 from bench.errors import UserError, unknown
 from bench.spec import Benchmark, Budget, Cell, cells
 
@@ -17,7 +17,7 @@ def cells_of(spec: Benchmark) -> list[Cell]:
         cell
         for cell in cells(spec, lambda name, sizes: methods.find(name).sizes(sizes))
         if methods.find(cell.method.name).supports(
-            cell.task.degradation.name, cell.task.degradation.options
+            cell.task.degradation.name, cell.task.degradation.options, data.brings(spec.dataset)
         )
     ]
 

@@ -109,7 +109,9 @@ def check(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
         training.check_space(method.name, method.fixed)
         notices += _unsupported(method, benchmark)
         for degradation in benchmark.degradations:
-            if methods.find(method.name).supports(degradation.name, degradation.options):
+            if methods.find(method.name).supports(
+                degradation.name, degradation.options, data.brings(benchmark.dataset)
+            ):
                 training.check_build(method.name, method.fixed, operators[degradation.label])
     resolved = benchmark.with_options(
         data.defaults(benchmark.dataset),
@@ -189,6 +191,18 @@ def _check_brought(degradation: DegradationSpec, operator: Physics, dataset: Dat
             )
 
 
+def simulated(benchmark: Benchmark) -> list[str]:
+    """Name the degradations that simulate k-space although the dataset brings its own."""
+    if data.brings(benchmark.dataset) != "kspace":
+        return []
+    return [
+        degradation.label
+        for degradation in benchmark.degradations
+        if issubclass(physics.find(degradation.name), physics.MRI)
+        and not physics.find(degradation.name).has_complex_images("kspace", **degradation.options)
+    ]
+
+
 def _without_uninstalled(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
     """Leave out the methods whose optional package is not installed."""
     missing = {
@@ -225,7 +239,7 @@ def _unsupported(method: MethodSpec, benchmark: Benchmark) -> list[str]:
     missed = [
         degradation.label
         for degradation in benchmark.degradations
-        if not found.supports(degradation.name, degradation.options)
+        if not found.supports(degradation.name, degradation.options, data.brings(benchmark.dataset))
     ]
     if len(missed) == len(benchmark.degradations):
         raise UserError(

@@ -90,7 +90,7 @@ def run(
         _show_notices(console, store.set_aside_damaged())
         store.begin(benchmark, rules.digests(prepared.split, benchmark.n_train))
         record = _record(benchmark, every, prepared, store, console)
-        record["notices"] = notices
+        record |= {"notices": notices, "simulated": rules.simulated(benchmark)}
         count = f"{len(chosen)} of {len(every)}" if len(chosen) < len(every) else f"{len(every)}"
         _show_notices(console, [f"{benchmark.name}: {count} cells -> {store.folder}"])
         outcome = sweep.run(

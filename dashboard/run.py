@@ -163,11 +163,11 @@ def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFra
         bounds = {metric: values.mean, f"{metric}_low": values.low, f"{metric}_high": values.high}
         cells = cells.join(pd.DataFrame(bounds, index=values.cells), on="cell")
     cells["unscored"] = [len(by.unscored.get(cell, ())) for cell in cells.cell]
-    marks = badges.of_run(run.manifest)
+    marks, simulated = badges.of_run(run.manifest), run.manifest.get("simulated") or []
     rising = cells.cell.isin(run.gains.index[run.gains.rising.astype(bool)])
     cells["badges"] = [
-        badges.of_line(marks, not unscored, one)
-        for unscored, one in zip(cells.unscored, rising, strict=True)
+        badges.of_line(badges.of_task(marks, label, simulated), not unscored, one)
+        for label, unscored, one in zip(cells.degradation, cells.unscored, rising, strict=True)
     ]
     for name, column in (("gain_last_quarter", "gain"), ("psnr_2x",) * 2, ("psnr_4x",) * 2):
         cells[name] = cells.cell.map(run.gains[column]).astype(float)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import api, data, methods, metrics, physics, rules, spec, training
+from bench import api, badges, data, methods, metrics, physics, rules, spec, training
 from bench.cells import cells_of
 from bench.data import Dataset
 from bench.data.coils import compressed, noise_std
@@ -119,6 +119,18 @@ def parsed(path: Path, **more: object) -> Benchmark:
             **more,
         }
     )  # fmt: skip
+
+
+def test_methods_for_real_images_have_no_cells(fastmri: Path) -> None:
+    checked, notices = rules.check(parsed(fastmri, methods=["tv", "cs_unet"]))
+    assert (
+        "cs_unet supports linear physics, real images only: no cells for mri_cartesian" in notices
+    )
+    assert rules.simulated(checked) == ["simulated"]
+    assert badges.of_task(["raw", "subjects unknown"], "simulated", ["simulated"]) == [
+        "magnitude-sim", "subjects unknown",
+    ]  # fmt: skip
+    assert badges.of_task(["raw"], "mri_cartesian", ["simulated"]) == ["raw"]
 
 
 def test_a_benchmark_of_raw_kspace(fastmri: Path) -> None:

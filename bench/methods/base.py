@@ -23,6 +23,8 @@ class Reconstructor(nn.Module, ABC):
             may call it `serves`.
         needs_linear: whether it needs a linear operator, as every method does that uses
             `A_adjoint`, `A_normal` or `prox_l2`.
+        real_images_only: whether it cannot reconstruct complex images, such as those of measured
+            k-space.
         requires: a package that it needs, and our optional extra that installs it.
         recipe: the published training settings of a network, as fields of
             `bench.training.Recipe`; a configuration or a search space overrides them.
@@ -46,6 +48,7 @@ class Reconstructor(nn.Module, ABC):
     requires: ClassVar[tuple[str, str] | None] = None
     supported_physics: ClassVar[type[Physics]] = Physics  # type: ignore[type-abstract]
     needs_linear: ClassVar[bool] = False
+    real_images_only: ClassVar[bool] = False
     recipe: ClassVar[Mapping[str, Any]] = {}
     learning_rates: ClassVar[Mapping[str, float]] = {}
     usable_untrained: bool = False

@@ -13,6 +13,7 @@ from torch import nn
 
 import search_spaces
 from bench import physics
+from bench.data.measurement import Kind
 from bench.errors import UserError, unknown
 from bench.methods.base import Reconstructor
 from bench.methods.denoiser import DenoiserNetwork, maps_images
@@ -101,9 +102,16 @@ class Method:
     @property
     def supported(self) -> str:
         """What it supports, in words: "any physics", "linear physics", "Denoising"."""
+        images = ", real images" if self.real_images_only else ""
         if self.supported_physics is not Physics:
-            return f"{'linear ' if self.needs_linear else ''}{self.supported_physics.__name__}"
-        return "linear physics" if self.needs_linear else "any physics"
+            linear = "linear " if self.needs_linear else ""
+            return f"{linear}{self.supported_physics.__name__}{images}"
+        return f"{'linear' if self.needs_linear else 'any'} physics{images}"
+
+    @property
+    def real_images_only(self) -> bool:
+        """Whether it cannot reconstruct complex images."""
+        return bool(self._says("real_images_only", False))
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -166,19 +174,27 @@ class Method:
         return [max(sizes)] if self.uses_training_images else [0]
 
     def supports(
-        self, degradation: str | Physics, options: Mapping[str, Any] | None = None
+        self,
+        degradation: str | Physics,
+        options: Mapping[str, Any] | None = None,
+        brought: Kind | None = None,
     ) -> bool:
         """Return whether it reconstructs measurements of a degradation.
 
         Args:
             degradation: its name or dotted path, or the physics that was built.
             options: of its constructor, where it is not built yet.
+            brought: the kind of measurement that the dataset brings.
         """
         if isinstance(degradation, Physics):
             kind, linear = type(degradation), degradation.linear
+            imaginary = bool(getattr(degradation, "complex_image", False))
         else:
             kind = physics.find(degradation)
             linear = kind.is_linear(**(options or {}))
+            imaginary = kind.has_complex_images(brought, **(options or {}))
+        if imaginary and self.real_images_only:
+            return False
         return issubclass(kind, self.supported_physics) and (linear or not self.needs_linear)
 
     def space(self, fixed: Mapping[str, Any] | None = None) -> search_spaces.Space:

@@ -148,6 +148,11 @@ class Physics(nn.Module, ABC):
         """Return whether A is linear with these options of the constructor."""
         return cls.linear
 
+    @classmethod
+    def has_complex_images(cls, brought: Kind | None, **options: Any) -> bool:
+        """Return whether images are complex, with these options and what the dataset brings."""
+        return False
+
     def A_adjoint(self, y: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b 1 h w"]:
         """Apply the adjoint: Re <A x, y> = <x, A_adjoint y>; only a linear A has one."""
         raise NotImplementedError(f"{self.name} has no adjoint: it is not linear")

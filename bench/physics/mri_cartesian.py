@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Complex64, Complex128, Float, Int64, Shaped
@@ -65,6 +65,12 @@ class MRICartesian(MRI):
         self.fixed: Tensor | None = None
         self.sampled(self.shape)  # refuses a mask that cannot be drawn
 
+    @classmethod
+    def has_complex_images(cls, brought: Kind | None, **options: Any) -> bool:
+        """Return whether k-space is the dataset's own, or simulated with a phase."""
+        own = brought == "kspace" and not options.get("simulate")
+        return own or bool(options.get("complex"))
+
     def takes(self, kind: Kind) -> bool:
         """Return whether this is k-space, and is not to be simulated."""
         return kind == "kspace" and not self.simulate
@@ -114,8 +120,8 @@ class MRICartesian(MRI):
             maps = self.sensitivities(like)
             power = torch.fft.fft2(maps).abs().square().sum(1, keepdim=True)
             overlap = torch.fft.ifft2(power).conj() / power.mean((-2, -1), keepdim=True)
-            mask = torch.fft.ifftshift(self.sampled((key[0], key[1]))).to(like.device, like.dtype)
-            self._responses[key] = torch.fft.ifft2(mask) * overlap.to(like.dtype)
+            mask = torch.fft.ifftshift(self.sampled((key[0], key[1]))).to(maps)
+            self._responses[key] = torch.fft.ifft2(mask) * overlap
         return self._responses[key]
 
     def centre_side(self) -> int:

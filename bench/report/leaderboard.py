@@ -62,7 +62,7 @@ def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderbo
     metrics = score_columns.listed(columns, objective.name)
     return build(
         rows, trials, badge_texts.of_run(manifest), str(store.folder), spec.budget.steps, metrics,
-        objective, curves.gains(store.curves()),
+        objective, curves.gains(store.curves()), manifest.get("simulated") or (),
     )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def build(
     metrics: Sequence[ScoreColumn] = (STANDARD["psnr"], STANDARD["ssim"]),
     objective: ScoreColumn = STANDARD["psnr"],
     gains: pd.DataFrame | None = None,
+    simulated: Sequence[str] = (),
 ) -> Leaderboard:
     """Rank the cells of every task by the mean of a metric over the test images.
 
@@ -87,6 +88,7 @@ def build(
         metrics: the metrics to show: PSNR, SSIM and others.
         objective: the metric by which cells are ranked.
         gains: what networks still gained at the end of their training, see `bench.curves.gains`.
+        simulated: degradations that simulate what the dataset could have brought.
     """
     gains = curves.gains(pd.DataFrame(columns=list(curves.COLUMNS))) if gains is None else gains
     tables: list[pd.DataFrame] = []
@@ -126,8 +128,8 @@ def build(
     table["steps"] = table["cell"].map(searched).fillna(0).astype(int) + refits
     rising = table["cell"].isin(gains.index[gains["rising"].astype(bool)])
     table["badges"] = [
-        badge_texts.of_line(badges, not images, one)
-        for images, one in zip(table["unscored"], rising, strict=True)
+        badge_texts.of_line(badge_texts.of_task(badges, task, simulated), not images, one)
+        for task, images, one in zip(table["degradation"], table["unscored"], rising, strict=True)
     ]
     for name, column in (("gain_last_quarter", "gain"), ("psnr_2x",) * 2, ("psnr_4x",) * 2):
         table[name] = table["cell"].map(gains[column]).astype(float)

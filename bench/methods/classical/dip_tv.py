@@ -44,6 +44,7 @@ class DIPTV(Classical):
     """
 
     needs_linear = True
+    real_images_only = True
 
     def __init__(
         self,

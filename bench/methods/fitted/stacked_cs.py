@@ -45,6 +45,7 @@ class StackedCS(Fitted):
     """
 
     needs_linear = True
+    real_images_only = True
     steepness: Tensor
     disagreement: Tensor
 

@@ -44,6 +44,7 @@ class CSUNet(Reconstructor):
 
     kind = "learned"
     needs_linear = True
+    real_images_only = True
     usable_untrained = True
     learning_rates: ClassVar[dict[str, float]] = {"amounts": 2.0, "log_factors": 2.0}
     recipe: ClassVar[dict[str, Any]] = {"optimiser": "adamw", "lr": 8e-3, "draws": 8}
