@@ -142,8 +142,11 @@ class Method:
     @property
     def options(self) -> dict[str, inspect.Parameter]:
         """The keywords that a configuration may give, by name."""
-        starts = options_of(_start) if self.has_start else {}
-        return {**METHODS.options(self._build), **starts}
+        options = METHODS.options(self._build)
+        if not self.has_start:
+            return options
+        start = options_of(_start)["start"].replace(default=self._says("default_start", None))
+        return {**options, "start": start}
 
     @property
     def has_start(self) -> bool:
@@ -257,7 +260,7 @@ class Method:
         check_options(self.name, config, [*known, "preset"])
         chosen = {key: value for key, value in self.expand(config).items() if key in known}
         options = self.checked(chosen)
-        start = options.pop("start", "pseudo_inverse")
+        start = options.pop("start", self._says("default_start", None))
         if "physics" in options_of(self._build):
             options["physics"] = physics
         model = self._build(**options)
@@ -296,7 +299,7 @@ def find(given: Given) -> Method:
     return method(METHODS.name_of(given), target)
 
 
-def _start(start: Start = "pseudo_inverse") -> Start:
+def _start(start: Start) -> Start:
     """Take the option of every network that corrects an image."""
     return start
 

@@ -15,7 +15,7 @@ NETWORKS = methods.names("learned")
 # Small networks of every kind, for what does not depend on size.
 SMALL: dict[str, dict] = {
     "attention_residual_unet": {"width": 12, "depth": 2},
-    "cs_unet": {"width": 4, "depth": 2},
+    "cs_unet": {"width": 4, "depth": 2, "iterations": 2, "inner_width": 8},
     "dncnn": {"width": 8, "depth": 5},
     "e2e_varnet": {"cascades": 2, "width": 4, "depth": 2},
     "ista_net": {"width": 8, "phases": 2},
@@ -217,14 +217,13 @@ def test_a_global_skip_starts_from_the_pseudo_inverse(name: str, config: dict) -
 
 
 STARTED = [name for name in NETWORKS if methods.find(name).has_start]
-INSERT_THE_MEASUREMENT = ["ista_net", "modl", "recon_resnet"]  # which changes the image
+INSERT_THE_MEASUREMENT = ["cs_unet", "ista_net", "modl", "recon_resnet"]  # which changes the image
 
 
-@pytest.mark.parametrize("name", [*STARTED, "cs_unet"])
+@pytest.mark.parametrize("name", STARTED)
 def test_until_it_is_trained_it_is_the_compressed_sensing_that_it_starts_from(name: str) -> None:
     operator, x = task(name, noise=0.01), images(3)
-    start = {} if name == "cs_unet" else {"start": "tv"}
-    model = build(name, operator, **start)
+    model = build(name, operator, start="tv")
     assert model.usable_untrained
     model.prepare(x, operator, list("abc"))
     y = operator.measure(x, list("def"))
@@ -348,7 +347,7 @@ def test_overfits_a_single_batch(name: str) -> None:
     few = ImageSet(images(2, 16, 16).numpy(), ["a", "b"], ["a", "b"])
     config: dict = {
         "attention_residual_unet": {"width": 16, "lr": 5e-3},
-        "cs_unet": {"width": 8, "depth": 2},
+        "cs_unet": {"width": 8, "depth": 2, "iterations": 2, "inner_width": 8},
         "dncnn": {"width": 16, "depth": 5, "lr": 5e-3},
         "e2e_varnet": {"cascades": 2, "width": 8, "depth": 1, "lr": 1e-2, "loss": "mse"},
         "ista_net": {"width": 16, "phases": 2, "lr": 5e-3},

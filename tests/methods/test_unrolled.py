@@ -17,10 +17,13 @@ from bench.spec import Budget
 
 SIZE = (10, 12)
 SMALL: dict[str, dict] = {
+    "cs_unet": {
+        "width": 4, "depth": 1, "iterations": 1, "inner_width": 8, "start": "pseudo_inverse",
+    },
     "ista_net": {"width": 8, "phases": 2},
     "learned_primal_dual": {"width": 8, "iterations": 2},
     "modl": {"width": 8, "iterations": 2},
-}
+}  # fmt: skip
 # One of each shape that a measurement has.
 TASKS: dict[str, tuple[str, float, dict]] = {
     "noise": ("gaussian_noise", 0.02, {}),
@@ -217,6 +220,31 @@ def test_modl_weighs_by_the_error_of_the_tv_that_it_starts_from() -> None:
     model.prepare(images(3), operator, list("abc"))
     expected = operator.noise_variance / float(model.tv.error) ** 2
     assert model.weight(operator).item() == pytest.approx(expected)
+
+
+def test_cs_unet_is_modl_until_its_unet_corrects_something() -> None:
+    """And the measurement after a U-Net that corrects nothing is a turn without a network."""
+    operator = task("coils")
+    y = operator.measure(images(2), ["a", "b"])
+    modl = awake("modl", operator, width=8, iterations=1, solver_steps=6)
+    ours = build("cs_unet", operator).train()
+    left_out = ours.load_state_dict(modl.state_dict(), strict=False).missing_keys
+    assert {name.partition(".")[0] for name in left_out} == {"unet"}
+    torch.testing.assert_close(ours(y, operator), modl(y, operator))
+    nn.init.zeros_(modl.last_layers[0].weight)
+    nn.init.zeros_(modl.last_layers[0].bias)
+    measured_last = build("cs_unet", operator, iterations=0, data_last=True).train()
+    measured_last.log_factor.data = modl.log_factor.data
+    torch.testing.assert_close(measured_last(y, operator), modl(y, operator))
+
+
+def test_parameters_of_cs_unet() -> None:
+    """A MoDL, and a U-Net of two inputs in place of one; fewer than a million."""
+    own = parameters("cs_unet")
+    unet = methods.create("unet", width=16, depth=3)
+    modl = sum(w.numel() for w in MoDL(16).parameters())
+    assert own == modl + sum(w.numel() for w in unet.parameters()) + 9 * 16
+    assert own < 1e6
 
 
 def test_ista_net_without_corrections_is_gradient_descent() -> None:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -33,10 +33,12 @@ class StartedNetwork(Reconstructor):
     corrections start at 0.
 
     Attributes:
+        default_start: of the option `start`.
         tv: the compressed sensing that it starts from, if it does.
     """
 
     kind = "learned"
+    default_start: ClassVar[Start] = "pseudo_inverse"
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,8 +58,7 @@ class StartedNetwork(Reconstructor):
     def correct_nothing(self) -> None:
         """Set the weights of the last layers to 0."""
         for layer in self.last_layers:
-            for weight in layer.parameters():
-                nn.init.zeros_(weight)
+            set_to_zero(layer)
 
     def prepare(
         self, images: Float[Tensor, "n 1 h w"], physics: Physics, ids: Sequence[str]
@@ -73,6 +74,12 @@ class StartedNetwork(Reconstructor):
         if self.tv is None:
             return x_hat
         return self.tv.until_trained(x_hat, image, self.training)
+
+
+def set_to_zero(layer: nn.Module) -> None:
+    """Set all weights of a layer to 0."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
 
 
 class ImageNetwork(StartedNetwork):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench.methods.classical._admm import LEAST_NOISE
 from bench.methods.learned._unrolled import UnrolledNetwork, data_step, to_channels, to_images
-from bench.methods.learned.base import Norm, Width, norm_layer
+from bench.methods.learned.base import Norm, Width, norm_layer, set_to_zero
 from bench.physics import Physics
 
 ERROR = 0.05  # root mean square of an image's error, expected where none was measured
@@ -62,13 +62,18 @@ class MoDL(UnrolledNetwork):
         # Without the last ReLU, which would cut off the negative part of the correction.
         self.network = nn.Sequential(*layers[:-1])
         self.log_factor = nn.Parameter(torch.zeros(()))
-        self.correct_nothing()
+        set_to_zero(self._last_layer)
+
+    @property
+    def _last_layer(self) -> nn.Module:
+        """The last convolution if nothing normalises it, else the normalisation."""
+        convolution, norm = list(self.network)[-2:]
+        return convolution if isinstance(norm, nn.Identity) else norm
 
     @property
     def last_layers(self) -> list[nn.Module]:
-        """The last convolution if nothing normalises it, else the normalisation."""
-        convolution, norm = list(self.network)[-2:]
-        return [convolution if isinstance(norm, nn.Identity) else norm]
+        """The last one of the network."""
+        return [self._last_layer]
 
     def weight(self, physics: Physics) -> Tensor:
         """Return lambda."""
