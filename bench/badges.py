@@ -10,6 +10,7 @@ from typing import Any
 SIMULATED = "magnitude-sim"  # k-space that was computed from magnitudes
 MIXED = "versions changed"  # between starts of the run
 UNSCORED = "not scored on every image"
+EXTERNAL = "external"  # made elsewhere, see `bench.external`
 RISING = "still improving when its steps ended"
 
 
@@ -39,15 +40,19 @@ def has_mixed_versions(manifest: Mapping[str, Any]) -> bool:
     return len({json.dumps([one["versions"], one["git"]]) for one in starts}) > 1
 
 
-def of_line(badges: list[str], is_scored: bool, is_rising: bool = False) -> str:
+def of_line(
+    badges: list[str], is_scored: bool, is_rising: bool = False, is_external: bool = False
+) -> str:
     """Write the badges of a line.
 
     Args:
         badges: those of the run.
         is_scored: whether the line's cell has a score on every test image.
         is_rising: whether its network still improved, see `bench.curves.gains`.
+        is_external: whether its method ran elsewhere.
     """
-    return ", ".join([*badges, *[UNSCORED] * (not is_scored), *[RISING] * is_rising])
+    own = {UNSCORED: not is_scored, RISING: is_rising, EXTERNAL: is_external}
+    return ", ".join([*badges, *(badge for badge, has in own.items() if has)])
 
 
 def replay(run: object, cell: str) -> str:

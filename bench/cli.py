@@ -13,7 +13,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from bench import markup, part_commands, spec
+from bench import markup, part_commands, report_commands, spec
 from bench.display import console
 from bench.errors import UserError, printable, unknown
 from bench.places import Place
@@ -278,8 +278,9 @@ def replay(
         )
 
 
-for name, command in part_commands.COMMANDS.items():
-    app.command(name)(command)
+for commands in (part_commands.COMMANDS, report_commands.COMMANDS):
+    for name, command in commands.items():
+        app.command(name)(command)
 
 
 def main() -> None:

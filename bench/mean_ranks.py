@@ -8,6 +8,7 @@ mean ranks must be. Imports neither PyTorch nor Ray.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
@@ -70,7 +71,8 @@ def over_tasks(table: pd.DataFrame) -> MeanRanks | None:
     ranks = wide.rank(axis=1).mean().sort_values(kind="stable")
     tasks, count = wide.shape
     enough = count > 2
-    p = float(friedmanchisquare(*wide.rank(axis=1).T.to_numpy()).pvalue) if enough else math.nan
+    with np.errstate(invalid="ignore"):  # where all are equal
+        p = float(friedmanchisquare(*wide.rank(axis=1).T.to_numpy()).pvalue) if enough else math.nan
     quantile = float(studentized_range.ppf(1 - ALPHA, count, math.inf)) / math.sqrt(2)
     critical = quantile * math.sqrt(count * (count + 1) / (6 * tasks))
     return MeanRanks(ranks, tasks, p, critical, _groups(ranks.tolist(), critical))

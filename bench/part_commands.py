@@ -1,6 +1,7 @@
 """Commands on the parts of a benchmark: list ours, and check a user's own."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -76,4 +77,8 @@ def check(
     console.print(f"check: {counts}", highlight=False)
 
 
-COMMANDS = {"degradations": degradations, "methods": methods, "check": check}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "degradations": degradations,
+    "methods": methods,
+    "check": check,
+}

@@ -110,7 +110,7 @@ def score_images(
         seconds += took
         residuals.append(_residual(x_hat, y, bound))
         x_hats.append(x_hat.cpu())
-        hashes += [_digest(one) for one in y]
+        hashes += [digest(one) for one in y]
         if begin < kept:
             first.append((y.cpu(), bound.A_dagger(y).cpu()))
     found = torch.cat(x_hats)
@@ -264,5 +264,6 @@ def _synchronise(tensor: Tensor) -> None:
         torch.cuda.synchronize(tensor.device)
 
 
-def _digest(measurement: Tensor) -> str:
+def digest(measurement: Tensor) -> str:
+    """Hash a measurement."""
     return hashlib.sha256(measurement.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]

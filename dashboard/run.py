@@ -166,8 +166,12 @@ def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFra
     marks, simulated = badges.of_run(run.manifest), run.manifest.get("simulated") or []
     rising = cells.cell.isin(run.gains.index[run.gains.rising.astype(bool)])
     cells["badges"] = [
-        badges.of_line(badges.of_task(marks, label, simulated), not unscored, one)
-        for label, unscored, one in zip(cells.degradation, cells.unscored, rising, strict=True)
+        badges.of_line(
+            badges.of_task(marks, label, simulated), not unscored, one, kind == "external"
+        )
+        for label, unscored, kind, one in zip(
+            cells.degradation, cells.unscored, cells.kind, rising, strict=True
+        )
     ]
     for name, column in (("gain_last_quarter", "gain"), ("psnr_2x",) * 2, ("psnr_4x",) * 2):
         cells[name] = cells.cell.map(run.gains[column]).astype(float)
@@ -204,7 +208,10 @@ def _cells(
     needed = cells.kind.map({"learned": _count(spec.get("seeds")) or 1}).fillna(1)
     cells["done"] = cells.seeds >= needed
     cells["trials"] = cells.cell.map(trials.groupby("cell").size()).fillna(0).astype(int)
-    cells["replay"] = [badges.replay(folder, cell) for cell in cells.cell]
+    cells["replay"] = [
+        "" if kind == "external" else badges.replay(folder, cell)
+        for cell, kind in zip(cells.cell, cells.kind, strict=True)
+    ]
     return cells.reindex(columns=list(CELLS)), scored
 
 

@@ -21,7 +21,7 @@ from bench.report.leaderboard import Leaderboard, of_store
 from bench.spec import Benchmark
 from bench.store import Store
 
-__all__ = ["Leaderboard", "audit_page", "show", "write"]
+__all__ = ["Leaderboard", "audit_page", "pages", "show", "write"]
 
 HTML = markdown.TEMPLATES.overlay(autoescape=True, finalize=None)
 # Columns to drop in a narrow terminal, in this order.
@@ -38,15 +38,41 @@ def write(store: Store) -> Leaderboard:
     manifest, trials = store.manifest(), store.trials()
     audit, cells = manifest.get("audit", {}), manifest.get("cells", 0)
     board = of_store(store, rows, trials)
-    objective = board.objective
     gallery = pictures.gallery(store, board)
     findings = [
         f"{line} and is left out; rerun the run's command to compute it again"
         for line in store.damaged
     ]
-    if len(board.table) < cells:
-        findings.append(f"Unfinished: {len(board.table)} of {cells} cells have results.")
+    if (done := notes.own_cells(board)) < cells:
+        findings.append(f"Unfinished: {done} of {cells} cells have results.")
     board = replace(board, findings=[*findings, *board.findings])
+    written = pages(board, spec, manifest, rows, trials, gallery)
+    for name, text in written.items():
+        store.write_report(name, text)
+    store.write_report("audit.json", json.dumps(audit, indent=1))
+    store.write_report("audit.md", audit_page(audit))
+    return board
+
+
+def pages(
+    board: Leaderboard,
+    spec: Benchmark,
+    manifest: dict[str, Any],
+    rows: pd.DataFrame,
+    trials: pd.DataFrame,
+    gallery: list[dict[str, Any]],
+) -> dict[str, str]:
+    """Write the files of a report as text, by name.
+
+    Args:
+        board: the leaderboard.
+        spec: the benchmark.
+        manifest: of the run.
+        rows: all rows.
+        trials: all trials.
+        gallery: see `pictures.gallery`.
+    """
+    objective, audit = board.objective, manifest.get("audit", {})
     edges = at_edge(trials, _methods(rows), manifest.get("spaces", {}), objective)
     page = {
         "spec": spec,
@@ -68,19 +94,19 @@ def write(store: Store) -> Leaderboard:
             ),
         ],
     }
-    store.write_report("leaderboard.csv", board.table.to_csv(index=False))
-    store.write_report("leaderboard.tex", tex.page(board))
-    store.write_report("report.json", machine.page(board, page, manifest))
-    text = markdown.TEMPLATES.get_template("leaderboard.md").render(**page)
-    store.write_report("leaderboard.md", text)
-    text = HTML.get_template("leaderboard.html").render(
-        **page, gallery=gallery, figures=figures.of_board(board), config=charts.CONFIG,
-        plotly=_plotly(),
-    )  # fmt: skip
-    store.write_report("leaderboard.html", text)
-    store.write_report("audit.json", json.dumps(audit, indent=1))
-    store.write_report("audit.md", audit_page(audit))
-    return board
+    interactive = {
+        "gallery": gallery,
+        "figures": figures.of_board(board),
+        "config": charts.CONFIG,
+        "plotly": _plotly(),
+    }
+    return {
+        "leaderboard.csv": board.table.to_csv(index=False),
+        "leaderboard.tex": tex.page(board),
+        "report.json": machine.page(board, page, manifest),
+        "leaderboard.md": markdown.TEMPLATES.get_template("leaderboard.md").render(**page),
+        "leaderboard.html": HTML.get_template("leaderboard.html").render(**page, **interactive),
+    }
 
 
 def _plotly() -> str:

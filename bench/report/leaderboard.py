@@ -128,12 +128,19 @@ def build(
     table["steps"] = table["cell"].map(searched).fillna(0).astype(int) + refits
     rising = table["cell"].isin(gains.index[gains["rising"].astype(bool)])
     table["badges"] = [
-        badge_texts.of_line(badge_texts.of_task(badges, task, simulated), not images, one)
-        for task, images, one in zip(table["degradation"], table["unscored"], rising, strict=True)
+        badge_texts.of_line(
+            badge_texts.of_task(badges, task, simulated), not images, one, kind == "external"
+        )
+        for task, images, kind, one in zip(
+            *(table[name] for name in ("degradation", "unscored", "kind")), rising, strict=True
+        )
     ]
     for name, column in (("gain_last_quarter", "gain"), ("psnr_2x",) * 2, ("psnr_4x",) * 2):
         table[name] = table["cell"].map(gains[column]).astype(float)
-    table["replay"] = [badge_texts.replay(run, cell) for cell in table["cell"]]
+    table["replay"] = [
+        "" if kind == "external" else badge_texts.replay(run, cell)
+        for cell, kind in zip(table["cell"], table["kind"], strict=True)
+    ]
     table["label"] = [
         f"{method} · {n_train}" if n_train else method
         for method, n_train in zip(table["method"], table["n_train"], strict=True)
@@ -213,14 +220,16 @@ def _findings(task: str, lines: pd.DataFrame, by: Estimate, objective: ScoreColu
         return [f"{task}: best is {winner['method']} with {winner['words']}."]
     reference = classical.iloc[0]
     sentences = []
-    for n_train, group in learned.groupby("n_train"):
+    for _, group in learned.groupby("n_train"):
         network = group.iloc[0]
         kind = ", fitted in closed form" if network["kind"] == "fitted" else ""
         gain, *bounds = by.gain(network["cell"], reference["cell"])
         low, high = (objective.number(bound, "+") for bound in bounds)
         verdict = by.verdict(network["cell"], reference["cell"])
+        size = int(network["n_train"])
+        where = f"{task}, {size} training images" if size else task
         sentences.append(
-            f"{task}, {n_train} training images: {network['method']} ({network['words']}{kind}) "
+            f"{where}: {network['method']} ({network['words']}{kind}) "
             f"{verdict} {reference['method']} ({reference['words']}), the best classical "
             f"method: {objective.text(gain, '+')} [{low}, {high}], "
             f"{_p(by.p_value(network['cell'], reference['cell']))}."

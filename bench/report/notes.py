@@ -46,7 +46,7 @@ def limits(
             f"{rising} of {learned} networks still improved when their steps ended: with more "
             "steps their order may change."
         )
-    if len(board.table) < manifest.get("cells", 0):
+    if own_cells(board) < manifest.get("cells", 0):
         found.append("The run is unfinished.")
     return [
         *found,
@@ -54,6 +54,11 @@ def limits(
         "The verdicts hold for images like these test images, and for these search spaces and "
         "budgets.",
     ]
+
+
+def own_cells(board: Leaderboard) -> int:
+    """Count the cells with results that the run itself has made."""
+    return int((board.lines["kind"] != "external").sum()) if len(board.lines) else 0
 
 
 def _disagreements(board: Leaderboard, rows: pd.DataFrame) -> list[str]:

@@ -49,11 +49,11 @@ def _texts(line: pd.Series, metrics: Sequence[ScoreColumn], objective: ScoreColu
         if line["rank"] == 1 or pd.isna(line["to_best"])
         else _with_interval(line, replace(objective, name="to_best"), "+"),
         f"{line['parameters']:,}" if line["parameters"] else "-",
-        f"{line['train_seconds']:.1f}" if line["train_seconds"] else "-",
-        f"{line['infer_ms']:.2f}",
+        f"{line['train_seconds']:.1f}" if line["train_seconds"] > 0 else "-",
+        "-" if pd.isna(line["infer_ms"]) else f"{line['infer_ms']:.2f}",
         str(line["trials"]),
         f"{line['steps']:,}" if line["steps"] else "-",
-        ", ".join(filter(None, [_standing(line), line["against_classical"]])),
+        ", ".join(filter(None, [_standing(line), line["against_classical"], _external(line)])),
     ]
 
 
@@ -69,6 +69,10 @@ def _rank(line: pd.Series) -> str:
         return "-"
     low, high = line["rank_low"], line["rank_high"]
     return f"{line['rank']}" if low == high else f"{line['rank']} ({low}-{high})"
+
+
+def _external(line: pd.Series) -> str:
+    return badges.EXTERNAL if badges.EXTERNAL in line["badges"].split(", ") else ""
 
 
 def _standing(line: pd.Series) -> str:

@@ -68,8 +68,10 @@ def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
         if others:
             _card(choice, best, others[0])
     with cost_card.container(border=True, height="stretch"):
-        st.metric("Time per image", f"{best.infer_ms:.1f} ms")
-        st.caption(f"after {best.train_seconds:.0f} s of training" if best.train_seconds else " ")
+        known = not pd.isna(best.infer_ms)  # not of a method that ran elsewhere
+        st.metric("Time per image", f"{best.infer_ms:.1f} ms" if known else "n/a")
+        trained = best.train_seconds > 0
+        st.caption(f"after {best.train_seconds:.0f} s of training" if trained else " ")
 
 
 def _card(choice: Choice, cell: pd.Series, metric: ScoreColumn) -> None:

@@ -1,0 +1,86 @@
+"""Commands that compare runs, and that put methods from elsewhere on their boards."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.display import console
+from bench.errors import UserError
+
+Run = Annotated[str, typer.Argument(help="run folder, e.g. results/small_data")]
+Levels = Annotated[
+    list[float] | None, typer.Option("--level", help="only tasks of this level; may be repeated")
+]
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="run folders of the same images and tasks")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the report there as well")
+    ] = None,
+) -> None:
+    """Show several runs on one board, if they measured and scored the same images alike."""
+    from bench import report
+    from bench.report.combine import combine
+    from bench.store import Store
+
+    stores = [Store(run) for run in runs]
+    board, rows, trials = combine(stores)
+    spec, manifest = stores[0].spec(), stores[0].manifest()
+    report.show(board, spec, console)
+    if out is not None:
+        pages = report.pages(board, spec, {**manifest, "cells": 0}, rows, trials, [])
+        for name, text in pages.items():
+            _write(out / name, text)
+        console.print(f"\nReport:    {out / 'leaderboard.html'}", markup=False, highlight=False)
+
+
+def measurements(
+    folder: Run,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where they go")],
+    level: Levels = None,
+) -> None:
+    """Write the measurements of the test images, for a method that runs elsewhere."""
+    from bench import external
+    from bench.store import Store
+
+    for written in external.write_measurements(Store(folder), out, level or []):
+        console.print(str(written), markup=False, highlight=False)
+
+
+def score(
+    folder: Run,
+    predictions: Annotated[
+        Path, typer.Option(metavar="PATH", help="folder or HDF5 file with the reconstructions")
+    ],
+    name: Annotated[str, typer.Option(help="of the method, on the board")],
+    level: Levels = None,
+    n_train: Annotated[
+        int, typer.Option(help="number of training images that it has used", min=0)
+    ] = 0,
+) -> None:
+    """Score reconstructions that were made elsewhere, and put them on the board as external."""
+    from bench import external, report
+    from bench.store import Store
+
+    store = Store(folder)
+    for cell in external.score(store, predictions, name, level or [], n_train):
+        console.print(f"scored: {cell}", markup=False, highlight=False)
+    report.show(report.write(store), store.spec(), console)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror})") from None
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "compare": compare,
+    "measurements": measurements,
+    "score": score,
+}
