@@ -19,7 +19,7 @@ from bench import data, methods, metrics, physics, training
 from bench.data.measured import load_measured
 from bench.errors import UserError
 from bench.options import checked_options
-from bench.physics import MRI, Paired, Physics
+from bench.physics import Paired, Physics
 from bench.physics.mri_cartesian import MRICartesian, measured
 from bench.spec import DatasetSpec
 
@@ -108,7 +108,8 @@ def degrade(
     dataset = data.load(_dataset(path, image_size, reading or {}))
     for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         x, id_ = torch.tensor(dataset.images[index])[None], dataset.ids[index]
-        yield _degraded(id_, x, operator.measure(x, [id_]), operator, by)
+        bound = operator.of(dataset.take([index]))
+        yield _degraded(id_, x, bound.measure(x, [id_]), bound, by)
 
 
 def _dataset(path: Path, image_size: int, reading: Mapping[str, Any]) -> DatasetSpec:
@@ -144,14 +145,13 @@ def degrade_kspace(
     kspace = torch.from_numpy(found.kspace)
     full, everything = measured(kspace, 1.0)
     chosen = checked_options("measured k-space", measured, options, ("kspace", "level"))
-    operator, y = measured(kspace, float(level), **chosen)
     x = full.A_dagger(everything)
+    top = 1.0 if level == 1 else x.max().item()
+    operator, y = measured(kspace / top, float(level), **chosen)
     notes = [f"`{found.badge}`{f': {found.reason}' if found.reason else ''}", *found.remarks]
     if level == 1:
         return _degraded(path.name, None, y, operator, by, notes)
-    top = x.max().item()
-    operator.noise_variance /= top**2
-    return _degraded(path.name, x / top, y / top, operator, by, notes)
+    return _degraded(path.name, x / top, y, operator, by, notes)
 
 
 def _degraded(
@@ -184,8 +184,8 @@ def _degraded(
 
 def _score(answer: Tensor, x: Tensor | None, y: Tensor, operator: Physics) -> Score:
     residual = metrics.residual(operator.A(answer), y).item()
-    if isinstance(operator, MRI) and operator.complex_image and not answer.is_complex():
-        residual = math.nan  # a magnitude has lost the phase that y has
+    if operator.measured is not None and not answer.is_complex():
+        residual = math.nan  # a magnitude lacks the phase that y has; of pairs no operator is known
     if x is None:
         return Score(math.nan, math.nan, residual)
     values = metrics.evaluate(answer.abs() if answer.is_complex() else answer, x)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Complex64, Complex128, Float, Int64, Shaped
 from pydantic import Field
@@ -258,13 +259,15 @@ def measured(
         UserError: SigPy is not installed, or an acceleration that cannot be drawn.
     """
     shape = (kspace.shape[-2], kspace.shape[-1])
-    physics = MRICartesian(
-        level, shape, mask=mask, centre_fraction=0.0 if level == 1 else centre_fraction,
-        coils=len(kspace), noise_variance=noise_std(kspace.cpu().numpy()) ** 2,
+    values = kspace.cpu().numpy()
+    brought = Measured(
+        "kspace", values[None], np.array([noise_std(values)], np.float32), [""], np.arange(1),
+        sensitivities(values, calibration)[None],
     )  # fmt: skip
-    physics.set_maps(torch.from_numpy(sensitivities(kspace.cpu().numpy(), calibration)))
+    centre = 0.0 if level == 1 else centre_fraction
+    physics = MRICartesian(level, shape, mask=mask, centre_fraction=centre).bind(brought)
+    assert isinstance(physics, MRICartesian)
     physics.fixed = _within((kspace != 0).any(0).cpu(), physics)
-    physics.complex_image = True
     return physics, physics.keep(kspace[None])
 
 
