@@ -1,5 +1,6 @@
 """Parts of a user's own package, one file each, go through the rules and a training run."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,7 +12,19 @@ import torch
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from bench import methods, metrics, physics, report, rules, score_columns, spec, training
+from bench import (
+    api,
+    contracts,
+    markup,
+    methods,
+    metrics,
+    physics,
+    report,
+    rules,
+    score_columns,
+    spec,
+    training,
+)
 from bench.cells import cells_of
 from bench.data import ImageSet
 from bench.errors import UserError
@@ -252,6 +265,28 @@ def test_a_chain_is_linear_if_all_its_steps_are(own_package: Path) -> None:
         assert operator.linear is linear
         for name, supported in (("tv", linear), ("nlm", False), ("unet", True)):
             assert methods.find(name).supports("chain", {"steps": steps}) is supported
+
+
+def test_the_degradation_of_the_guide_runs_from_a_local_package(own_package: Path) -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(r"```(python|yaml)\n(.*?)```", guide, re.S)
+    (code,) = [text for kind, text in blocks if kind == "python" and "class MyBlur" in text]
+    (asked,) = [text for kind, text in blocks if kind == "yaml" and "MyBlur" in text]
+    (own_package / "my_pkg" / "physics.py").write_text(code)
+    found = list(contracts.check("my_pkg.physics:MyBlur"))
+    assert len(found) > 5
+    assert not [str(one) for one in found if one.result == "failed"]
+    given = {"dataset": {"image_size": 16}, **markup.read(asked, "guide")}
+    checked, notices = rules.check(spec.parse(given))
+    assert notices == []
+    assert len(cells_of(checked)) == 2 * 5
+    images = ImageSet(np.random.default_rng(0).random((8, 1, 16, 16), dtype=np.float32),
+                      [str(k) for k in range(8)], [str(k) for k in range(8)])  # fmt: skip
+    task = api.task(images, "my_pkg.physics:MyBlur", 4, n_val=2, n_test=3)
+    before, after = (
+        api.evaluate(api.fit(method, task), task).psnr.mean() for method in ("degraded", "tv")
+    )
+    assert after > before
 
 
 def test_all_operators_of_ours_are_linear() -> None:
