@@ -54,23 +54,23 @@ class Measured:
 
     def read(self, device: torch.device | str = "cpu") -> Tensor:
         """Read the measurements of shape (n, c, h, w)."""
-        return torch.from_numpy(np.ascontiguousarray(self.values[self.index])).to(device)
+        return torch.from_numpy(_rows(self.values, self.index)).to(device)
 
     def read_maps(self, device: torch.device | str = "cpu") -> Tensor:
         """Read the coils' sensitivities of shape (n, c, h, w)."""
         assert self.maps is not None
-        return torch.from_numpy(np.ascontiguousarray(self.maps[self.index])).to(device)
+        return torch.from_numpy(_rows(self.maps, self.index)).to(device)
 
     def mirrored(self, which: Bool[Tensor, " n"]) -> "Measured":
         """Read the measurements, and mirror some of the images left-right."""
         chosen = which.cpu().numpy()
-        values, maps = self.values[self.index], None
+        values, maps = _rows(self.values, self.index), None
         if self.kind == "kspace":
             values[chosen] = _mirrored_kspace(values[chosen])
         else:
             values[chosen] = values[chosen][..., ::-1]
         if self.maps is not None:
-            maps = self.maps[self.index]
+            maps = _rows(self.maps, self.index)
             maps[chosen] = maps[chosen][..., ::-1]
         return replace(
             self, values=values, maps=maps, noise=self.noise[self.index],
@@ -80,10 +80,10 @@ class Measured:
     @staticmethod
     def joined(parts: Sequence["Measured"]) -> "Measured":
         """Read several sets into one."""
-        first, maps = parts[0], [part.maps[part.index] for part in parts if part.maps is not None]
+        maps = [_rows(part.maps, part.index) for part in parts if part.maps is not None]
         return Measured(
-            first.kind,
-            np.concatenate([part.values[part.index] for part in parts]),
+            parts[0].kind,
+            np.concatenate([_rows(part.values, part.index) for part in parts]),
             np.concatenate([part.noise[part.index] for part in parts]),
             [part.digests[i] for part in parts for i in part.index],
             np.arange(sum(map(len, parts))),
@@ -121,6 +121,19 @@ def opened(file: Path) -> np.ndarray:
         )
     mapped: np.ndarray = np.load(file, mmap_mode="r")
     return mapped
+
+
+def _rows(array: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Copy some of the arrays of a file, mapped for this one reading.
+
+    The pages that are read then do not count as memory of this process for ever.
+    """
+    found: np.ndarray = (
+        opened(Path(array.filename))[index]
+        if isinstance(array, np.memmap) and array.filename is not None
+        else array[index]
+    )
+    return np.ascontiguousarray(found)
 
 
 def _mirrored_kspace(

@@ -2,15 +2,18 @@
 
 import io
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import psutil
 import ray
@@ -22,6 +25,10 @@ from torch import Tensor
 from bench import spec, sweep, training
 from bench.cells import cells_of
 from bench.data import ImageSet, Split
+from bench.data.measurement import Measured, opened
+from bench.physics._coils import birdcage
+from bench.physics.base import phantom
+from bench.physics.mri_cartesian import fourier
 from bench.scoring import physics_of, score_refit
 from bench.seeds import derive_seed
 from bench.speed.sweep import Trivial
@@ -32,6 +39,8 @@ from bench.sweep.trial import CellTrial
 
 CELLS, TRIALS, AT_ONCE = 10_000, 5_000, 8
 IMAGES, SIZE = 2000, 250  # 500 MB
+RAW_SLICES, RAW_COILS, RAW_SIZE = 2000, 8, 256
+RAW_FILES, RAW_IN_FILE = 2, 8  # for the measurement of their preparation
 SECONDS = 1.0  # between measurements of memory
 NODES, SLOTS, TRIAL_SECONDS, TEST_IMAGES = (1, 10, 100), 16, 60, 60
 METHOD = "bench.speed.scale:Slow"
@@ -82,6 +91,8 @@ def page() -> str:
     driver = _driver()
     row = _row()
     little, much = (_resident(count) for count in (IMAGES // 100, IMAGES))
+    raw, stored = _resident_raw(), 8 * RAW_SLICES * RAW_COILS * RAW_SIZE**2
+    prepared, each = _preparing()
     size = 4 * SIZE**2 * (IMAGES - IMAGES // 100)
     lines = [
         "# What a large sweep costs",
@@ -98,6 +109,11 @@ def page() -> str:
         f"| journal per trial | {driver.journal / 1e3:.1f} kB |",
         f"| memory for {size / 1e6:.0f} MB of images in driver, cluster and {AT_ONCE} trials"
         f" | {(much - little) / 1e6:.0f} MB, {(much - little) / size:.2f} times their size |",
+        f"| memory for {RAW_SLICES:,} slices of raw k-space, {RAW_COILS} coils of "
+        f"{RAW_SIZE}x{RAW_SIZE} ({2 * stored / 1e9:.1f} GB with maps, mapped from files), in "
+        f"driver, cluster and {AT_ONCE} trials | {raw / 1e9:.1f} GB |",
+        "| preparing such slices: memory of the process, and CPU seconds for each, mostly for "
+        f"ESPIRiT | {prepared / 1e9:.1f} GB, {each:.1f} s |",
         f"| one row, in tables of {TEST_IMAGES} | {row:.0f} bytes |",
         "",
         "## Extrapolation",
@@ -215,6 +231,75 @@ def _resident(images: int) -> int:
             Console(file=io.StringIO()),
         )  # fmt: skip
     return max(seen)
+
+
+def _resident_raw() -> int:
+    """Return the bytes that all processes hold while trials train on raw k-space.
+
+    The files are sparse, so that reading them from a disk is not measured.
+    """
+    benchmark = _benchmark(
+        4, AT_ONCE, RAW_SLICES,
+        methods=[METHOD],
+        degradations=[{"name": "mri_cartesian", "levels": [4]}],
+        dataset={"source": "template", "image_size": RAW_SIZE, "n_val": 2, "n_test": 2},
+        budget={"trials": AT_ONCE, "steps": 30, "reports": 1, "batch_size": 4},
+        search={"pruner": "none"},
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, _cluster(), _store(benchmark) as store:
+        images, brought = _images(RAW_SLICES, RAW_SIZE), _sparse(Path(folder), RAW_SLICES + 4)
+        split = Split(
+            replace(images.train, measured=brought.take(slice(RAW_SLICES))),
+            replace(images.val, measured=brought.take(slice(-4, -2))),
+            replace(images.test, measured=brought.take(slice(-2, None))),
+        )
+        del images
+        with _watched() as seen:
+            console = Console(file=io.StringIO())
+            sweep.run(benchmark, cells_of(benchmark), split, store, console)
+    return max(seen)
+
+
+def _sparse(folder: Path, count: int) -> Measured:
+    """Make measurements that need no room on the disk."""
+    files = [folder / "values.npy", folder / "maps.npy"]
+    for file in files:
+        shape = (count, RAW_COILS, RAW_SIZE, RAW_SIZE)
+        np.lib.format.open_memmap(file, "w+", np.complex64, shape)
+    values, maps = map(opened, files)
+    names = [str(number) for number in range(count)]
+    noise = np.full(count, 0.01, np.float32)
+    return Measured("kspace", values, noise, names, np.arange(count), maps)
+
+
+def _preparing() -> tuple[int, float]:
+    """Return the memory of a process that prepares raw k-space, and its CPU seconds per slice."""
+    x = phantom((RAW_SIZE, RAW_SIZE)).expand(RAW_IN_FILE, -1, -1, -1)
+    clean = fourier(birdcage(RAW_COILS, (RAW_SIZE, RAW_SIZE)) * x)
+    generator = torch.Generator().manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(RAW_FILES):
+            noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
+            with h5py.File(Path(folder) / f"{number}.h5", "w") as file:
+                file["kspace"] = (clean + 0.01 * noise).numpy()
+        done = subprocess.run(
+            [sys.executable, "-c", PREPARE, folder, str(RAW_SIZE)],
+            capture_output=True, text=True, check=True,
+            env={**os.environ, "RECONBENCH_CACHE": str(Path(folder) / "cache")},
+        )  # fmt: skip
+    memory, seconds = map(float, done.stdout.split())
+    return int(memory), seconds / (RAW_FILES * RAW_IN_FILE)
+
+
+PREPARE = """
+import resource, sys
+from bench import data
+from bench.spec import DatasetSpec
+given = {"path": sys.argv[1], "measured": True, "image_size": int(sys.argv[2]), "axes": "schw"}
+data.load(DatasetSpec.model_validate(given))
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024), used.ru_utime + used.ru_stime)
+"""
 
 
 @contextmanager
