@@ -123,9 +123,8 @@ def parsed(path: Path, **more: object) -> Benchmark:
 
 def test_methods_for_real_images_have_no_cells(fastmri: Path) -> None:
     checked, notices = rules.check(parsed(fastmri, methods=["tv", "stacked_cs"]))
-    assert (
-        "stacked_cs supports linear physics, real images only: no cells for mri_cartesian" in notices
-    )
+    supported = "linear physics, real images only"
+    assert f"stacked_cs supports {supported}: no cells for mri_cartesian" in notices
     assert rules.simulated(checked) == ["simulated"]
     assert badges.of_task(["raw", "subjects unknown"], "simulated", ["simulated"]) == [
         "magnitude-sim", "subjects unknown",
