@@ -39,6 +39,12 @@ def limits(
     learned = int((board.lines["kind"] == "learned").sum()) if len(board.lines) else 0
     found = [
         *(f"Badge of every line: {badge}." for badge in badges.of_run(manifest)),
+        *(
+            f"{label}: k-space was simulated from magnitudes, which makes reconstruction easier "
+            f"than it is; these lines have the badge {badges.SIMULATED}."
+            for label in manifest.get("simulated") or []
+        ),
+        *(f"{notice}." for notice in manifest.get("notices") or []),
         *["One seed per network: another training could change its place."] * (spec.seeds == 1),
     ]
     if rising:
