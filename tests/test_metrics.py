@@ -61,6 +61,17 @@ def test_roi_ignores_the_background() -> None:
     assert before[0] == pytest.approx(peak_signal_noise_ratio(*inside, data_range=1))
 
 
+def test_scores_with_a_gradient_are_the_compiled_ones() -> None:
+    """PyTorch computes what has a gradient, or lies on a GPU; compiled code the rest."""
+    x_hat, x = noisy_pair()
+    for convention in metrics.CONVENTIONS:
+        by_torch = metrics.evaluate(x_hat.clone().requires_grad_(), x, convention)
+        for name, values in metrics.evaluate(x_hat, x, convention).items():
+            torch.testing.assert_close(by_torch[name].detach(), values, rtol=1e-9, atol=1e-9)
+            doubled = metrics.evaluate(x_hat.double(), x.double(), convention)[name]
+            torch.testing.assert_close(values, doubled, rtol=1e-9, atol=1e-9)
+
+
 def test_roi_of_everything_is_the_image_convention() -> None:
     x_hat, x = noisy_pair()
     everything = torch.ones_like(x, dtype=torch.bool)

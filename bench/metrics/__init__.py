@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from bench.errors import UserError
-from bench.metrics.base import CONVENTIONS, Metric, ratio
+from bench.metrics.base import CONVENTIONS, Metric, mean_square, ratio
 from bench.metrics.psnr import PERFECT
 from bench.metrics.ssim import WINDOW, ssim_map, ssim_terms
 from bench.registry import Registry, label_of
@@ -109,9 +109,9 @@ def evaluate(
         raise ValueError(f"reconstruction {tuple(x_hat.shape)} and image {tuple(x.shape)} differ")
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r} (known: {', '.join(CONVENTIONS)})")
-    x_hat, x = x_hat.double(), x.double()
-    finite = x_hat.isfinite().all((1, 2, 3), keepdim=True)
-    x_hat = x_hat.where(finite, torch.nan)
+    finite = mean_square(x_hat, x).isfinite()
+    if not finite.all():
+        x_hat = x_hat.where(finite.view(-1, 1, 1, 1), torch.nan)
     further: tuple[Tensor, ...] = ()
     if convention == "volume":
         group = _group(volumes or [""] * len(x))
@@ -120,9 +120,11 @@ def evaluate(
         further = (foreground(x) if mask is None else mask,)
     scores = {}
     for given in metrics:
-        if score := getattr(METRICS.build(given), convention, None):
-            scores[name_of(given)] = _checked(given, score(x_hat, x, *further), len(x))
-    return {name: values.where(finite.flatten(), torch.nan) for name, values in scores.items()}
+        metric = METRICS.build(given)
+        if score := getattr(metric, convention, None):
+            pair = (x_hat, x) if metric.takes_float32 else (x_hat.double(), x.double())
+            scores[name_of(given)] = _checked(given, score(*pair, *further), len(x))
+    return {name: values.where(finite, torch.nan) for name, values in scores.items()}
 
 
 def _checked(given: object, values: object, count: int) -> Tensor:

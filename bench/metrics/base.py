@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from bench.score_columns import ScoreColumn
@@ -26,6 +27,8 @@ class Metric(ABC):
     All take float64 tensors (b, 1, h, w) and return (b,), NaN where the score is undefined.
 
     Attributes:
+        takes_float32: whether float32 tensors need no conversion, since the metric computes in
+            double precision itself.
         label: heading of its columns.
         unit: unit of its values.
         direction: which values are better, "higher" or "lower".
@@ -36,6 +39,7 @@ class Metric(ABC):
     unit: ClassVar[str] = ""
     direction: ClassVar[Literal["higher", "lower"]]
     decimals: ClassVar[int] = 3
+    takes_float32: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
@@ -71,6 +75,32 @@ def masked_mean(
     return (values * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
 
 
-def volume_means(values: Float[Tensor, "b 1 h w"], group: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Average over the volume that each image belongs to."""
+def mean_square(
+    x_hat: Float[Tensor, "b 1 h w"],
+    x: Float[Tensor, "b 1 h w"],
+    inside: Bool[Tensor, "b 1 h w"] | None = None,
+) -> Float[Tensor, " b"]:
+    """Average the squared error over each image, or over the pixels of a mask."""
+    if not is_plain(x_hat, x):
+        values = (x_hat.double() - x.double()).square()
+        return values.mean((1, 2, 3)) if inside is None else masked_mean(values, inside)
+    from bench.metrics import _compiled  # late, since Numba is slow to import
+
+    return torch.from_numpy(_compiled.mean_square(plain(x_hat), plain(x), plain(inside)))
+
+
+def is_plain(*images: Tensor) -> bool:
+    """Return whether images lie in the memory of the CPU, with no gradient to be computed."""
+    return not any(image.is_cuda or image.requires_grad for image in images)
+
+
+def plain(images: Shaped[Tensor, "b 1 h w"] | None) -> Shaped[np.ndarray, "b h w"]:
+    """Convert images, or a mask, for compiled code; a missing mask has no image."""
+    if images is None:
+        return np.empty((0, 0, 0), bool)
+    return np.ascontiguousarray(images[:, 0].numpy())
+
+
+def volume_means(values: Float[Tensor, " b"], group: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Average over the images of the volume that each belongs to."""
     return torch.stack([values[group == one].mean() for one in group])

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bench.metrics.base import Metric, masked_mean, ratio, volume_means
+from bench.metrics.base import Metric, mean_square, ratio, volume_means
 
 PERFECT = 100.0  # dB: an error of 1e-5 of the data range, which an operator in float32 makes
 
@@ -13,12 +13,13 @@ class Psnr(Metric):
     """PSNR in dB, at most `PERFECT`."""
 
     label, unit, direction, decimals = "PSNR", "dB", "higher", 2
+    takes_float32 = True
 
     def image(
         self, x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]
     ) -> Float[Tensor, " b"]:
         """Score with data range 1."""
-        return _psnr((x_hat - x).square().mean((1, 2, 3)), 1.0)
+        return _psnr(mean_square(x_hat, x), 1.0)
 
     def volume(
         self,
@@ -28,7 +29,7 @@ class Psnr(Metric):
         peak: Float[Tensor, " b"],
     ) -> Float[Tensor, " b"]:
         """Score the volume that each image belongs to."""
-        return _psnr(volume_means((x_hat - x).square(), group), peak)
+        return _psnr(volume_means(mean_square(x_hat, x), group), peak)
 
     def roi(
         self,
@@ -37,7 +38,7 @@ class Psnr(Metric):
         inside: Bool[Tensor, "b 1 h w"],
     ) -> Float[Tensor, " b"]:
         """Score the foreground, with data range 1."""
-        return _psnr(masked_mean((x_hat - x).square(), inside), 1.0)
+        return _psnr(mean_square(x_hat, x, inside), 1.0)
 
 
 def _psnr(mse: Float[Tensor, " b"], peak: float | Float[Tensor, " b"]) -> Float[Tensor, " b"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from bench.metrics.base import Metric, masked_mean
+from bench.metrics.base import Metric, is_plain, masked_mean, plain
 
 WINDOW = 7
 
@@ -18,12 +18,13 @@ class Ssim(Metric):
     """SSIM."""
 
     label, direction = "SSIM", "higher"
+    takes_float32 = True
 
     def image(
         self, x_hat: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b 1 h w"]
     ) -> Float[Tensor, " b"]:
         """Score with data range 1."""
-        return ssim_map(x_hat, x, torch.ones(len(x))).mean((1, 2, 3))
+        return _mean_ssim(x_hat, x, torch.ones(len(x)))
 
     def volume(
         self,
@@ -33,7 +34,7 @@ class Ssim(Metric):
         peak: Float[Tensor, " b"],
     ) -> Float[Tensor, " b"]:
         """Score each slice, with the maximum of its volume as data range."""
-        return ssim_map(x_hat, x, peak).mean((1, 2, 3))
+        return _mean_ssim(x_hat, x, peak)
 
     def roi(
         self,
@@ -44,7 +45,26 @@ class Ssim(Metric):
         """Average over the windows whose centre is in the foreground, with data range 1."""
         border = WINDOW // 2
         centres = inside[..., border:-border, border:-border]
-        return masked_mean(ssim_map(x_hat, x, torch.ones(len(x))), centres)
+        return _mean_ssim(x_hat, x, torch.ones(len(x)), centres)
+
+
+def _mean_ssim(
+    x_hat: Float[Tensor, "b 1 h w"],
+    x: Float[Tensor, "b 1 h w"],
+    data_range: Float[Tensor, " b"],
+    centres: Bool[Tensor, "b 1 hi wi"] | None = None,
+) -> Float[Tensor, " b"]:
+    """Average `ssim_map` over all positions, or over some; on a CPU in one compiled pass."""
+    if not is_plain(x_hat, x) or min(x.shape[-2:]) < WINDOW:
+        values = ssim_map(x_hat.double(), x.double(), data_range)
+        return values.mean((1, 2, 3)) if centres is None else masked_mean(values, centres)
+    from bench.metrics import _compiled  # late, since Numba is slow to import
+
+    peak = data_range.double().numpy()
+    constants = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    return torch.from_numpy(
+        _compiled.mean_ssim(plain(x_hat), plain(x), *constants, WINDOW, plain(centres))
+    )
 
 
 def ssim_map(
