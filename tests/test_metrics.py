@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 from skimage.metrics import (
     normalized_root_mse,
     peak_signal_noise_ratio,
@@ -143,6 +144,61 @@ def test_a_metric_is_one_file() -> None:
     np.testing.assert_allclose(scores["mae"], expected, rtol=1e-12)
     assert list(scores)[:3] == list(metrics.STANDARD_METRICS)
     assert not {"mae_volume", "mae_roi"} & scores.keys()
+
+
+def smooth_pair(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    noisy, clean = (torch.nn.functional.avg_pool2d(one, 5, 1) for one in noisy_pair(3, size, size))
+    return noisy, clean
+
+
+def test_ssim_of_2004_is_scikit_images_with_a_gaussian_window() -> None:
+    x_hat, x = smooth_pair()
+    scores = metrics.evaluate(x_hat, x, metrics=["ssim_wang2004"])["ssim_wang2004"]
+    for k, (a, b) in enumerate(zip(x_hat[:, 0].double(), x[:, 0].double(), strict=True)):
+        expected = structural_similarity(
+            a.numpy(), b.numpy(), data_range=1, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False,
+        )  # fmt: skip
+        assert scores[k] == pytest.approx(expected, abs=1e-6)
+
+
+def test_hfen_is_that_of_scipys_laplacian_of_gaussian() -> None:
+    """SciPy's kernel has the sum 5e-6, ours 0."""
+    x_hat, x = smooth_pair()
+    scores = metrics.evaluate(x_hat, x, metrics=["hfen"])["hfen"]
+    for k, (a, b) in enumerate(zip(x_hat[:, 0].double(), x[:, 0].double(), strict=True)):
+        one, other = (
+            ndimage.gaussian_laplace(v.numpy(), 1.5, mode="constant", truncate=7 / 1.5)
+            for v in (a, b)
+        )
+        expected = np.linalg.norm(one - other) / np.linalg.norm(other)
+        assert scores[k] == pytest.approx(expected, rel=1e-3)
+
+
+def test_gmsd_is_that_of_scipys_prewitt() -> None:
+    x_hat, x = smooth_pair()
+    scores = metrics.evaluate(x_hat, x, metrics=["gmsd"])["gmsd"]
+    for k, pair in enumerate(zip(x_hat[:, 0].double(), x[:, 0].double(), strict=True)):
+        halves = [one.numpy().reshape(30, 2, 30, 2).mean((1, 3)) for one in pair]
+        a, b = (
+            np.hypot(*(ndimage.prewitt(half, axis, mode="constant") / 3 for axis in (0, 1)))
+            for half in halves
+        )
+        similarity = (2 * a * b + 170 / 255**2) / (a**2 + b**2 + 170 / 255**2)
+        assert scores[k] == pytest.approx(similarity.std(ddof=1), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ssim_wang2004", "ms_ssim", "hfen", "gmsd"])
+def test_a_blur_costs_more_the_wider_it_is(name: str) -> None:
+    x = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(3))
+    blurred = [
+        torch.from_numpy(ndimage.gaussian_filter(x.numpy(), (0, 0, s, s))) for s in (0, 1, 3)
+    ]
+    scores = [metrics.evaluate(one, x, metrics=[name])[name] for one in blurred]
+    sign = metrics.describe([name])[name].sign
+    assert scores[0].tolist() == pytest.approx([1.0 if sign > 0 else 0.0] * 2)
+    assert (sign * scores[0] > sign * scores[1]).all()
+    assert (sign * scores[1] > sign * scores[2]).all()
 
 
 def test_runs_from_before_metrics_were_declared_are_shown_as_what_is_declared_now() -> None:
