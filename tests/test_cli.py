@@ -118,7 +118,7 @@ def test_a_corrupt_file_among_few_is_named(reconbench, tmp_path: Path) -> None:
 def test_plan_counts_cells_trials_and_steps(reconbench) -> None:
     status, out, _ = reconbench("plan")
     assert status == 0
-    assert "18 cells" in out
+    assert "20 cells" in out
     unet = next(line.split() for line in out.splitlines() if line.split()[:1] == ["unet"])
     cells, trials, refits, steps = (int(word.replace(",", "")) for word in unet[2:6])
     assert (cells, trials, refits) == (4, 4 * 6, 4 * 3)

@@ -37,7 +37,7 @@ SPEC = {
         {"name": "tv"},
         {"name": "unet", "label": "alone", "fixed": FIXED},
     ],
-    "budget": {"trials": 2, "steps": 30, "batch_size": 4, "reports": 2},
+    "budget": {"trials": 1, "steps": 30, "batch_size": 4, "reports": 2},
     "precision": "fp32",
     "seeds": 1,
     "pictures": 0,
