@@ -133,7 +133,7 @@ def seconds_of(cell: Cell, cost: Cost, benchmark: Benchmark, trials: int, refits
 
 
 def seconds_used() -> float:
-    """Read the clock of this process, which other programs don't disturb; with a GPU, the wall's."""
+    """Read this process's clock, which other programs don't disturb; with a GPU, the wall's."""
     return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
