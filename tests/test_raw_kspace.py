@@ -10,7 +10,7 @@ import torch
 from bench import api, badges, data, methods, metrics, physics, rules, spec, training
 from bench.cells import cells_of
 from bench.data import Dataset
-from bench.data.coils import compressed, noise_std
+from bench.data.coils import compressed, misfit, noise_std
 from bench.data.measured import open_file
 from bench.data.raw import _fitted
 from bench.errors import UserError
@@ -18,7 +18,7 @@ from bench.physics.mri_cartesian import fourier, inverse_fourier
 from bench.scoring import physics_of, rebuild, score_refit
 from bench.spec import Benchmark, DatasetSpec
 
-SIZE, COILS, SUBJECTS = 32, 4, 8
+SIZE, COILS, SUBJECTS = 32, 4, 7
 METHODS = [
     "tv", "wavelet_cs", "cg_sense", "espirit_wavelet", {"name": "unet", "fixed": {"width": 4}},
     {"name": "modl", "fixed": {"width": 4, "iterations": 2}},
@@ -139,8 +139,10 @@ def test_a_benchmark_of_raw_kspace(fastmri: Path) -> None:
     hashes: dict[str, set[tuple[str, ...]]] = {}
     psnr: dict[tuple[str, str], float] = {}
     for cell in cells_of(checked):
-        operator = physics_of(cell, checked, split.val)
         label = cell.task.degradation.label
+        if label == "simulated" and cell.method.label != "tv":
+            continue
+        operator = physics_of(cell, checked, split.val)
         config = {**cell.method.fixed, "augment": "flips"} if cell.n_train else cell.method.fixed
         fit = training.fit(
             cell.method.name, config, split.train, split.val, operator, checked.budget, 0,
@@ -224,6 +226,22 @@ def test_files_with_different_coils_need_a_number(fastmri: Path, tmp_path: Path)
     with pytest.raises(UserError, match=r"has 3 coils, and files before it 4; set dataset.coils"):
         loaded(tmp_path)
     assert loaded(tmp_path, coils=4).measured.values.shape == (4, 4, SIZE, SIZE)
+
+
+def test_what_one_set_of_maps_does_not_explain_is_found(dataset: Dataset) -> None:
+    """Here a second part of the object shares the pixels, seen by other coils."""
+    assert dataset.audit.findings["maps_do_not_fit"] == 0
+    generator = np.random.default_rng(0)
+    here, there = np.zeros((2, 4, 64, 64), np.complex64)
+    here[:2], there[2:] = 0.5**0.5, 0.5**0.5
+    first, second = generator.random((2, 64, 64))
+    noise = 0.1 * generator.standard_normal((2, 4, 64, 64))
+    for share in (0.0, 0.5):
+        images = here * first + share * there * second + noise[0] + 1j * noise[1]
+        energy = np.array([(first**2).sum(), share**2 * (second**2).sum()])
+        total = (np.abs(images) ** 2).sum()
+        found = misfit(images.astype(np.complex64), here, 0.1)
+        assert found == pytest.approx(energy[1] / total, abs=5e-3)
 
 
 def test_centres_of_odd_and_even_sizes_stay_in_the_middle() -> None:

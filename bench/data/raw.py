@@ -22,6 +22,7 @@ from bench.data.base import Dataset
 from bench.data.coils import (
     combined,
     compressed,
+    misfit,
     noise_std,
     root_sum_of_squares,
     sensitivities,
@@ -46,6 +47,7 @@ Reference = Literal["combined", "rss"]
 Maps = Literal["full", "calibration"]
 RULE = "0 to the maximum of the volume"
 FULL_CALIBRATION = 24  # side of the centre from which the reference's maps are estimated
+MISFIT = 0.05  # share of the energy that maps leave unexplained; at most 0.004 where they fit
 UNEVEN = 0.01  # relative difference of rows and columns beyond which pixels are not square
 
 
@@ -85,6 +87,7 @@ class Slices:
     values: Complex64[np.ndarray, "n coils h w"]
     maps: Complex64[np.ndarray, "n coils h w"]
     noise: Float32[np.ndarray, " n"]
+    misfits: list[float]
     remarks: Sequence[str]
 
 
@@ -158,6 +161,7 @@ def read(
         parts = [part_called(part_of(piece.file)) for piece in got.pieces] if part_of else None
         noise = np.array(got.noise, np.float32)
         sentences = [*sorted(got.remarks), _described(values.shape[0], noise, how)]
+        sentences += _warned([piece.name for piece in got.pieces], got.misfits)
         dataset = assemble(
             got.pieces, got.facts, ledger.counts(found), ledger.skipped(), sentences, rule, parts
         )
@@ -165,6 +169,7 @@ def read(
         values.discard()
         maps_spool.discard()
         raise
+    dataset.audit.findings["maps_do_not_fit"] = sum(one > MISFIT for one in got.misfits)
     dataset.audit.findings["noise_std_median"] = float(f"{np.median(noise):.4g}")
     brought = Measured(
         "kspace", values.close(), noise, got.digests, np.arange(len(noise)), maps_spool.close()
@@ -184,6 +189,7 @@ class _Result:
     pieces: list[Piece] = field(default_factory=list)
     facts: list[Facts] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)
+    misfits: list[float] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     remarks: set[str] = field(default_factory=set)
 
@@ -206,6 +212,7 @@ def _read_all(
             got.pieces += result.pieces
             got.facts.append(result.facts)
             got.noise += result.noise.tolist()
+            got.misfits += result.misfits
             got.digests += [hashlib.sha256(y.tobytes()).hexdigest()[:16] for y in result.values]
             got.remarks |= set(result.remarks)
     return got
@@ -217,6 +224,19 @@ def _check_coils(values: Spool, result: Slices, name: str) -> None:
             f"{name}: has {result.values.shape[1]} coils, and files before it {values.shape[0]}; "
             "set dataset.coils to a number that all of them are combined into"
         )
+
+
+def _warned(names: Sequence[str], misfits: Sequence[float]) -> list[str]:
+    """Name slices that one set of maps does not explain."""
+    worst = max(range(len(names)), key=lambda k: misfits[k])
+    count = sum(one > MISFIT for one in misfits)
+    if not count:
+        return []
+    return [
+        f"{count} slices are not explained by one set of coil maps ({names[worst]}: "
+        f"{misfits[worst]:.0%} of the energy is left), as where the object is larger than the "
+        "field of view; methods that use the maps fail there."
+    ]
 
 
 def _described(count: int, noise: Float32[np.ndarray, " n"], how: Raw) -> str:
@@ -293,6 +313,7 @@ def _read_file(file: Path, root: Path, how: Raw) -> Slices:
         np.stack([made[number][1] / np.float32(top) for number in images]),
         np.stack([made[number][2] for number in images]),
         np.array([made[number][3] / top for number in images], np.float32),
+        [made[number][4] for number in images],
         remarks,
     )
 
@@ -301,13 +322,13 @@ def _slices(
     whole: Complex64[np.ndarray, "slices coils rows columns"],
     kept: Complex64[np.ndarray, "slices coils h w"],
     how: Raw,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
-    """Yield the image of each slice, its k-space, its maps, and its noise."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, float, float]]:
+    """Yield each slice: its image, k-space, maps, noise, and how badly these maps fit."""
     full = min(FULL_CALIBRATION, how.size) if how.maps == "calibration" else how.calibration
     for number, y in enumerate(kept):
         std = noise_std(whole[number]) if whole[number].any() else 0.0
         if number % how.step:
-            yield np.zeros(y.shape[1:], np.float32), y, np.zeros_like(y), std
+            yield np.zeros(y.shape[1:], np.float32), y, np.zeros_like(y), std, 0.0
             continue
         images = _images(y)
         maps = sensitivities(y, min(full, how.size))
@@ -317,7 +338,7 @@ def _slices(
             image = np.abs(combined(images, maps)).astype(np.float32)
         if how.maps == "calibration":
             maps = sensitivities(y, how.calibration)
-        yield image, y, maps, std
+        yield image, y, maps, std, misfit(images, maps, std)
 
 
 def _images(y: Complex64[np.ndarray, "coils h w"]) -> Complex64[np.ndarray, "coils h w"]:
