@@ -28,16 +28,18 @@ def gains(curves: pd.DataFrame) -> pd.DataFrame:
         fitted to the curve), and `rising` (whether `gain` is more than `ENOUGH`).
     """
     lines = {}
-    for cell, curve in curves.groupby("cell"):
-        table = curve.pivot_table(index="step", columns="seed", values="psnr").dropna()
-        if len(table) < 4:
+    ordered = curves.sort_values(["cell", "seed", "step"]).dropna(subset=["psnr"])
+    for cell, curve in ordered.groupby("cell"):
+        by_seed = [part for _, part in curve.groupby("seed")[["step", "psnr"]]]
+        step = by_seed[0]["step"].to_numpy(dtype=float)
+        same = [part["psnr"] for part in by_seed if np.array_equal(part["step"], step)]
+        if len(step) < 4 or len(same) < len(by_seed):
             continue
-        step = table.index.to_numpy(dtype=float)
-        best = table.cummax().mean(axis=1).to_numpy()
+        best = np.maximum.accumulate(np.stack(same), axis=1).mean(axis=0)
         earlier = best[step <= (1 - LAST) * step[-1] + 0.5]
         before = earlier[-1] if len(earlier) else best[0]
         gain = float(best[-1] - before)
-        longer = _project(step, best, step[-1] * np.array(LONGER))
+        longer = _project(step, best, np.array(LONGER, dtype=float))
         lines[cell] = {
             "steps": int(step[-1]),
             "psnr": float(best[-1]),
@@ -52,19 +54,20 @@ def gains(curves: pd.DataFrame) -> pd.DataFrame:
 def _project(
     step: Float64[np.ndarray, " n"], psnr: Float64[np.ndarray, " n"], at: np.ndarray
 ) -> Float64[np.ndarray, " m"]:
-    """Continue a rising curve by psnr = a - b step^-c, fitted by least squares.
+    """Continue a rising curve to so many times its steps, by psnr = a - b step^-c fitted to it.
 
     The first validations, in which the course is often another, are left out if six others remain.
     """
     skipped = min(len(step) // 4, max(len(step) - 6, 0))
-    step, psnr = step[skipped:], psnr[skipped:]
-    best, found = np.inf, np.full(len(at), psnr[-1])
-    for exponent in EXPONENTS:
-        basis = np.stack([np.ones_like(step), -((step / step[-1]) ** -exponent)], axis=1)
-        (a, b), *_ = np.linalg.lstsq(basis, psnr, rcond=None)
-        error = float(((basis @ [a, b] - psnr) ** 2).sum())
-        if b >= 0 and error < best:
-            best = error
-            # The curve continues from its last value, not from the fit's.
-            found = psnr[-1] + b * (1 - (at / step[-1]) ** -exponent)
-    return found
+    step, psnr = step[skipped:] / step[-1], psnr[skipped:]
+    course = -(step ** -EXPONENTS[:, None])
+    course -= course.mean(axis=1, keepdims=True)
+    rise = psnr - psnr.mean()
+    b = (course @ rise) / (course**2).sum(axis=1)
+    error = ((rise - b[:, None] * course) ** 2).sum(axis=1)
+    error[b < 0] = np.inf
+    if not np.isfinite(error).any():
+        return np.full(len(at), psnr[-1])
+    k = int(np.argmin(error))
+    # The curve continues from its last value, not from the fit's.
+    return psnr[-1] + b[k] * (1 - at ** -EXPONENTS[k])

@@ -35,7 +35,7 @@ class Efficiency:
         sizes: numbers of training images, ascending.
         overtakes: the number at which the fitted gain becomes positive, and the ends of its 95 %
             interval; -inf below the smallest size, inf above the largest.
-        shown_from: the smallest size from which on every verdict is that it beats the reference.
+        shown_at: the sizes at which the verdict is that it beats the reference.
         law: a, b and c of the fitted gain.
         curve: `n_train, fit, low, high`: the objective by the fit, with a 95 % band.
     """
@@ -44,9 +44,16 @@ class Efficiency:
     reference: str
     sizes: list[int]
     overtakes: tuple[float, float, float]
-    shown_from: int | None
+    shown_at: list[int]
     law: tuple[float, float, float]
     curve: pd.DataFrame
+
+    @property
+    def shown_from(self) -> int | None:
+        """The smallest size from which on every verdict is that it beats the reference."""
+        since = len(self.sizes) - len(self.shown_at)
+        whole = self.shown_at and self.sizes[since:] == self.shown_at
+        return self.shown_at[0] if whole else None
 
     def sentence(self, task: str) -> str:
         """Say it in words."""
@@ -58,11 +65,13 @@ class Efficiency:
             return f"{whole} never overtakes tuned {self.reference} up to {last} images{bound}."
         where = f"already at {first} images" if at == -math.inf else f"at {at:.0f} images"
         bounds = f"[{_images(low, first, last)}, {_images(high, first, last)}]"
-        test = (
-            f"the corrected test shows it from {self.shown_from} images on"
-            if self.shown_from
-            else "the corrected test does not show it at any size"
-        )
+        test = "the corrected test does not show it at any size"
+        if self.shown_from is not None:
+            test = f"the corrected test shows it from {self.shown_from} images on"
+        elif self.shown_at:
+            test = (
+                f"the corrected test shows it at {', '.join(map(str, self.shown_at))} images only"
+            )
         return f"{whole} overtakes tuned {self.reference} {where} {bounds}; {test}."
 
 
@@ -103,14 +112,13 @@ def sample_efficiency(lines: pd.DataFrame, by: Estimate) -> list[Efficiency]:
         laws = _fit(np.array(sizes, dtype=float), samples)
         at = _overtakes(laws, sizes)
         beats = [by.verdict(cell, reference) == BEATS for cell in own["cell"]]
-        since = next((k for k in range(len(sizes)) if all(beats[k:])), None)
         found.append(
             Efficiency(
                 str(method),
                 name,
                 [int(size) for size in sizes],
                 (at[0], *_percentiles(at[1:])),
-                None if since is None else int(sizes[since]),
+                [int(size) for size, one in zip(sizes, beats, strict=True) if one],
                 (float(laws[0, 0]), float(laws[1, 0]), float(laws[2, 0])),
                 _curve(laws, sizes, by.sign, float(by.mean[other])),
             )

@@ -84,6 +84,13 @@ def test_a_method_that_never_or_always_leads(shift: float, words: str) -> None:
     assert found.sentence("x") == f"on x, net {words}"
 
 
+def test_a_lead_that_the_test_does_not_show_at_every_larger_size() -> None:
+    lines, by = scored(np.random.default_rng(7), {10: 1.0, 25: 0.02, 50: 1.0})
+    (found,) = sample_efficiency(lines, by)
+    assert found.shown_at == [10, 50]
+    assert found.sentence("x").endswith("the corrected test shows it at 10, 50 images only.")
+
+
 def test_one_size_or_no_classical_method_has_no_sentence() -> None:
     lines, by = scored(np.random.default_rng(3), {10: 1.0})
     assert sample_efficiency(lines, by) == []
