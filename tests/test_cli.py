@@ -58,10 +58,10 @@ def corrupt_folder(folder: Path) -> Path:
         (["--set", "degradations=[{name: gaussian_nois, levels: [1]}]"], "'gaussian_noise'"),
         (["--set", "methods=[{name: tv, fixed: {wieght: 1}}]"], "did you mean 'weight'"),
         (["--set", "methods=['my_models:Net']"], "my_models:Net: cannot be imported"),
-        (["--set", "n_train=[9999]"], "n_train=9999"),
+        (["--set", "n_train=[9999]", "--set", "dataset.subjects=18"], "n_train=9999"),
         (
             ["--set", "degradations=[{name: mri_cartesian, levels: [4]}]"],
-            "wavelet supports Denoising only",
+            "nlm supports Denoising only",
         ),
         (["--set", "degradations=[{name: mri_radial, levels: [4.5]}]"], "a whole number"),
         (["--set", "degradations=[{name: mri_cartesian, levels: [4], mask: x}]"], "mask: Input"),
@@ -356,7 +356,7 @@ def test_a_method_of_others_that_fails_ends_a_plan_in_one_line(
         "import sys\nfrom torch import nn\n"
         f"class Net(nn.Identity):\n    def forward(self, x):\n        {what}\n"
     )
-    words = ["--smoke", "--set", f"methods=['odd_{len(what)}:Net']"]
+    words = ["--smoke", "--set", f"methods=['odd_{len(what)}:Net']", "--set", "dataset.subjects=18"]
     status, _, errors = reconbench("plan", *words)
     assert (status, errors.count("\n")) == (2, 1)
     assert "methods: Net ends in " in errors
