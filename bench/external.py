@@ -153,6 +153,7 @@ def _write(
             **found.columns,
             "train_seconds": np.nan,
             "infer_ms": np.nan,
+            "flops": found.flops,
             "parameters": 0,
         }
     )

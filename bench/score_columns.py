@@ -70,7 +70,7 @@ STANDARD = {
 # Names that no metric may have: other columns of rows, and those that tables add.
 TAKEN = {
     "badges", "cell", "data_residual", "dataset", "degradation", "done", "filename", "files",
-    "image", "infer_ms", "kind", "label", "level", "measurement_hash", "method", "n_train",
+    "flops", "image", "infer_ms", "kind", "label", "level", "measurement_hash", "method", "n_train",
     "parameters", "rank", "replay", "seed", "seeds", "steps", "subject", "task", "tied_with_best",
     "train_seconds", "trials", "unscored", "against_classical",
 }  # fmt: skip

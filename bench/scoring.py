@@ -1,6 +1,7 @@
 """A cell's physics and seeds, and the score of its refit on the test images, without Ray."""
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import data, methods, metrics, physics, training
 from bench.data import ImageSet
@@ -71,6 +73,8 @@ class Scored:
         start: `A_dagger` of these.
         x_hat: the reconstructions, magnitudes, on the CPU.
         milliseconds: time to reconstruct one image.
+        flops: floating-point operations of PyTorch's convolutions and products of matrices for one
+            image, without Fourier transforms; NaN for a method without weights.
     """
 
     columns: dict[str, np.ndarray]
@@ -79,6 +83,7 @@ class Scored:
     start: Tensor
     x_hat: Tensor
     milliseconds: float
+    flops: float
 
 
 def score_images(
@@ -100,13 +105,15 @@ def score_images(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     every = training.as_tensor(test)
     whole = operator.of(test)
-    x_hats, residuals, hashes, seconds = [], [], [], 0.0
+    x_hats, residuals, hashes, seconds, flops = [], [], [], 0.0, 0.0
     first: list[tuple[Tensor, Tensor]] = []
     for begin in range(0, len(test), training.CHUNK):
         part = slice(begin, begin + training.CHUNK)
         bound = whole.part(part)
         y = bound.measure(every[part].to(device), test.ids[part])
-        x_hat, took = _timed(model, y, bound, warm=begin > 0)
+        if not begin:
+            flops = _count_flops(model, y, bound)  # which also warms up
+        x_hat, took = _timed(model, y, bound)
         seconds += took
         residuals.append(_residual(x_hat, y, bound))
         x_hats.append(x_hat.cpu())
@@ -123,7 +130,7 @@ def score_images(
         torch.cat(some)[:kept] if first else found[:0]
         for some in ([y for y, _ in first], [start for _, start in first])
     )
-    return Scored(columns, hashes, y, start, found, 1e3 * seconds / len(test))
+    return Scored(columns, hashes, y, start, found, 1e3 * seconds / len(test), flops)
 
 
 def _residual(x_hat: Tensor, y: Tensor, operator: Physics) -> Tensor:
@@ -162,6 +169,7 @@ def score_refit(
             **found.columns,
             "train_seconds": 0.0 if kind == "classical" else fit.seconds,
             "infer_ms": found.milliseconds,
+            "flops": found.flops,
             "parameters": fit.parameters,
         }
     )
@@ -248,10 +256,18 @@ def rebuild(
     return model.eval(), operator, operator.white or "noise" in recipe
 
 
-def _timed(model: nn.Module, y: Tensor, operator: Physics, warm: bool) -> tuple[Tensor, float]:
-    """Reconstruct magnitudes, and measure the seconds, after a first call unless it is warm."""
-    if not warm:
+def _count_flops(model: nn.Module, y: Tensor, operator: Physics) -> float:
+    """Count what PyTorch's counter knows of the reconstruction of one image, if weights make it."""
+    if not any(True for _ in model.parameters()):
         training.reconstruct(model, y[:1], operator.part(slice(1)))
+        return math.nan
+    with FlopCounterMode(display=False) as counter:
+        training.reconstruct(model, y[:1], operator.part(slice(1)))
+    return float(counter.get_total_flops())
+
+
+def _timed(model: nn.Module, y: Tensor, operator: Physics) -> tuple[Tensor, float]:
+    """Reconstruct magnitudes, and measure the seconds."""
     _synchronise(y)
     start = time.perf_counter()
     x_hat = training.reconstruct(model, y, operator)

@@ -25,7 +25,7 @@ __all__ = ["Leaderboard", "audit_page", "pages", "show", "write"]
 
 HTML = markdown.TEMPLATES.overlay(autoescape=True, finalize=None)
 # Columns to drop in a narrow terminal, in this order.
-DISPENSABLE = ["to_best", "trials", "train_seconds", "steps", "parameters", "infer_ms"]
+DISPENSABLE = ["to_best", "trials", "steps", "flops", "parameters"]
 
 
 def write(store: Store) -> Leaderboard:

@@ -66,10 +66,11 @@ def _of_task(
         front = charts.pareto(both, "psnr", "ssim")
         figure = charts.tradeoff(both, front, "psnr", "ssim", colours)
         yield {"task": task, "title": "PSNR against SSIM", "figure": figure}
-    costly = shown[shown["parameters"] > 0].dropna(subset=[objective.name])
-    if len(costly) > 2:
-        figure = charts.cost(costly, objective, "parameters", "parameters", colours)
-        yield {"task": task, "title": f"{objective.label} against parameters", "figure": figure}
+    for cost, title in (("parameters", "parameters"), ("flops", "FLOPs per image")):
+        costly = shown[shown[cost] > 0].dropna(subset=[objective.name])
+        if len(costly) > 2:
+            figure = charts.cost(costly, objective, cost, title, colours)
+            yield {"task": task, "title": f"{objective.label} against {title}", "figure": figure}
 
 
 def _above_floor(lines: pd.DataFrame) -> pd.Series:

@@ -18,7 +18,7 @@ COLUMNS = [
     "psnr", "psnr_low", "psnr_high", "ssim", "ssim_low", "ssim_high",
     "parameters", "train_seconds", "infer_ms", "trials", "seeds",
     "tied_with_best", "badges", "replay", "against_classical", "steps", *DIFFERENCES,
-    "gain_last_quarter", "psnr_2x", "psnr_4x",
+    "gain_last_quarter", "psnr_2x", "psnr_4x", "flops",
 ]  # fmt: skip
 TASK = ["degradation", "level"]
 NAMED = 5  # images named in a sentence
@@ -153,6 +153,7 @@ def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFram
     by_cell = rows.groupby("cell")
     lines = by_cell[["method", "kind", *TASK, "n_train", "parameters"]].first()
     lines[["train_seconds", "infer_ms"]] = by_cell[["train_seconds", "infer_ms"]].mean()
+    lines["flops"] = by_cell["flops"].mean() if "flops" in rows else float("nan")
     lines["seeds"] = by_cell["seed"].nunique()
     lines["task"] = by_cell["task"].first() if "task" in rows else ""
     psnr = estimates["psnr"]

@@ -132,8 +132,9 @@ def notes(
         "The measurements were byte-identical for all methods of a task."
         if same_measurements
         else "THE MEASUREMENTS WERE NOT THE SAME for all methods: do not compare these lines.",
-        "Training seconds are those of one refit; they and ms/image were measured while "
-        "other trials ran.",
+        "GFLOP/image counts PyTorch's convolutions and products of matrices, without Fourier "
+        "transforms. Times are in leaderboard.csv alone: they were measured while other trials "
+        "ran, and cannot be compared.",
         *audit.get("notes", []),
     ]
 

@@ -14,8 +14,7 @@ LEADING = {"rank": "rank", "method": "method", "n_train": "images"}
 TRAILING = {
     "to_best": "to the best",
     "parameters": "parameters",
-    "train_seconds": "training (s)",
-    "infer_ms": "ms/image",
+    "flops": "GFLOP/image",
     "trials": "trials",
     "steps": "steps spent",
     "tied_with_best": "",
@@ -49,8 +48,7 @@ def _texts(line: pd.Series, metrics: Sequence[ScoreColumn], objective: ScoreColu
         if line["rank"] == 1 or pd.isna(line["to_best"])
         else _with_interval(line, replace(objective, name="to_best"), "+"),
         f"{line['parameters']:,}" if line["parameters"] else "-",
-        f"{line['train_seconds']:.1f}" if line["train_seconds"] > 0 else "-",
-        "-" if pd.isna(line["infer_ms"]) else f"{line['infer_ms']:.2f}",
+        f"{line['flops'] / 1e9:.3g}" if line["flops"] > 0 else "-",
         str(line["trials"]),
         f"{line['steps']:,}" if line["steps"] else "-",
         ", ".join(filter(None, [_standing(line), line["against_classical"], _external(line)])),

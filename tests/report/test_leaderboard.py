@@ -228,7 +228,7 @@ def test_a_narrow_terminal_shows_fewer_columns_but_no_number_cut_off(
         assert name in table
     assert "(1-2)" in table
     assert "wavelet_cs" in table
-    assert ("training (s)" in table) == (width == 190)
+    assert ("GFLOP/image" in table) == (width == 190)
 
 
 def test_a_cell_with_a_missing_score_is_not_ranked_and_says_so(tmp_path: Path) -> None:
