@@ -23,6 +23,7 @@ from bench.seeds import derive_seed
 from bench.spec import Benchmark, Cell, DatasetSpec, DegradationSpec
 from bench.store import Store
 
+WORST = 5  # test images of each cell that are kept because they came out worst
 OBSERVED = 16  # validation images on which a physics observes noise that depends on the image
 
 
@@ -218,6 +219,12 @@ def write_refit(
             cell.id, y=found.y.numpy(), x_hat=x_hat, error=error,
             ids=np.array(test.ids[:count]), start=found.start.numpy(),
         )  # fmt: skip
+        psnr = found.columns["psnr"]
+        worst = np.argsort(np.nan_to_num(psnr, nan=-np.inf), kind="stable")[:WORST]
+        images = (test.images[worst], found.x_hat.numpy()[worst])
+        x, x_hat = (one.astype(np.float16) for one in images)
+        ids = np.array([test.ids[k] for k in worst])
+        store.write_worst(cell.id, x=x, x_hat=x_hat, ids=ids, psnr=psnr[worst])
     store.write_rows(cell.id, seed, rows)
 
 

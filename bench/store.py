@@ -5,6 +5,7 @@
     curves/<cell>/<seed>.parquet      the validations of a network's refit
     trials/<cell>.parquet  studies/   every configuration tried; the Optuna journal
     images/<cell>/pictures.npz        y, A_dagger(y), x_hat, error of the same few test images, ids
+    images/<cell>/worst.npz           x, x_hat of the test images with the lowest PSNR, ids
     images/<task>/truth.npz           x of these images
     models/<cell>/<seed>/             weights and what rebuilds the reconstructor
     report/                           leaderboard, audit
@@ -314,6 +315,17 @@ class Store:
         paths = [self.folder / "images" / owner / name for name in names]
         found = next((path for path in paths if path.exists()), paths[0])
         return self._unless_damaged(found, run_files.arrays) or {}
+
+    def write_worst(self, cell: str, **arrays: np.ndarray) -> None:
+        """Write a cell's worst test images (x, x_hat, ids, psnr), the worst first."""
+        archive = io.BytesIO()
+        np.savez_compressed(archive, allow_pickle=False, **arrays)
+        self._write(f"images/{cell}/worst.npz", archive.getvalue())
+
+    def read_worst(self, cell: str) -> dict[str, np.ndarray]:
+        """Read a cell's worst test images; empty if they are missing or damaged."""
+        path = self.folder / "images" / cell / "worst.npz"
+        return self._unless_damaged(path, run_files.arrays) or {}
 
     def write_model(
         self, cell: str, seed: int, recipe: Mapping[str, Any], weights: Mapping[str, Tensor]

@@ -228,6 +228,10 @@ def test_the_run_folder_is_laid_out_as_the_design_says(finished: tuple[Store, st
     curve = store.curves().query("cell == @learned and seed == 0")
     assert curve["step"].tolist() == [10, 20, 30]
     assert store.read_model(learned, 0)[0]["validation_psnr"] in curve["psnr"].tolist()
+    worst, rows = store.read_worst(learned), store.rows().query("cell == @learned and seed == 0")
+    expected = rows.sort_values("psnr", kind="stable").head(5)
+    assert worst["ids"].tolist() == expected["image"].tolist()
+    np.testing.assert_allclose(worst["psnr"], expected["psnr"])
     with np.load(store.folder / "images" / learned / "pictures.npz") as pictures:
         assert pictures["x_hat"].shape == (2, 1, 32, 32)
         with np.load(store.folder / "images/template-gaussian_noise-0.1/truth.npz") as truth:

@@ -49,7 +49,7 @@ def combine(stores: Sequence[Store]) -> tuple[Leaderboard, pd.DataFrame, pd.Data
     board = build(
         every, tried, marks, "", spec.budget.steps,
         score_columns.listed(columns, objective.name), objective,
-        pd.concat(gains).astype({"rising": bool}),
+        pd.concat(gains).astype({"rising": bool}), manifest.get("simulated") or (),
     )  # fmt: skip
     for table in (board.table, board.lines):
         cells = board.lines["cell"]

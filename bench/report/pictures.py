@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from PIL import Image
 
@@ -14,6 +15,7 @@ from bench.store import Store
 
 SIDE = 160  # pixels, at most, of an image whose side is larger
 MOST_CELLS = 8  # of a task
+MOST_WORST = 4  # cells of a task whose worst image is shown
 MOST_BYTES = 2_200_000  # of all pictures, so that the page stays below 5 MB
 
 
@@ -21,8 +23,9 @@ def gallery(store: Store, board: Leaderboard) -> list[dict[str, Any]]:
     """Collect for each task the first stored test image, as its best cells reconstruct it.
 
     Returns:
-        for each task `title`, `worst` (the error that is shown brightest) and `pictures`, each with
-        `name`, `image` and, of a reconstruction, `error`: PNG files in base64.
+        for each task `title`, `worst` (the error that is shown brightest), `pictures`, each with
+        `name`, `image` and, of a reconstruction, `error`: PNG files in base64; and `spoilt`: the
+        image that each of the best cells reconstructs worst, also with `truth`.
     """
     found: list[dict[str, Any]] = []
     spent = 0
@@ -52,8 +55,28 @@ def gallery(store: Store, board: Leaderboard) -> list[dict[str, Any]]:
                 picture["error"] = _png(np.abs(one["error"][0, 0]) / worst, heat=True)
             shown.append(picture)
         spent += sum(len(text) for one in shown for text in one.values())
+        spoilt = _worst_of(store, lines, worst)
+        spent += sum(len(text) for one in spoilt for text in one.values())
         title = f"{degradation}, level {level:g}"
-        found.append({"title": title, "worst": worst, "pictures": shown})
+        found.append({"title": title, "worst": worst, "pictures": shown, "spoilt": spoilt})
+    return found
+
+
+def _worst_of(store: Store, lines: pd.DataFrame, worst: float) -> list[dict[str, str]]:
+    """Collect the test image that each of the best cells reconstructs worst."""
+    found: list[dict[str, str]] = []
+    above = lines[~lines["method"].isin(charts.FLOOR)]
+    for cell, label in zip(above["cell"], above["label"], strict=True):
+        if len(found) < MOST_WORST and (kept := store.read_worst(cell)):
+            x, x_hat = (kept[name][0, 0].astype(np.float32) for name in ("x", "x_hat"))
+            found.append(
+                {
+                    "name": f"{label}: {kept['psnr'][0]:.2f} dB on {kept['ids'][0]}",
+                    "truth": _png(x),
+                    "image": _png(x_hat),
+                    "error": _png(np.abs(x_hat - x) / worst, heat=True),
+                }
+            )
     return found
 
 

@@ -137,6 +137,12 @@ def test_errors_share_one_scale_that_the_floor_does_not_set(tmp_path: Path) -> N
         store.write_rows(str(cell), 0, own)
         error = np.full((1, 1, 8, 8), 0.9 if "degraded" in str(cell) else 0.2, np.float32)
         store.write_pictures(str(cell), x_hat=error, error=error, ids=np.array(["a"]))
+        store.write_worst(
+            str(cell), x=error, x_hat=error, ids=np.array(["<b>"]), psnr=np.array([9.876])
+        )
     board = build(store.rows(), pd.DataFrame({"cell": [], "step": []}), [], "r")
     (task,) = pictures.gallery(store, board)
     assert task["worst"] == pytest.approx(0.2)
+    assert [one["name"] for one in task["spoilt"]] == ["tv: 9.88 dB on <b>"]
+    report.write(store)
+    assert "&lt;b&gt;" in (tmp_path / "run/report/leaderboard.html").read_text()
