@@ -334,9 +334,10 @@ def _line(
 
 
 def _reference(figure: go.Figure, sizes: list[int], value: float, method: str, colour: str) -> None:
+    ends = sizes if len(sizes) > 1 else [sizes[0] / 1.2, sizes[0] * 1.2]
     figure.add_scatter(
-        x=sizes,
-        y=[value] * len(sizes),
+        x=ends,
+        y=[value] * len(ends),
         mode="lines",
         name=escape(method),
         line={"color": colour, "dash": "dash", "width": 1.8},

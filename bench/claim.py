@@ -137,6 +137,14 @@ def release(claim: Claim) -> None:
             claim.file.unlink(missing_ok=True)
 
 
+def is_active(folder: Place) -> bool:
+    """Return whether a run is using a folder: its process exists, or it sent a heartbeat lately."""
+    with contextlib.suppress(FileNotFoundError):
+        claims = _claims(folder)
+        return bool(claims) and _is_active(_read(claims[-1][1]), places.age(claims[-1][1]))
+    return False
+
+
 def _claims(folder: Place) -> list[tuple[int, Place]]:
     """List the claims in a folder in the order of their numbers."""
     named = ((NAME.fullmatch(file.name), file) for file in folder.iterdir())
@@ -170,10 +178,11 @@ def _is_active(other: dict[str, Any], age: float) -> bool:
     A process of this machine that is suspended sends no heartbeat, but is still active.
     """
     if other.get("host") == socket.gethostname():
-        if not _exists(other["pid"]):
+        pid, born = other.get("pid"), other.get("born")
+        if not isinstance(pid, int) or not _exists(pid):
             return False
-        if other["born"]:
-            return _start_time(other["pid"]) == other["born"]
+        if born:
+            return _start_time(pid) == born
     return age <= STALE_AFTER_SECONDS
 
 

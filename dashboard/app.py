@@ -4,7 +4,6 @@ streamlit run dashboard/app.py -- [RUN]
 """
 
 import sys
-import time
 from pathlib import Path
 
 import streamlit as st
@@ -13,13 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # a checkout that was never installed
     sys.path.insert(0, str(ROOT))
 
+from bench import claim  # noqa: E402
 from bench.errors import UserError  # noqa: E402
 from dashboard import run as runs  # noqa: E402
 from dashboard import state, theme  # noqa: E402
 
 RESULTS = Path("results")
 REFRESH_SECONDS = 4
-QUIET_SECONDS = 600  # without a new result, after which a run may have been stopped
 MOST_NAMED = 5  # damaged files in a warning
 PAGES = {
     "leaderboard": ("Leaderboard", ":material/trophy:"),
@@ -156,12 +155,14 @@ def watch(run: runs.Run, stamp: runs.Stamp) -> None:
     if runs.stamp(run.folder) != stamp:
         st.rerun()
     st.divider()
-    quiet = time.time() - stamp[0] / 1e9
-    if quiet > QUIET_SECONDS:
-        st.markdown("**Unfinished**, without a new result for some time")
-        st.caption("If the run was stopped, rerun its command to finish it.")
-    else:
+    if claim.is_active(run.folder):
         st.markdown("**In progress**, results are shown as they arrive")
+    elif run.manifest:
+        st.markdown("**Stopped** before it was finished")
+        st.caption("Rerun its command to finish it.")
+    else:
+        st.markdown("**Not running**")
+        st.caption("Without `manifest.json` it is not known whether it was finished.")
     count("cells", run.cells_done, run.planned_cells)
     count("trials", len(run.trials), run.planned_trials)
 

@@ -118,7 +118,7 @@ def select(
     help: str | None = None,
 ) -> str:
     """Show a drop-down list whose choice is kept."""
-    _restore(key, options, default or options[0])
+    _restore(label, key, options, default or options[0], show)
     st.selectbox(label, options, key=key, format_func=show, help=help)
     return _keep(key)
 
@@ -133,7 +133,7 @@ def switch(
     help: str | None = None,
 ) -> str:
     """Show a row of buttons, of which one is pressed, whose choice is kept."""
-    _restore(key, options, default or options[0])
+    _restore(label, key, options, default or options[0], show)
     st.segmented_control(
         label, options, key=key, format_func=lambda option: theme.markdown(show(option)),
         help=help, required=True,
@@ -167,14 +167,21 @@ def several(
     return chosen
 
 
-def _restore(key: str, options: Sequence[str], default: str) -> None:
+def _restore(
+    label: str, key: str, options: Sequence[str], default: str, show: Callable[[str], str]
+) -> None:
     """Set a widget to what was clicked, else to the choice on another page, else to the URL's."""
-    candidates = (
-        st.session_state.get(key),
-        st.session_state.get(_kept(key)),
-        st.query_params.get(key),
-    )
-    st.session_state[key] = next((value for value in candidates if value in options), default)
+    clicked = st.session_state.get(key), st.session_state.get(_kept(key))
+    linked = st.query_params.get(key)
+    candidates = (*clicked, linked)
+    chosen = next((value for value in candidates if value in options), default)
+    st.session_state[key] = chosen
+    if linked is not None and linked not in options and clicked == (None, None):
+        st.warning(
+            f"The link asks for {label.lower()} {theme.markdown(linked)}, which is not there; "
+            f"this is {theme.markdown(show(chosen))}.",
+            icon=":material/link_off:",
+        )
 
 
 def _keep(key: str) -> Any:

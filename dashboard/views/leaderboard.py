@@ -1,5 +1,6 @@
 """Which method should I use?"""
 
+from collections.abc import Sequence
 from math import nan
 from typing import Any
 
@@ -56,7 +57,16 @@ def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
         else (objective.sign * one for one in estimate.gain(best.cell, rival.cell))
     )
     verdict = "" if rival is None else estimate.verdict(best.cell, rival.cell)
-    st.markdown(f"#### {sentence(choice, best, rival, verdict, theme.number(gain, objective))}")
+    peers = [
+        theme.markdown(peer.label)
+        for peer in reach[(reach.kind == best.kind) & (reach.cell != best.cell)].itertuples()
+        if estimate.verdict(best.cell, str(peer.cell)) != BEATS
+    ]
+    gained = theme.number(gain, objective)
+    st.markdown(f"#### {sentence(choice, best, rival, verdict, gained, peers)}")
+    if choice.run.in_progress:
+        planned = choice.run.planned_cells or "?"
+        st.caption(f"This may change: {choice.run.cells_done} of {planned} cells are finished.")
     best_card, gain_card, other_card, cost_card = st.columns(4)
     with best_card.container(border=True, height="stretch"):
         _card(choice, best, objective)
@@ -82,19 +92,28 @@ def _card(choice: Choice, cell: pd.Series, metric: ScoreColumn) -> None:
 
 
 def sentence(
-    choice: Choice, best: pd.Series, rival: pd.Series | None, verdict: str, gain: str
+    choice: Choice,
+    best: pd.Series,
+    rival: pd.Series | None,
+    verdict: str,
+    gain: str,
+    peers: Sequence[str] = (),
 ) -> str:
-    """Put the answer in words."""
+    """Put the answer in words; `peers` are those of the same kind with which the best one ties."""
     at_hand = f"With {choice.n_train} training images" if choice.n_train else "On this task"
     name = theme.markdown(best.method)
     if best.n_train and best.n_train < choice.n_train:
         name += f" (trained on {best.n_train})"
+    ties = f"ties with {', '.join(peers)}" if peers else ""
     if rival is None:
-        return f"{at_hand}, {name} is the best method scored so far."
+        lead = f"comes first, but {ties}" if ties else "is the best method scored so far"
+        return f"{at_hand}, {name} {lead}."
     other = f"the best {rival.kind} method, {theme.markdown(rival.method)}"
     if verdict != BEATS:
-        return f"{at_hand}, {name} comes first, but {verdict} {other}."
-    return f"{at_hand}, use {name}: it {verdict} {other} by {theme.markdown(gain)}."
+        doubts = f"{ties}, and {verdict}" if ties else verdict
+        return f"{at_hand}, {name} comes first, but {doubts} {other}."
+    lead = f"{name} comes first, but {ties}" if ties else f"use {name}"
+    return f"{at_hand}, {lead}: it {verdict} {other} by {theme.markdown(gain)}."
 
 
 def table(choice: Choice, cells: pd.DataFrame) -> None:
@@ -106,7 +125,7 @@ def table(choice: Choice, cells: pd.DataFrame) -> None:
     )  # fmt: skip
     explain, download = st.columns([5, 1], vertical_alignment="top")
     explain.caption(_legend(cells))
-    csv = cells.drop(columns=["done", "files"]).to_csv(index=False)
+    csv = lines.assign(cell=cells.cell.tolist(), replay=cells.replay.tolist()).to_csv(index=False)
     download.download_button(
         "CSV", csv, f"{choice.task}.csv", "text/csv", icon=":material/download:", width="stretch"
     )
@@ -128,7 +147,8 @@ def listed(choice: Choice, cells: pd.DataFrame) -> pd.DataFrame:
             "kind": cells.kind,
             "n_train": cells.n_train.astype(int),
             **scores,
-            "tied": cells.tied_with_best,
+            # Neither yes nor no for a cell without a rank.
+            "tied": cells.tied_with_best.astype("boolean").where(cells["rank"].notna()),
             "against_classical": cells.against_classical,
             "train_seconds": cells.train_seconds,
             "infer_ms": cells.infer_ms,

@@ -1,5 +1,8 @@
 """The dashboard through Streamlit's own AppTest, without a browser."""
 
+import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +15,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from synthetic_run import METHODS, make_run
 
-from bench import charts
+from bench import charts, claim, tables
 from bench.report.leaderboard import build
 from bench.score_columns import STANDARD
 from bench.spec import parse
@@ -186,10 +189,61 @@ def test_every_page_of_a_finished_run(
 
 
 def test_every_page_of_a_run_that_is_still_going(results: Path) -> None:
-    make_run(results / "going", finished=False, unstarted=3, size=16)
-    for app in open_pages(PAGES):
-        assert "In progress" in words(app)
-        assert not app.error
+    folder = make_run(results / "going", finished=False, unstarted=3, size=16)
+    with claim.held(folder):
+        for app in open_pages(PAGES):
+            assert "In progress" in words(app)
+            assert not app.error
+    assert "This may change: 14 of 18 cells" in words(open_page())
+
+
+def test_a_run_whose_process_was_killed_is_stopped(results: Path) -> None:
+    """Whenever its last result came; and one that is quiet, but lives, is in progress."""
+    folder = make_run(results / "going", finished=False, unstarted=3, size=16)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    named = {"host": socket.gethostname(), "pid": dead.pid, "born": ""}
+    (folder / "running.1.json").write_text(json.dumps(named))
+    assert "**Stopped**" in words(open_page())
+    (folder / "running.1.json").write_text(json.dumps({**named, "pid": os.getpid()}))
+    long_ago = time.time() - 30
+    os.utime(folder / "running.1.json", (long_ago, long_ago))
+    assert "**In progress**" in words(open_page())
+    (folder / "running.1.json").unlink()
+    (folder / "manifest.json").unlink()
+    assert "**Not running**" in words(open_page())
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [("run", "asks for run"), ("task", "asks for task"), ("n_train", "images 7")]
+)
+def test_a_link_to_what_is_not_there_says_so(run_folder: Path, key: str, says: str) -> None:
+    app = open_page(**{key: "7"})
+    assert len(app.warning) == 1
+    assert says in app.warning[0].value
+    assert not app.run().warning
+
+
+def test_the_headline_names_those_that_the_best_one_ties_with(results: Path) -> None:
+    folder = make_run(results / "tied", size=16)
+    for path in folder.glob("rows/*-n*-attention_residual_unet/*.parquet"):
+        other = Path(str(path).replace("attention_residual_unet", "unet"))
+        same = pd.read_parquet(path).assign(psnr=pd.read_parquet(other).psnr)
+        path.write_bytes(tables.to_bytes(same))
+    head = next(one.value for one in open_page(task=TASK).markdown if one.value.startswith("####"))
+    assert "ties with" in head
+    assert "unet" in head.partition("ties with")[2]
+
+
+def test_methods_without_training_images_are_lines_at_a_single_size() -> None:
+    cells = pd.DataFrame(
+        {"method": ["tv", "unet"], "n_train": [0, 25], "psnr": [20.0, 21.0], "psnr_low": 19.0,
+         "psnr_high": 22.0, "kind": ["classical", "learned"]}
+    )  # fmt: skip
+    figure = charts.against_size(cells, STANDARD["psnr"], "psnr", charts.palette(["tv", "unet"]))
+    tv = next(trace for trace in figure.data if trace.name == "tv")
+    assert min(tv.x) < 25 < max(tv.x)
+    assert set(tv.y) == {20.0}
 
 
 def test_progress_counts_finished_cells_only(results: Path) -> None:
