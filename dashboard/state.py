@@ -174,7 +174,7 @@ def _restore(
     clicked = st.session_state.get(key), st.session_state.get(_kept(key))
     linked = st.query_params.get(key)
     candidates = (*clicked, linked)
-    chosen = next((value for value in candidates if value in options), default)
+    chosen = next((value for value in candidates if value in options), None) or default
     st.session_state[key] = chosen
     if linked is not None and linked not in options and clicked == (None, None):
         st.warning(
