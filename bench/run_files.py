@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from safetensors.torch import load
 from torch import Tensor
 
@@ -55,7 +55,7 @@ def damage_of(path: Place, read: Reader) -> DamagedError | None:
     return None
 
 
-def table(path: Place) -> pd.DataFrame:
+def table(path: Place) -> pa.Table:
     """Read a table."""
     with reading(path):
         return tables.from_bytes(path.read_bytes())

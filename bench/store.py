@@ -363,8 +363,8 @@ class Store:
         paths = sorted((self.folder / kind).rglob("*.parquet"), key=lambda path: path.parts)
         with ThreadPoolExecutor(READERS) as readers:
             found = readers.map(lambda path: self._unless_damaged(path, run_files.table), paths)
-            tables = [table for table in found if table is not None]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(keys))
+            intact = [table for table in found if table is not None]
+        return tables.joined(intact) if intact else pd.DataFrame(columns=list(keys))
 
     def _unless_damaged(self, path: Place, read: Callable[[Place], Content]) -> Content | None:
         """Read a file; None if it is missing, or damaged, which is then noted in `damaged`."""

@@ -9,8 +9,11 @@ Imports neither PyTorch nor Ray, since the dashboard reads the tables too.
 
 import hashlib
 import io
+from collections.abc import Sequence
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 
 def to_bytes(table: pd.DataFrame) -> bytes:
@@ -20,14 +23,25 @@ def to_bytes(table: pd.DataFrame) -> bytes:
     return content[:footer] + hashlib.sha256(content).digest() + content[footer:]
 
 
-def from_bytes(content: bytes) -> pd.DataFrame:
+def from_bytes(content: bytes) -> pa.Table:
     """Read the content of a table's file.
 
     Raises:
         ValueError: it has changed since it was written.
     """
     verify(content)
-    return pd.read_parquet(io.BytesIO(content))
+    return parquet.read_table(io.BytesIO(content))
+
+
+def joined(tables: Sequence[pa.Table]) -> pd.DataFrame:
+    """Join tables, which may lack columns that others have.
+
+    They are joined before they are converted, which takes half the time for thousands of them.
+    """
+    try:
+        return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    except pa.ArrowInvalid:  # columns of types that have none in common, of other versions
+        return pd.concat([table.to_pandas() for table in tables], ignore_index=True)
 
 
 def verify(content: bytes) -> None:
