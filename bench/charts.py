@@ -215,7 +215,10 @@ def cost(
                     "line": {"color": "white", "width": 1}},
             hovertemplate="<b>%{customdata}</b><br>%{y:.3f} at %{x:,.0f}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title=escape(title), type="log", gridcolor=GRID, zeroline=False)
+    wide = cells[cost].max() >= 10 * cells[cost].min()  # then only powers of 10 are labelled
+    figure.update_xaxes(
+        title=escape(title), type="log", dtick=1 if wide else None, gridcolor=GRID, zeroline=False
+    )
     figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
 
