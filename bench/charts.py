@@ -18,17 +18,9 @@ from bench.score_columns import ScoreColumn
 
 # Muted colours first: most benchmark files list reference methods before networks.
 PALETTE = (
-    "#8b949c",
-    "#c0a36e",
-    "#2a9d8f",
-    "#7a5195",
-    "#4c78c8",
-    "#e4572e",
-    "#c2417c",
-    "#5b8c3e",
-    "#d99a00",
-    "#1d3557",
-)
+    "#8b949c", "#c0a36e", "#2a9d8f", "#7a5195", "#4c78c8", "#e4572e", "#c2417c",
+    "#5b8c3e", "#d99a00", "#1d3557",
+)  # fmt: skip
 # Methods far below all others, which would flatten curves.
 FLOOR = ("degraded", "constant", "pseudo_inverse")
 INK, FAINT, FRONT = "#1d2b33", "#8b98a0", "#0f6e84"
