@@ -14,20 +14,13 @@ from plotly.subplots import make_subplots
 
 from bench.efficiency import Efficiency
 from bench.mean_ranks import MeanRanks
+from bench.palette import LINES, MARKERS, REFERENCE_LINES, variant
 from bench.score_columns import ScoreColumn
 
-# Muted colours first: most benchmark files list reference methods before networks.
-PALETTE = (
-    "#8b949c", "#c0a36e", "#2a9d8f", "#7a5195", "#4c78c8", "#e4572e", "#c2417c",
-    "#5b8c3e", "#d99a00", "#1d3557",
-)  # fmt: skip
 # Methods far below all others, which would flatten curves.
 FLOOR = ("degraded", "constant", "pseudo_inverse")
 INK, FAINT, FRONT = "#1d2b33", "#8b98a0", "#0f6e84"
-CONFIG = {
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-}
+CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 GREYS = [[0.0, "#000000"], [1.0, "#ffffff"]]
 # Close to Inferno, whose first colours Streamlit would replace by those of its theme.
 HEAT: list[tuple[float, str]] = [
@@ -52,11 +45,6 @@ class Picture:
 def escape(text: object) -> str:
     """Quote text from a file, so that Plotly shows it literally."""
     return html.escape(str(text))
-
-
-def palette(methods: Iterable[str]) -> dict[str, str]:
-    """Assign a colour to every method, in their order."""
-    return {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(dict.fromkeys(methods))}
 
 
 def pareto(cells: pd.DataFrame, y: str, x: str, ascending: bool = False) -> pd.DataFrame:
@@ -84,7 +72,11 @@ def ranking(
             x=cells[column],
             y=names,
             mode="markers",
-            marker={"size": 11, "color": cells.method.map(colours), "symbol": _symbols(cells)},
+            marker={
+                "size": 11,
+                "color": cells.method.map(colours),
+                "symbol": _symbols(cells, colours),
+            },
             error_x=_bars(cells, column, width=5),
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",
         )
@@ -116,8 +108,7 @@ def tradeoff(
             customdata=label,
             error_x=_bars(own, ssim),
             error_y=_bars(own, psnr),
-            marker={"size": _sizes(own, cells), "color": colours[method], "symbol": _symbols(own),
-                    "line": {"color": "white", "width": 1}},
+            marker=_marker(own, cells, colours),
             hovertemplate="<b>%{customdata}</b><br>PSNR %{y:.2f} dB<br>SSIM %{x:.3f}"
             "<extra></extra>",
         )  # fmt: skip
@@ -151,7 +142,7 @@ def against_level(
     """Draw a metric against the degradation's level, one line per method."""
     figure = go.Figure()
     for method, own in _by_method(cells.sort_values("level"), colours):
-        _line(figure, own, "level", column, method, colours[method])
+        _line(figure, own, "level", column, method, colours)
     _set_ticks(figure, cells.level, "Level")
     figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
@@ -165,9 +156,9 @@ def against_size(
     sizes = sorted(cells.n_train[cells.n_train > 0].unique()) or [1, 10]
     for method, own in _by_method(cells.sort_values("n_train"), colours):
         if own.n_train.iloc[0]:
-            _line(figure, own, "n_train", column, method, colours[method])
+            _line(figure, own, "n_train", column, method, colours)
         else:
-            _reference(figure, sizes, own[column].iloc[0], method, colours[method])
+            _reference(figure, sizes, own[column].iloc[0], method, colours)
     _set_ticks(figure, pd.Series(sizes), "Training images")
     figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
@@ -203,8 +194,7 @@ def cost(
         figure.add_scatter(
             x=own[cost], y=own[metric.name], mode="markers", name=escape(method),
             customdata=own.label.map(escape), error_y=_bars(own, metric.name),
-            marker={"size": _sizes(own, cells), "color": colours[method], "symbol": _symbols(own),
-                    "line": {"color": "white", "width": 1}},
+            marker=_marker(own, cells, colours),
             hovertemplate="<b>%{customdata}</b><br>%{y:.3f} at %{x:,.0f}<extra></extra>",
         )  # fmt: skip
     wide = cells[cost].max() >= 10 * cells[cost].min()  # then only powers of 10 are labelled
@@ -314,28 +304,32 @@ def pictures(shown: Sequence[Picture], width: int, worst: float) -> go.Figure:
 
 
 def _line(
-    figure: go.Figure, own: pd.DataFrame, x: str, column: str, method: str, colour: str
+    figure: go.Figure, own: pd.DataFrame, x: str, column: str, method: str, colours: dict[str, str]
 ) -> None:
+    dash = LINES[variant(method, colours)]
     figure.add_scatter(
         x=own[x],
         y=own[column],
         mode="lines+markers",
         name=escape(method),
         error_y=_bars(own, column, width=4),
-        line={"color": colour, "width": 2.2},
-        marker={"size": 9, "symbol": _symbols(own)},
+        line={"color": colours[method], "width": 2.2, "dash": dash},
+        marker={"size": 9, "symbol": _symbols(own, colours)},
         hovertemplate=f"<b>{escape(method)}</b>, %{{x}}: %{{y:.3f}}<extra></extra>",
     )
 
 
-def _reference(figure: go.Figure, sizes: list[int], value: float, method: str, colour: str) -> None:
+def _reference(
+    figure: go.Figure, sizes: list[int], value: float, method: str, colours: dict[str, str]
+) -> None:
+    dash = REFERENCE_LINES[variant(method, colours)]
     ends = sizes if len(sizes) > 1 else [sizes[0] / 1.2, sizes[0] * 1.2]
     figure.add_scatter(
         x=ends,
         y=[value] * len(ends),
         mode="lines",
         name=escape(method),
-        line={"color": colour, "dash": "dash", "width": 1.8},
+        line={"color": colours[method], "dash": dash, "width": 1.8},
         hovertemplate=f"<b>{escape(method)}</b>, no training images: %{{y:.3f}}<extra></extra>",
     )
 
@@ -360,8 +354,19 @@ def _bars(cells: pd.DataFrame, column: str, width: int = 0) -> dict[str, object]
     }
 
 
-def _symbols(cells: pd.DataFrame) -> list[str]:
-    return [SYMBOLS.get(kind, "diamond") for kind in cells.kind]
+def _symbols(cells: pd.DataFrame, colours: dict[str, str]) -> list[str]:
+    return [
+        SYMBOLS.get(kind, "diamond") + MARKERS[variant(method, colours)]
+        for kind, method in zip(cells.kind, cells.method, strict=True)
+    ]
+
+
+def _marker(own: pd.DataFrame, cells: pd.DataFrame, colours: dict[str, str]) -> dict[str, object]:
+    """Mark one method's cells among all."""
+    return {
+        "size": _sizes(own, cells), "color": own.method.map(colours),
+        "symbol": _symbols(own, colours), "line": {"color": "white", "width": 1},
+    }  # fmt: skip
 
 
 def _sizes(own: pd.DataFrame, cells: pd.DataFrame) -> list[int]:

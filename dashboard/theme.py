@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from bench import charts
+from bench.palette import palette
 from bench.score_columns import ScoreColumn
 from dashboard.run import Run
 
@@ -18,7 +18,7 @@ CONVENTIONS = {
 def colours(run: Run) -> dict[str, str]:
     """Assign a colour to every method of the run, in the order of the benchmark file."""
     planned = [_label(method) for method in run.spec.get("methods") or []]
-    return charts.palette([*planned, *sorted(run.cells.method.unique())])
+    return palette([*planned, *sorted(run.cells.method.unique())])
 
 
 def _label(method: Any) -> str:

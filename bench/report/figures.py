@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bench import charts
+from bench.palette import palette
 from bench.report.leaderboard import TASK, Leaderboard
 
 MOST = 24  # tasks with figures; a page of hundreds would be of no use
@@ -15,7 +16,7 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
     """Draw the figures of a leaderboard: `task` (empty where over tasks), `title`, `json`."""
     if board.lines.empty:
         return []
-    colours = charts.palette(sorted(board.lines["method"], key=_floor_first))
+    colours = palette(sorted(board.lines["method"], key=_floor_first))
     found = [*_over_tasks(board, colours)]
     for number, (key, lines) in enumerate(board.lines.groupby(TASK, sort=False)):
         if number < MOST:

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from skimage.color import rgb2lab
 from streamlit.testing.v1 import AppTest
 from synthetic_run import METHODS, make_run
 
 from bench import charts, claim, tables
+from bench.palette import PALETTE, palette
 from bench.report.leaderboard import build
 from bench.score_columns import STANDARD
 from bench.spec import parse
@@ -240,7 +242,7 @@ def test_methods_without_training_images_are_lines_at_a_single_size() -> None:
         {"method": ["tv", "unet"], "n_train": [0, 25], "psnr": [20.0, 21.0], "psnr_low": 19.0,
          "psnr_high": 22.0, "kind": ["classical", "learned"]}
     )  # fmt: skip
-    figure = charts.against_size(cells, STANDARD["psnr"], "psnr", charts.palette(["tv", "unet"]))
+    figure = charts.against_size(cells, STANDARD["psnr"], "psnr", palette(["tv", "unet"]))
     tv = next(trace for trace in figure.data if trace.name == "tv")
     assert min(tv.x) < 25 < max(tv.x)
     assert set(tv.y) == {20.0}
@@ -383,6 +385,7 @@ def test_dashboard_imports_neither_torch_nor_ray(run_folder: Path) -> None:
     script = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}]
+from skimage.color import rgb2lab
 from streamlit.testing.v1 import AppTest
 app = AppTest.from_file({str(APP)!r}, default_timeout=60).run()
 for page in {PAGES!r}:
@@ -392,3 +395,40 @@ print(sorted({{"torch", "ray"}} & set(sys.modules)), "bench.statistics" in sys.m
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[] True", done.stderr
+
+
+# Linear RGB to what the eye's cones respond, and what those without green, or without red, cones
+# see: Vienot, Brettel and Mollon, Color Research and Application 24, 1999.
+CONES = np.array(
+    [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]
+)
+MISSING = {
+    "none": np.eye(3),
+    "green": np.array([[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]]),
+    "red": np.array([[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_all_colours_can_be_told_apart_by_everybody(missing: str) -> None:
+    """A difference of 2.3 in CIELAB is just noticeable."""
+    values = np.array([[int(name[k : k + 2], 16) for k in (1, 3, 5)] for name in PALETTE])
+    linear = np.where(
+        values <= 10.31, values / 255 / 12.92, ((values / 255 + 0.055) / 1.055) ** 2.4
+    )
+    seen = linear @ (np.linalg.inv(CONES) @ MISSING[missing] @ CONES).T
+    seen = np.clip(seen, 0, 1)
+    shown = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = rgb2lab(shown)
+    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)[np.triu_indices(len(lab), 1)]
+    assert distances.min() > 15
+
+
+def test_25_methods_look_different() -> None:
+    names = [f"method {k:02}" for k in range(25)]
+    cells = pd.DataFrame({"method": names, "n_train": 25, "psnr": 20.0, "kind": "learned"})
+    cells = cells.assign(psnr_low=19.0, psnr_high=21.0)
+    for kind, size in (("learned", 25), ("classical", 0)):
+        own = cells.assign(kind=kind, n_train=size)
+        figure = charts.against_size(own, STANDARD["psnr"], "psnr", palette(names))
+        assert len({(one.line.color, one.line.dash) for one in figure.data}) == 25
