@@ -108,7 +108,7 @@ def degrade(
     dataset = data.load(_dataset(path, image_size, reading or {}))
     for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         x, id_ = torch.tensor(dataset.images[index])[None], dataset.ids[index]
-        bound = operator.of(dataset.take([index]))
+        bound = operator.of(dataset.take([int(index)]))
         yield _degraded(id_, x, bound.measure(x, [id_]), bound, by)
 
 
