@@ -48,7 +48,8 @@ def psnr(x_hat: torch.Tensor, x: torch.Tensor = X) -> float:
 
 
 def test_every_degradation_is_a_task_here() -> None:
-    assert set(TASKS) == set(physics.names())
+    """But `paired`, of which no method knows the operator."""
+    assert set(TASKS) == set(physics.names()) - {"paired"}
 
 
 # --- transforms ----------------------------------------------------------------------------------
@@ -227,7 +228,7 @@ def test_measured_kspace_is_solved_in_complex_numbers() -> None:
         assert psnr(x_hat.abs()) > psnr(start) + 1
     x_hat = methods.create("cg_sense", weight=1e-2, steps=100)(y, operator)
     theirs = sigpy.mri.app.SenseRecon(
-        y[0].numpy(), operator.maps.numpy(), lamda=1e-2 * operator.norm_squared,
+        y[0].numpy(), operator.maps[0].numpy(), lamda=1e-2 * operator.norm_squared,
         weights=operator.mask[0].float().numpy(), max_iter=100, show_pbar=False,
     ).run()  # fmt: skip
     assert np.linalg.norm(x_hat[0, 0].numpy() - theirs) < 2e-3 * np.linalg.norm(theirs)
