@@ -28,7 +28,6 @@ from bench.data.coils import (
     sensitivities,
 )
 from bench.data.ledger import Ledger
-from bench.data.measured import open_file
 from bench.data.measurement import Measured
 from bench.data.parts import part_called
 from bench.data.pieces import Facts, Piece, pieces_of
@@ -263,6 +262,9 @@ def _read_file(file: Path, root: Path, how: Raw) -> Slices:
         Unusable: no k-space, or not fully sampled.
         NoImage: nothing but empty slices.
     """
+    # Imported late: it imports readers, which take time and may need extras.
+    from bench.data.measured import open_file
+
     name = files.name_of(file, root)
     try:
         acquired = open_file(file, how.key, how.axes)
