@@ -364,7 +364,7 @@ def _symbols(cells: pd.DataFrame, colours: dict[str, str]) -> list[str]:
 def _marker(own: pd.DataFrame, cells: pd.DataFrame, colours: dict[str, str]) -> dict[str, object]:
     """Mark one method's cells among all."""
     return {
-        "size": _sizes(own, cells), "color": own.method.map(colours),
+        "size": _sizes(own, cells), "color": colours[own.method.iloc[0]],
         "symbol": _symbols(own, colours), "line": {"color": "white", "width": 1},
     }  # fmt: skip
 

@@ -14,6 +14,8 @@ from urllib.request import urlopen
 import pytest
 from synthetic_run import make_run
 
+from bench import claim
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 pytestmark = pytest.mark.slow
@@ -62,7 +64,7 @@ def test_user_walks_through_the_pages(results: Path, serve: str, page: "playwrig
     page.on("request", lambda request: outside.append(request.url))
     page.goto(serve)
     see(page, "Which method should I use?")
-    page.get_by_text("With 100 training images, use").wait_for()
+    page.get_by_text("With 100 training images,").wait_for()
     page.get_by_test_id("stDataFrame").locator("canvas").first.wait_for()
     page.locator(".js-plotly-plot .scatterlayer .point").first.wait_for()
 
@@ -101,9 +103,11 @@ def test_page_follows_a_run_as_it_goes(results: Path, serve: str, page: "playwri
     page.goto(serve)
     page.get_by_text("There is no run to show yet").wait_for()
     folder = make_run(results / "going", finished=False, unstarted=3, size=32)
-    page.get_by_text("14 of 18 cells").wait_for()
-    shutil.rmtree(folder / "rows")
-    make_run(folder, size=32)
+    with claim.held(folder):
+        page.get_by_text("14 of 18 cells", exact=True).wait_for()
+        page.get_by_text("In progress").wait_for()
+        shutil.rmtree(folder / "rows")
+        make_run(folder, size=32)
     page.get_by_text("In progress").wait_for(state="detached")
     see(page, "Which method should I use?")
 
