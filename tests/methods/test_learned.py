@@ -7,6 +7,7 @@ from torch import nn
 from bench import methods, physics, training
 from bench.data import ImageSet
 from bench.errors import UserError
+from bench.methods import compressed_sensing
 from bench.methods.compressed_sensing import CompressedSensing
 from bench.physics import Physics
 from bench.spec import Budget
@@ -234,6 +235,34 @@ def test_until_it_is_trained_it_is_the_compressed_sensing_that_it_starts_from(na
     if name not in INSERT_THE_MEASUREMENT:
         torch.testing.assert_close(trained, expected, atol=1e-5, rtol=0)
     assert not model.tv.alone
+
+
+def test_solutions_of_tv_are_kept_for_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit; those of another operator, weight or measurement are others."""
+    operator, x = task("unet", noise=0.01), images(3)
+    y = operator.measure(x, list("abc"))
+    first = compressed_sensing.tv_solution(y, operator, 0.7)
+    solved: list[float] = []
+
+    def solve(y, physics, transform, weight, tolerance):
+        solved.append(weight)
+        return methods.create("tv", weight=weight)(y, physics)
+
+    monkeypatch.setattr(compressed_sensing, "solve", solve)
+    kept = compressed_sensing.tv_solution(y, operator, 0.7)
+    assert torch.equal(kept, first)
+    kept.zero_()
+    assert torch.equal(compressed_sensing.tv_solution(y, operator, 0.7), first)
+    assert solved == []
+    blurred = physics.create("gaussian_blur", 2.0, tuple(x.shape[-2:]), noise_variance=0.01)
+    compressed_sensing.tv_solution(y, operator, 0.8)
+    compressed_sensing.tv_solution(y, blurred, 0.7)
+    compressed_sensing.tv_solution(y + 1, operator, 0.7)
+    assert solved == [0.8, 0.7, 0.7]
+    monkeypatch.setattr(compressed_sensing, "KEPT", 0)
+    compressed_sensing.tv_solution(y, operator, 0.7)
+    compressed_sensing.tv_solution(y, operator, 0.7)
+    assert solved[3:] == [0.7]
 
 
 def test_compressed_sensing_is_tuned_on_training_images() -> None:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, pad, unfold
 
 from bench.methods.base import Fitted
-from bench.methods.classical._admm import solve
 from bench.methods.classical._transforms import Gradient
-from bench.methods.compressed_sensing import CompressedSensing
+from bench.methods.compressed_sensing import CompressedSensing, tv_solution
 from bench.physics import Physics
 from bench.physics._solvers import regularised_inverse
 from bench.ranges import Odd, Relative
@@ -118,7 +117,7 @@ class StackedCS(Fitted):
         best = float(self.tv.weight)
         weights = (best, best / SPREAD, best * SPREAD)
         # Solved well, so that contexts do not depend on when the rest of a batch has converged.
-        x, finer, coarser = (solve(y, physics, Gradient(), weight, PRECISE) for weight in weights)
+        x, finer, coarser = (tv_solution(y, physics, weight, PRECISE) for weight in weights)
         residual = physics.A_adjoint(y) - physics.A_normal(x)
         update = regularised_inverse(physics, residual, self.tv.data_weight(physics))
         return torch.cat([x, finer - x, coarser - x, physics.A_dagger(y) - x, update], dim=1)
