@@ -56,7 +56,7 @@ class Efficiency:
         return self.shown_at[0] if whole else None
 
     def sentence(self, task: str) -> str:
-        """Say it in words."""
+        """Describe it in a sentence."""
         first, last = self.sizes[0], self.sizes[-1]
         at, low, high = self.overtakes
         whole = f"on {task}, {self.method}"
@@ -226,7 +226,7 @@ def _cause(cell: str, gains: pd.DataFrame) -> str:
 def along_levels(
     tasks: Mapping[float, tuple[pd.DataFrame, Estimate]], degradation: str
 ) -> list[str]:
-    """Say at which levels of a degradation each method that learns is ahead of classical ones.
+    """State at which levels of a degradation each method that learns leads classical ones.
 
     Between levels the gain is interpolated, linearly in the logarithm of the level.
 

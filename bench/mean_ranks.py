@@ -34,7 +34,7 @@ class MeanRanks:
     groups: list[tuple[int, int]]
 
     def sentence(self) -> str:
-        """Say it in words."""
+        """Describe them in a sentence."""
         first = f"Over {self.tasks} tasks, {self.ranks.index[0]} has the best mean rank"
         first += f" ({self.ranks.iloc[0]:.2f} of {len(self.ranks)})"
         span = self.ranks.iloc[-1] - self.ranks.iloc[0]

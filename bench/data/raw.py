@@ -363,7 +363,7 @@ def _fitted(
 
 
 def _shape_of_pixels(shape: tuple[int, ...]) -> list[str]:
-    """Say if the square images are of fields of view that are not square."""
+    """Write a remark if the square images show fields of view that are not square."""
     rows, columns = shape[2:]
     if abs(rows - columns) <= UNEVEN * max(rows, columns):
         return []

@@ -32,8 +32,8 @@ class Hfen(Metric):
 
 def _kernel() -> Float[Tensor, "1 1 k k"]:
     """Sample the Laplacian of a Gaussian; its sum is 0."""
-    place = torch.arange(SIZE, dtype=torch.float64) - SIZE // 2
-    radius = place[:, None].square() + place.square()
+    offset = torch.arange(SIZE, dtype=torch.float64) - SIZE // 2
+    radius = offset[:, None].square() + offset.square()
     gauss = torch.exp(-radius / (2 * SIGMA**2))
     kernel = (radius - 2 * SIGMA**2) / SIGMA**4 * gauss / gauss.sum()
     return (kernel - kernel.mean())[None, None]

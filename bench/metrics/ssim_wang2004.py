@@ -41,7 +41,7 @@ class SsimWang2004(Metric):
 
 def _blurred(images: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 hi wi"]:
     """Average under the window, where it lies inside the image."""
-    place = torch.arange(WINDOW).to(images) - WINDOW // 2
-    weights = torch.exp(-place.square() / (2 * SIGMA**2))
+    offset = torch.arange(WINDOW).to(images) - WINDOW // 2
+    weights = torch.exp(-offset.square() / (2 * SIGMA**2))
     weights = weights / weights.sum()
     return conv2d(conv2d(images, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))

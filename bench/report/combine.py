@@ -102,7 +102,7 @@ def _check_measurements(rows: pd.DataFrame, stores: Sequence[Store]) -> None:
 
 
 def _differences(stores: Sequence[Store]) -> list[str]:
-    """Say in what else the runs differ, which a reader must know."""
+    """List the other differences between the runs that a reader must know."""
     named: dict[str, list[Any]] = {
         "number of trials": [store.spec().budget.trials for store in stores],
         "number of steps": [store.spec().budget.steps for store in stores],

@@ -12,7 +12,7 @@ from bench.spec import Benchmark
 
 
 def conclusion(board: Leaderboard) -> list[str]:
-    """Say in one sentence per task which method is best, and what that is worth."""
+    """Write one sentence per task: which method is best, and by how much."""
     sentences = []
     for (degradation, level), lines in board.table.groupby(TASK, sort=False):
         whole = lines[lines["rank"].notna()]

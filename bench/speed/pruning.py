@@ -36,9 +36,10 @@ def page() -> str:
     lines = [
         "# Does early stopping pay?",
         "",
-        "Measured by `make speed PART=pruning`: the networks of `bench/specs/small_data.yaml` on "
-        f"images of {SIZE}x{SIZE} pixels, with {BUDGET['trials']} trials of {BUDGET['steps']} "
-        f"steps and {BUDGET['reports']} validations, searched without early stopping and with "
+        "Measured by `make speed PART=pruning`: `unet` and `attention_residual_unet` on the tasks "
+        f"of `bench/specs/small_data.yaml`, images of {SIZE}x{SIZE} pixels, "
+        f"with {BUDGET['trials']} trials of {BUDGET['steps']} steps and {BUDGET['reports']} validations, "
+        "searched without early stopping and with "
         "ASHA, which resumes the best third of the trials after an eighth and after three eighths "
         "of the steps. Steps: optimiser steps of all trials of a cell. PSNR: of the best complete "
         "trial, on validation images. Last column: the steps after which the search with ASHA was "

@@ -49,7 +49,7 @@ def show(choice: Choice) -> None:
 
 
 def _words(choice: Choice) -> None:
-    """Say how many training images each method needs to overtake the best classical one."""
+    """Write how many training images each method needs to overtake the best classical one."""
     cells = choice.run.cells[choice.run.cells.task == choice.task]
     level = choice.cells.level.iloc[0]
     task = f"{choice.cells.degradation.iloc[0]} {level:g}"

@@ -26,7 +26,7 @@ def images(n: int, height: int = 16, width: int = 16) -> Tensor:
 
 
 def trained_profile(model: nn.Module) -> None:
-    """Give a regulariser a profile with every sign of curvature, as training does."""
+    """Bend a regulariser's profile both ways, as training does."""
     with torch.no_grad():
         slopes = torch.tensor([6.0, 2.0, 0.5, -0.9, -0.2])
         model.profile.log_slopes.copy_((slopes + wcrr.RHO).log())
