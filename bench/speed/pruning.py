@@ -38,8 +38,8 @@ def page() -> str:
         "",
         "Measured by `make speed PART=pruning`: `unet` and `attention_residual_unet` on the tasks "
         f"of `bench/specs/small_data.yaml`, images of {SIZE}x{SIZE} pixels, "
-        f"with {BUDGET['trials']} trials of {BUDGET['steps']} steps and {BUDGET['reports']} validations, "
-        "searched without early stopping and with "
+        f"with {BUDGET['trials']} trials of {BUDGET['steps']} steps and "
+        f"{BUDGET['reports']} validations, searched without early stopping and with "
         "ASHA, which resumes the best third of the trials after an eighth and after three eighths "
         "of the steps. Steps: optimiser steps of all trials of a cell. PSNR: of the best complete "
         "trial, on validation images. Last column: the steps after which the search with ASHA was "
