@@ -61,9 +61,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     with (tmp_path_factory.mktemp("server") / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log, stderr=log,
-        )  # fmt: skip
+            [sys.executable, Path(__file__).with_name("s3_server.py"), str(port)],
+            stdout=log,
+            stderr=log,
+        )
     deadline = time.monotonic() + 60
     while True:
         try:
