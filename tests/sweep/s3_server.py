@@ -5,17 +5,17 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 
 
 class Server(DomainDispatcherApplication):
     """moto looks whether an object exists and then writes it: two threads may both find none."""
 
-    def __init__(self, create_app: Callable[[str], Any]):
+    def __init__(self, create_app: Any):
         super().__init__(create_app)
         self.one_at_a_time = threading.Lock()
 
