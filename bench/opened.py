@@ -13,6 +13,7 @@ from bench.store import Store
 
 if TYPE_CHECKING:
     from bench.model import Model
+    from bench.recommend import Recommendation
 
 
 class Run:
@@ -56,6 +57,45 @@ class Run:
         """The cells that have results: `task, degradation, level, n_train, method`, by id."""
         keys = ["cell", "task", "degradation", "level", "n_train", "method"]
         return self.rows.reindex(columns=keys).drop_duplicates("cell").set_index("cell")
+
+    def recommend(
+        self,
+        level: float | None = None,
+        *,
+        degradation: str | None = None,
+        n_train: int | None = None,
+        max_ms: float | None = None,
+        max_parameters: float | None = None,
+        max_train_seconds: float | None = None,
+    ) -> "Recommendation":
+        """Recommend a method by the run's objective; see `bench.recommend.recommend`.
+
+        Args:
+            level: may lie between levels of the run; may be left out if it has only one.
+            degradation: its label; may be left out if the run has only one.
+            n_train: number of training images at hand.
+            max_ms: the most milliseconds that an image may take.
+            max_parameters: the most parameters that a network may have.
+            max_train_seconds: the most seconds that a training may take.
+
+        Raises:
+            UserError: nothing can be said; states why.
+        """
+        from bench import curves, recommend, score_columns
+
+        limits = {"infer_ms": max_ms, "parameters": max_parameters,
+                  "train_seconds": max_train_seconds}  # fmt: skip
+        gains = curves.gains(self._store.curves())
+        columns = score_columns.of_run(self._store.manifest())
+        return recommend.recommend(
+            self.rows,
+            level,
+            degradation=degradation,
+            n_train=n_train,
+            limits={name: most for name, most in limits.items() if most is not None},
+            objective=columns.get(self.spec.objective, columns["psnr"]),
+            rising=set(gains.index[gains["rising"].astype(bool)]),
+        )
 
     def pictures(self, method: str, **which: object) -> dict[str, np.ndarray]:
         """Return the pictures of a few test images that a cell has stored.

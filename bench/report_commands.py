@@ -1,4 +1,4 @@
-"""Commands that compare runs, and that put methods from elsewhere on their boards."""
+"""Commands that compare runs, recommend a method, and put methods from elsewhere on a board."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +71,33 @@ def score(
     report.show(report.write(store), store.spec(), console)
 
 
+def recommend(
+    folder: Run,
+    level: Annotated[float | None, typer.Option(help="level of the degradation")] = None,
+    degradation: Annotated[str | None, typer.Option(help="its label in the run")] = None,
+    n_train: Annotated[
+        int | None, typer.Option(help="number of training images at hand", min=0)
+    ] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(help="most milliseconds that an image may take", min=0)
+    ] = None,
+    max_parameters: Annotated[
+        float | None, typer.Option(help="most parameters that a network may have", min=0)
+    ] = None,
+    max_train_seconds: Annotated[
+        float | None, typer.Option(help="most seconds that a training may take", min=0)
+    ] = None,
+) -> None:
+    """Name the method to use at a level and number of training images, with the evidence."""
+    from bench.opened import Run as OpenRun
+
+    found = OpenRun(folder).recommend(
+        level, degradation=degradation, n_train=n_train, max_ms=max_ms,
+        max_parameters=max_parameters, max_train_seconds=max_train_seconds,
+    )  # fmt: skip
+    console.print(str(found), markup=False, highlight=False, soft_wrap=True)
+
+
 def _write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -82,5 +109,6 @@ def _write(file: Path, text: str) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "measurements": measurements,
+    "recommend": recommend,
     "score": score,
 }
