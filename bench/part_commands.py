@@ -1,4 +1,4 @@
-"""Commands on the parts of a benchmark: list ours, and check a user's own."""
+"""Commands on the parts of a benchmark: list ours, begin a new one, and check it."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -77,8 +77,31 @@ def check(
     console.print(f"check: {counts}", highlight=False)
 
 
+def new(
+    kind: Annotated[
+        str, typer.Argument(help="method, network, degradation, reader, loss or metric")
+    ],
+    name: Annotated[str, typer.Argument(help="lower-case letters, digits and _")],
+    package: Annotated[
+        str | None,
+        typer.Option(help="your own package; default: ReconBench itself, if it is checked out"),
+    ] = None,
+) -> None:
+    """Write the file of a new part, its search space and its test, which work as they are."""
+    from bench import new as files
+
+    written = files.write(kind, name, package)
+    for file in written.files:
+        shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+        console.print(str(shown), markup=False, highlight=False)
+    console.print(
+        f"\nFill it in, then: reconbench check {written.path}", markup=False, highlight=False
+    )
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "degradations": degradations,
     "methods": methods,
     "check": check,
+    "new": new,
 }
