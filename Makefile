@@ -3,6 +3,8 @@
 PYTHON   ?= python3
 PIP_ARGS ?=
 SPEC     ?= bench/specs/small_data.yaml
+# Of `make gpu`: its options, such as --device cpu --quick.
+GPU_ARGS ?=
 # Of `make speed`: what to measure; default: everything.
 PART     ?=
 VENV     := .venv
@@ -25,7 +27,7 @@ PARTS   := tests/data tests/physics tests/methods
 PAGES   := tests/dashboard tests/report tests/sweep tests/cluster
 FAULTS  := $(filter tests/sweep/test_faults.py tests/sweep/test_cloud.py,$(RAY))
 
-.PHONY: bench test tests-of-faults tests-of-ray tests-of-parts tests-of-pages other-tests types speed install install-dev lint dashboard clean
+.PHONY: bench test tests-of-faults tests-of-ray tests-of-parts tests-of-pages other-tests types speed gpu install install-dev lint dashboard clean
 
 bench: install
 	$(BIN)/reconbench run $(SPEC)
@@ -77,6 +79,9 @@ lint: install-dev
 
 speed: install-dev
 	$(BIN)/python -m bench.speed $(PART)
+
+gpu:
+	$(PYTHON) -m bench.speed gpu $(GPU_ARGS)
 
 dashboard: install
 	$(BIN)/streamlit run dashboard/app.py

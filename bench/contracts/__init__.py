@@ -19,7 +19,7 @@ from bench.errors import UserError, unknown
 from bench.methods import losses
 from bench.registry import Registry, label_of
 
-__all__ = ["KINDS", "Outcome", "check", "kinds_of", "ours"]
+__all__ = ["KINDS", "Outcome", "check", "kinds_of", "on_gpu", "ours"]
 
 KINDS: dict[str, Registry] = {
     registry.word: registry
@@ -50,6 +50,19 @@ def check(given: Any, kind: str | None = None, file: Path | None = None) -> Iter
     for one in [kind] if kind else kinds_of(given):
         label = label_of(given)
         yield from outcomes(f"{one} {label}", _contract(one, given, file).checks())
+
+
+def on_gpu(kind: str, given: Any) -> Outcome | None:
+    """Check only that a part gives on a GPU what it gives on the CPU; None for a reader.
+
+    Args:
+        kind: one of `KINDS`.
+        given: a name, a dotted path, or the part itself.
+    """
+    first, *others = _contract(kind, given, None).checks()
+    chosen = [first, *(one for one in others if one[1].__name__ == "on_gpu")]
+    found = list(outcomes(f"{kind} {label_of(given)}", chosen))
+    return found[-1] if len(chosen) > 1 else None
 
 
 def _contract(kind: str, given: Any, file: Path | None) -> Any:

@@ -1,7 +1,7 @@
 """The contract of a loss."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.contracts.base import CannotCheckError, Checks, demand, smooth_images
 from bench.errors import UserError
@@ -31,6 +31,7 @@ class Loss:
             ("it takes a batch of one image", self.takes_one),
             ("its gradient is finite and not 0", self.has_gradient),
             ("no image has a smaller loss than the truth", self.is_least_at_the_truth),
+            ("a GPU gives the same", self.on_gpu),
         ]
 
     def value(self, x_hat: Tensor, x: Tensor) -> Tensor:
@@ -75,3 +76,16 @@ class Loss:
         for name, image in (("a noisy image", self.x_hat), ("half the truth", self.x / 2)):
             value = self.value(image, self.x).sum()
             demand(best <= value, f"it is {best:.4g} at the truth and {value:.4g} at {name}")
+
+    def on_gpu(self) -> None:
+        """Check that the loss does not depend on the device."""
+        if not torch.cuda.is_available():
+            raise CannotCheckError("this machine has no GPU")
+        torch.manual_seed(0)  # of a discriminator
+        loss = built(self.given, {})
+        here = loss(self.x_hat, self.x)
+        if isinstance(loss, nn.Module):
+            loss = loss.to("cuda")
+        there = loss(self.x_hat.cuda(), self.x.cuda())
+        demand(there.is_cuda, "the loss of images on the GPU is on the CPU")
+        demand(torch.allclose(here, there.cpu(), rtol=1e-3), f"{there.item()}, not {here.item()}")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bench import metrics
-from bench.contracts.base import Checks, demand, smooth_images
+from bench.contracts.base import CannotCheckError, Checks, demand, smooth_images
 
 COUNT = 3
 
@@ -29,6 +29,7 @@ class Metric:
             ("it gives one finite number for each image", self.is_per_image),
             ("an image's score does not depend on the others", self.is_alone),
             ("less noise is better, in its direction", self.has_direction),
+            ("a GPU scores the same", self.on_gpu),
         ]
 
     def scores(self, x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
@@ -68,3 +69,12 @@ class Metric:
                 f"for the truth, a noisy image and a noisier one; direction is "
                 f"{self.kind.direction!r}",
             )
+
+    def on_gpu(self) -> None:
+        """Check that the scores do not depend on the device."""
+        if not torch.cuda.is_available():
+            raise CannotCheckError("this machine has no GPU")
+        here, there = self.scores(self.noisy, self.x), self.scores(self.noisy.cuda(), self.x.cuda())
+        for convention, values in here.items():
+            same = torch.allclose(values, there[convention].cpu(), rtol=1e-4, atol=1e-5)
+            demand(same, f"{convention}: {there[convention].tolist()}, not {values.tolist()}")

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
-
-from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
-from rich.console import Console
-from rich.progress import track
+from typing import TYPE_CHECKING, TypeVar
 
 from bench.data.volume import NoImage, Unusable
 from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from joblib.externals.loky import ProcessPoolExecutor
 
 MOST_AT_ONCE = 16  # items that a worker takes at a time
 MANY = 1000  # items from which processes read them
@@ -58,6 +57,9 @@ def survey(
         work: a function that another process can find by its name, or a `partial` of one.
         doing: what the progress bar says.
     """
+    from rich.console import Console  # late, as joblib: training alone reads no files
+    from rich.progress import track
+
     # Several items at a time, or workers would mostly wait for one another.
     size = max(1, min(MOST_AT_ONCE, len(items) // (4 * _workers())))
     chunks = [items[k : k + size] for k in range(0, len(items), size)]
@@ -79,7 +81,9 @@ def _workers() -> int:
     return os.cpu_count() or 1
 
 
-def _processes() -> ProcessPoolExecutor:
+def _processes() -> "ProcessPoolExecutor":
+    from joblib.externals.loky import get_reusable_executor
+
     return get_reusable_executor(max_workers=_workers(), timeout=IDLE_SECONDS, env=ALONE)
 
 

@@ -17,8 +17,6 @@ import torch
 from filelock import FileLock
 from jaxtyping import Float, Float32, Int32, Shaped
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from scipy import sparse
 from torch import Tensor
 
@@ -122,6 +120,9 @@ def _cached(shape: tuple[int, int], views: int) -> dict[str, Tensor] | None:
 
     None if the cache cannot be written.
     """
+    from safetensors import SafetensorError  # late: other degradations do without
+    from safetensors.torch import load_file, save_file
+
     folder = places.cache_folder()
     if folder is None:
         return None

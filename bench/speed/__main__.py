@@ -7,6 +7,15 @@ from bench import plugins, speed
 from bench.errors import UserError, unknown
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["gpu"]:  # it has options of its own
+        from bench.speed import gpu
+
+        try:
+            gpu.main(sys.argv[2:])
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        sys.exit()
     known = [name for name in plugins.modules(speed) if name != "__main__"]
     for name in sys.argv[1:] or known:
         if name not in known:

@@ -2,17 +2,19 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bench.errors import UserError
 from bench.speed import events_of
 
-SHARES = (1.0, 0.5, 0.25)
-FILE = {
+SHARES = (1.0, 0.5, 0.25, 0.125)
+TEMPLATE = {"source": "template", "image_size": 64, "n_val": 8, "n_test": 8}
+FILE: dict[str, Any] = {
     "name": "packing",
-    "dataset": {"source": "template", "image_size": 64, "n_val": 8, "n_test": 8},
     "degradations": [{"name": "gaussian_noise", "levels": [0.1]}],
     "n_train": [100],
     "budget": {"trials": 16, "steps": 1000, "reports": 2},
@@ -30,7 +32,7 @@ def page() -> str:
     """
     if not torch.cuda.is_available():
         raise UserError("packing: needs a GPU")
-    seconds = {share: _seconds(share) for share in SHARES}
+    seconds = {share: seconds_of(share) for share in SHARES}
     lines = [
         "# Several small trials on one GPU",
         "",
@@ -48,11 +50,18 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _seconds(share: float) -> float:
-    """Time the search with that share of a GPU for each trial."""
+def seconds_of(share: float, dataset: Mapping[str, Any] = TEMPLATE, **changes: Any) -> float:
+    """Time the search with that share of a GPU for each trial.
+
+    Args:
+        share: of a GPU, for each trial.
+        dataset: as in a benchmark file.
+        changes: of the benchmark file.
+    """
     with tempfile.TemporaryDirectory() as folder:
         methods = [{"name": "unet", "gpus": share}]
-        events = events_of({**FILE, "methods": methods}, Path(folder))
+        benchmark = {**FILE, "dataset": dict(dataset), "methods": methods, **changes}
+        events = events_of(benchmark, Path(folder))
     ended = [event for event in events if event["event"] == "ended" and "trial" in event]
     first = min(event["time"] - event["seconds"] for event in ended)
     return max(event["time"] for event in ended) - first

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
-import pywt
 import torch
 from jaxtyping import Complex64, Float, Shaped
 from pydantic import AfterValidator, Field
@@ -13,12 +12,16 @@ from torch import Tensor
 
 
 def _discrete(name: str) -> str:
+    import pywt  # late, as below: total variation needs no wavelets
+
     if name not in pywt.wavelist(kind="discrete"):
         raise ValueError("not a discrete wavelet of PyWavelets, such as 'haar'")
     return name
 
 
 def _orthogonal(name: str) -> str:
+    import pywt
+
     if not pywt.Wavelet(name).orthogonal:
         raise ValueError("not an orthogonal wavelet, such as 'haar'")
     return name
@@ -158,6 +161,8 @@ class Wavelets(SparsifyingTransform):
 @lru_cache(maxsize=8)
 def filter_bank(wavelet: str, levels: int, shape: tuple[int, int]) -> Complex64[Tensor, "k h w"]:
     """Compute frequency responses of the undecimated transform's subbands, coarsest last."""
+    import pywt
+
     low, high = (np.array(taps) / np.sqrt(2) for taps in pywt.Wavelet(wavelet).filter_bank[:2])
     smooth: list[np.ndarray] = [np.ones(n, dtype=complex) for n in shape]
     bands = []
