@@ -27,7 +27,7 @@ PARTS   := tests/data tests/physics tests/methods
 PAGES   := tests/dashboard tests/report tests/sweep tests/cluster
 FAULTS  := $(filter tests/sweep/test_faults.py tests/sweep/test_cloud.py,$(RAY))
 
-.PHONY: bench test tests-of-faults tests-of-ray tests-of-parts tests-of-pages other-tests types speed gpu install install-dev lint dashboard clean
+.PHONY: bench test tests-of-faults tests-of-ray tests-of-parts tests-of-pages other-tests types speed gpu install install-dev lint dashboard docs clean
 
 bench: install
 	$(BIN)/reconbench run $(SPEC)
@@ -86,5 +86,9 @@ gpu:
 dashboard: install
 	$(BIN)/streamlit run dashboard/app.py
 
+docs: install-dev
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf docs/_build docs/generated $(VENV) build *.egg-info

@@ -105,7 +105,7 @@ class Run:
             which: see `model`.
 
         Returns:
-            `x` (ground truth), `x_hat`, `error` (|x_hat - x|) and `start` (`A_dagger(y)`), each
+            `x` (ground truth), `x_hat`, `error` (absolute) and `start` (`A_dagger(y)`), each
             (n, 1, h, w); `y`, the measurements; and the `ids` of the images.
         """
         cell = self.cell(method, **which)

@@ -35,7 +35,7 @@ class Physics(nn.Module, ABC):
     names and the batch-first layout are DeepInverse's, so that its models run here as
     `model(y, physics)`; `A_vjp`, `prox_l2` and `noise_model` are there for them too.
 
-    Class attributes:
+    Attributes:
         name: its name in messages, and part of the seed of its noise: under another name it draws
             other noise. Default: the name of the class, such as `MyNoise`.
         unit: what `level` counts.

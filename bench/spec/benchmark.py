@@ -26,11 +26,13 @@ STANDARD_METRICS = ("psnr", "ssim", "nmse")
 class Benchmark(Strict):
     """A benchmark file: methods x degradation levels x training-set sizes under one budget."""
 
-    name: str = "benchmark"
-    description: str = ""
+    name: str = Field("benchmark", description="names the run folder, `results/<name>`")
+    description: str = Field("", description="the question, shown in the report")
     dataset: DatasetSpec = Field(default_factory=DatasetSpec)
     degradations: list[DegradationSpec] = Field(min_length=1)
-    n_train: list[int] = Field(min_length=1)
+    n_train: list[int] = Field(
+        min_length=1, description="training-set sizes; each smaller set is part of the larger ones"
+    )
     methods: list[MethodSpec] = Field(min_length=1)
     budget: Budget = Budget()
     search: Search = Search()
@@ -43,7 +45,11 @@ class Benchmark(Strict):
     seeds: int = Field(
         3, ge=1, description="refits of every cell whose method is not deterministic"
     )
-    precision: str = Field("auto", pattern="^(auto|fp32|bf16)$")
+    precision: str = Field(
+        "auto",
+        pattern="^(auto|fp32|bf16)$",
+        description="of training: `fp32`, `bf16`, or `auto`: bf16 if the processor multiplies in it",
+    )
     compile: bool = Field(False, description="train networks through torch.compile")
     deterministic: bool = Field(
         False,

@@ -54,16 +54,19 @@ def check_label(label: str) -> str:
 
 
 class DatasetSpec(_WithOptions):
-    """Where the images come from, their size, and how many are kept for validation and test."""
+    """Where the images come from, their size, and how many are kept for validation and test.
+
+    Further keys are options of the reader.
+    """
 
     source: str = Field(
         "auto", description="a reader, or its dotted path; default: by the files at the path"
     )
-    path: str | None = None
+    path: str | None = Field(None, description="a file or folder; default: synthetic slices")
     name: str | None = Field(None, description="shown in reports; default: the source or folder")
     image_size: int = Field(64, ge=16, le=1024, description="pixels along each side")
-    n_val: int = Field(24, ge=1)
-    n_test: int = Field(60, ge=2)
+    n_val: int = Field(24, ge=1, description="validation images, by which methods are tuned")
+    n_test: int = Field(60, ge=2, description="test images, which only refits see")
     official_split: bool = Field(
         True, description="respect the parts that the folders name (train, val, test)"
     )
@@ -90,14 +93,11 @@ class DatasetSpec(_WithOptions):
 
 
 class DegradationSpec(_WithOptions):
-    """A degradation, built in or a dotted path, and the levels at which it is run.
+    """A degradation and the levels at which it is run; further keys are its options."""
 
-    Each level is one task.
-    """
-
-    name: str
+    name: str = Field(description="one of ours, or a dotted path")
     label: str = Field("", description="shown in reports; default: the name and given options")
-    levels: list[float] = Field(min_length=1)
+    levels: list[float] = Field(min_length=1, description="its strengths; each is a task")
 
     @model_validator(mode="before")
     @classmethod
@@ -123,8 +123,8 @@ class DegradationSpec(_WithOptions):
 class MethodSpec(Strict):
     """A method to run: built in, or a dotted path such as `my_pkg.models:MyNet`."""
 
-    name: str
-    label: str = ""
+    name: str = Field(description="one of ours, or a dotted path")
+    label: str = Field("", description="shown in reports; default: the name")
     fixed: dict[str, Any] = Field(
         default_factory=dict, description="configuration held fixed instead of searched"
     )
@@ -170,7 +170,7 @@ class Budget(Strict):
 
     trials: int = Field(8, ge=1, description="configurations tried")
     steps: int = Field(200, ge=1, description="optimiser steps of a full trial and of a refit")
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, description="images in each optimiser step")
     reports: int = Field(6, ge=1, description="validations in a full trial; pruning acts on them")
 
     @model_validator(mode="before")
