@@ -48,7 +48,7 @@ class Benchmark(Strict):
     precision: str = Field(
         "auto",
         pattern="^(auto|fp32|bf16)$",
-        description="of training: `fp32`, `bf16`, or `auto`: bf16 if the processor multiplies in it",
+        description="of training: fp32, bf16, or auto: bf16 if the processor multiplies in it",
     )
     compile: bool = Field(False, description="train networks through torch.compile")
     deterministic: bool = Field(
