@@ -16,10 +16,11 @@ PAGE = (ROOT / "docs/tutorial.md").read_text()
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_network_of_ones_own_comes_onto_the_board(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.S | re.M)
+    (text,) = [text for language, text in blocks if language == "yaml"]
     (tmp_path / "mine.yaml").write_text(text)
-    blocks = re.findall(r"```\n(.*?)```", PAGE, re.S)
-    commands = [line for block in blocks for line in block.splitlines() if "reconbench" in line]
+    lines = [line for language, text in blocks if not language for line in text.splitlines()]
+    commands = [line for line in lines if line.startswith("reconbench")]
     assert [line.split()[1] for line in commands] == ["new", "check", "plan", "run", "recommend"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "bench/alias")])
     printed = {}
