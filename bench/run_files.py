@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bench import markup, tables
 from bench.errors import DamagedError, UserError
+from bench.parsing import one_at_a_time
 from bench.places import Place
 
 SEAL = "checksum"
@@ -77,7 +78,8 @@ def arrays(path: Place) -> dict[str, np.ndarray]:
     """Read an archive of arrays."""
     with reading(path):
         content = io.BytesIO(path.read_bytes())  # so that np.load raises no error of the system
-        return dict(np.load(content, allow_pickle=False))
+        with one_at_a_time:
+            return dict(np.load(content, allow_pickle=False))
 
 
 def model(recipe_json: Place) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.parsing import one_at_a_time
+
 
 @dataclass(frozen=True)
 class CellPictures:
@@ -62,7 +64,7 @@ def _arrays(folder: Path, owner: str, name: str) -> dict[str, np.ndarray]:
     if path.parent.resolve().parent != images.resolve() or not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with one_at_a_time, np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except Exception as error:  # a damaged archive fails in many ways
         raise ValueError(f"{path}: cannot be read ({error or type(error).__name__})") from None

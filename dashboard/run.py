@@ -19,7 +19,7 @@ from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
 
 KEYS = ("degradation", "level", "n_train", "method")
-COSTS = ("train_seconds", "infer_ms", "parameters", "flops")
+COSTS = ("parameters", "flops")  # which are the same on every machine
 TRIALS = ("cell", "trial", "state", "psnr", "step", "seconds", "error", "config")
 CELLS = (
     "cell", "task", "label", "dataset", *KEYS, "kind",

@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import gc
 import json
 import os
 import pickle
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import badges, claim, spec
+from bench import badges, claim, run_files, spec
 from bench.cli import DEFAULT_SPEC
 from bench.errors import DamagedError, UnwritableError, UserError
 from bench.store import ROW_KEYS, Store
@@ -183,6 +186,29 @@ def test_a_damaged_file_is_named_and_set_aside_and_missed(
     Store(store.folder).begin(SPEC, {"val": "data"})  # goes on, whatever it was
     assert Store(store.folder).spec() == SPEC
     assert Store(store.folder).manifest() == {"data": {"val": "data"}}
+
+
+def test_many_threads_read_intact_pictures_as_intact(tmp_path: Path) -> None:
+    """Python's parser fails, before 3.11.8, if another thread parses while it collects garbage."""
+    file = tmp_path / "pictures.npz"
+    np.savez(file, **{f"a{k}": np.zeros((2, 1, 8, 8)) for k in range(6)})
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+
+    def yield_to_others(*_: object) -> None:
+        time.sleep(0)
+
+    gc.callbacks.append(yield_to_others)
+    gc.set_threshold(5)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as threads:
+            read = partial(run_files.damage_of, read=run_files.arrays)
+            found = [*threads.map(read, [file] * 500)]
+    finally:
+        gc.callbacks.remove(yield_to_others)
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval)
+    assert found == [None] * 500
 
 
 @pytest.mark.parametrize("kind", ["rows/*/*.parquet", "images/*/*.npz", "models/*/*/recipe.json"])

@@ -25,6 +25,7 @@ from bench.data.base import Audit, Dataset
 from bench.data.files import walk
 from bench.data.measurement import Measured, opened
 from bench.data.sources import READERS
+from bench.parsing import one_at_a_time
 from bench.spec import DatasetSpec
 
 # Keys of a dataset that do not change its images.
@@ -89,7 +90,7 @@ def _code() -> str:
 def _read(file: Path) -> Dataset | None:
     """Read a cached dataset; None if it is missing or damaged."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with one_at_a_time, np.load(file, allow_pickle=False) as archive:
             facts: dict[str, Any] = json.loads(bytes(archive["facts"]))
             images = archive["images"]
         audit = Audit(**facts.pop("audit"))

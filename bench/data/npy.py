@@ -11,6 +11,7 @@ from bench.data import declared
 from bench.data.arrays import Kind, interpret, read_content
 from bench.data.contents import Content
 from bench.data.volume import Unusable, Volume
+from bench.parsing import one_at_a_time
 
 SUFFIXES = {".npy", ".npz"}
 # First bytes of an array, and of an archive of arrays.
@@ -64,6 +65,11 @@ def open_file(file: Path) -> np.ndarray | Content:
         raise Unusable("cannot be read (it is empty)")
     if not start.startswith(MAGIC):
         raise Unusable("cannot be read (it does not begin as a NumPy file does)")
+    with one_at_a_time:
+        return _loaded(file, start)
+
+
+def _loaded(file: Path, start: bytes) -> np.ndarray | Content:
     try:
         if start.startswith(MAGIC[0]):
             with file.open("rb") as stream:

@@ -78,10 +78,8 @@ def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
         if others:
             _card(choice, best, others[0])
     with cost_card.container(border=True, height="stretch"):
-        known = not pd.isna(best.infer_ms)  # not of a method that ran elsewhere
-        st.metric("Time per image", f"{best.infer_ms:.1f} ms" if known else "n/a")
-        trained = best.train_seconds > 0
-        st.caption(f"after {best.train_seconds:.0f} s of training" if trained else " ")
+        st.metric("Parameters", f"{best.parameters:,.0f}" if best.parameters > 0 else "none")
+        st.caption(f"{best.flops / 1e9:.3g} GFLOP per image" if best.flops > 0 else " ")
 
 
 def _card(choice: Choice, cell: pd.Series, metric: ScoreColumn) -> None:
@@ -150,9 +148,8 @@ def listed(choice: Choice, cells: pd.DataFrame) -> pd.DataFrame:
             # Neither yes nor no for a cell without a rank.
             "tied": cells.tied_with_best.astype("boolean").where(cells["rank"].notna()),
             "against_classical": cells.against_classical,
-            "train_seconds": cells.train_seconds,
-            "infer_ms": cells.infer_ms,
-            "parameters": cells.parameters,
+            "parameters": cells.parameters.where(cells.parameters > 0),
+            "flops": (cells.flops / 1e9).where(cells.flops > 0),
             "badges": cells.badges,
         }
     ).reset_index(drop=True)
@@ -195,11 +192,14 @@ def _columns(choice: Choice) -> dict[str, Any]:
         "against_classical": text(
             "Against classical", help="Of networks, by the 95 % interval.", width=130
         ),
-        "train_seconds": number("Train s", format="%.1f", width=60),
-        "infer_ms": number(
-            "ms each", format="%.1f", width=66, help="Time to reconstruct one image."
+        "parameters": number("Weights", format="compact", width=66, help="Parameters."),
+        "flops": number(
+            "GFLOP",
+            format="%.3g",
+            width=66,
+            help="Floating-point operations for one image, by PyTorch's counter. Times depend on "
+            "what else ran: they are in the report's leaderboard.csv.",
         ),
-        "parameters": number("Weights", format="compact", width=66),
         "badges": text("Badges"),
     }
 

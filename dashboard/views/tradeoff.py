@@ -1,21 +1,48 @@
-"""Which methods trade PSNR for SSIM?"""
+"""What does PSNR cost: in SSIM, in parameters, in computing?"""
 
+from dataclasses import replace
+
+import pandas as pd
 import streamlit as st
 
 from bench import charts
 from dashboard import state, theme
 from dashboard.state import Choice
 
+COSTS = {"parameters": "Parameters", "flops": "FLOPs per image"}
+NAMES = {"ssim": "SSIM", **COSTS}
+ONE_KIND = f"{charts.LEGEND}; a larger marker means more training images."
+
 
 def show(choice: Choice) -> None:
-    """Draw PSNR against SSIM and name the Pareto front."""
-    st.title("What does PSNR cost in SSIM?")
+    """Draw PSNR against SSIM or a cost, and name the Pareto front."""
+    st.title("What does PSNR cost?")
     both = choice.run.columns["psnr"], choice.run.columns["ssim"]
-    psnr, ssim = map(choice.column, both)
     methods = list(theme.colours(choice.run))
-    chosen = state.several("Methods", "methods", methods, default=methods)
+    left, right = st.columns([2, 3])
+    with left:
+        against = state.switch(
+            "Against", "against", ["ssim", *known_costs(choice)], show=NAMES.__getitem__
+        )
+    with right:
+        chosen = state.several("Methods", "methods", methods, default=methods)
     cells = choice.within_reach(*both)
-    cells = cells[cells.method.isin(chosen)].dropna(subset=[psnr, ssim])
+    cells = cells[cells.method.isin(chosen)].dropna(subset=[choice.column(both[0])])
+    if against == "ssim":
+        against_ssim(choice, cells)
+    else:
+        against_cost(choice, cells, against)
+
+
+def known_costs(choice: Choice) -> list[str]:
+    """List the costs that the run has recorded for any method."""
+    return [name for name in COSTS if (choice.run.cells[name] > 0).any()]
+
+
+def against_ssim(choice: Choice, cells: pd.DataFrame) -> None:
+    """Draw PSNR against SSIM."""
+    psnr, ssim = (choice.column(choice.run.columns[name]) for name in ("psnr", "ssim"))
+    cells = cells.dropna(subset=[ssim])
     if cells.empty:
         st.info("None of these methods is scored with this few training images yet.")
         return
@@ -26,13 +53,30 @@ def show(choice: Choice) -> None:
     st.plotly_chart(chart, config=charts.CONFIG, key="tradeoff")
     st.caption(
         "Up and right is better. In the shaded region the front is at least as good in both. "
-        f"{charts.LEGEND}; a larger marker means more training images. "
-        "Bars: 95 % interval over subjects."
+        f"{ONE_KIND} Bars: 95 % interval over subjects."
     )
 
 
+def against_cost(choice: Choice, cells: pd.DataFrame, cost: str) -> None:
+    """Draw PSNR against a cost that is the same on every machine."""
+    psnr = choice.run.columns["psnr"]
+    costly = cells[cells[cost] > 0]
+    if costly.empty:
+        st.info(f"{NAMES[cost]}: recorded for none of these methods.")
+        return
+    shown = replace(psnr, name=choice.column(psnr))
+    front = charts.pareto(costly, shown.name, cost, ascending=True)
+    names = [theme.markdown(label) for label in reversed(front.label.tolist())]
+    st.markdown(f"#### On the Pareto front, from the cheapest to the best: {', '.join(names)}.")
+    chart = charts.cost(costly, shown, cost, NAMES[cost], theme.colours(choice.run))
+    st.plotly_chart(chart, config=charts.CONFIG, key="cost")
+    free = sorted({theme.markdown(label) for label in cells.label[~(cells[cost] > 0)]})
+    without = f" Not on this axis, because they have none: {', '.join(free)}." if free else ""
+    st.caption(f"Up and left is better. {ONE_KIND} Bars: 95 % interval over subjects.{without}")
+
+
 def verdict(names: list[str]) -> str:
-    """Put the front in words."""
+    """Put the front of PSNR and SSIM in words."""
     if len(names) == 1:
         return f"No trade-off: {names[0]} has both the best PSNR and the best SSIM."
     return f"On the Pareto front, from best PSNR to best SSIM: {', '.join(names)}."

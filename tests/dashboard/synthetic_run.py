@@ -159,5 +159,6 @@ def _rows(cell: Cell, seed: int, name: str, rng: np.random.Generator) -> pd.Data
             "train_seconds": 21.5 if learned else 0.0,
             "infer_ms": 3.2 if learned else 14.0,
             "parameters": 1_900_000 if learned else 0,
+            "flops": {"unet": 2.5e8}.get(label, 4e8) if learned else float("nan"),
         }
     )

@@ -135,7 +135,8 @@ def test_report_and_dashboard_agree_on_random_tables(tmp_path: Path) -> None:
         own = run.rows(now, task)
         estimates = {metric: estimate(own, metric) for metric in ("psnr", "ssim")}
         shown.append(run.scores(now, task, estimates))
-    columns = [name for name in board if name not in ("trials", "steps")]
+    apart = ("trials", "steps", "train_seconds", "infer_ms")  # which the dashboard does not show
+    columns = [name for name in board if name not in apart]
     ours, theirs = (
         table[columns].sort_values(["level", "method", "n_train"], ignore_index=True)
         for table in (pd.concat(shown).assign(steps=0), board)
@@ -188,6 +189,31 @@ def test_every_page_of_a_finished_run(
     for app in open_pages(pages, convention=convention):
         assert len(app.title) == 1
         assert not app.error
+
+
+def test_psnr_against_what_it_costs_on_any_machine(run_folder: Path) -> None:
+    app = open_page("tradeoff", against="flops", n_train="100")
+    front = next(text.value for text in app.markdown if "Pareto front" in text.value)
+    assert "from the cheapest to the best: unet" in front
+    assert "Not on this axis, because they have none:" in words(app)
+    assert "tv" in words(app)
+    app = open_page()
+    assert "GFLOP per image" in words(app)
+    (table,) = app.dataframe
+    assert not {"train_seconds", "infer_ms"} & set(table.value)
+
+
+def test_a_run_that_recorded_no_flops_shows_none(results: Path) -> None:
+    folder = make_run(results / "old", size=16)
+    for file in (folder / "rows").rglob("*.parquet"):
+        file.write_bytes(tables.to_bytes(pd.read_parquet(file).drop(columns="flops")))
+    app = open_page("tradeoff")
+    (against,) = [one for one in app.get("button_group") if "SSIM" in str(one.proto)]
+    assert "Parameters" in str(against.proto)
+    assert "FLOPs per image" not in str(against.proto)
+    app = open_page()
+    assert not app.exception
+    assert "GFLOP per image" not in words(app)
 
 
 def test_every_page_of_a_run_that_is_still_going(results: Path) -> None:
