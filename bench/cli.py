@@ -13,7 +13,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from bench import markup, part_commands, report_commands, spec
+from bench import apply_commands, markup, part_commands, report_commands, spec
 from bench.display import console
 from bench.errors import UserError, printable, unknown
 from bench.places import Place
@@ -278,7 +278,7 @@ def replay(
         )
 
 
-for commands in (part_commands.COMMANDS, report_commands.COMMANDS):
+for commands in (part_commands.COMMANDS, report_commands.COMMANDS, apply_commands.COMMANDS):
     for name, command in commands.items():
         app.command(name)(command)
 

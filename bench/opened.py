@@ -1,8 +1,9 @@
 """A run folder from Python: its leaderboard, rows, trials, pictures and models."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,12 @@ from bench.spec import Benchmark
 from bench.store import Store
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bench.model import Model
     from bench.recommend import Recommendation
+
+BEST = "best"  # in place of a method's label: the first of its task
 
 
 class Run:
@@ -34,6 +39,11 @@ class Run:
     def folder(self) -> str:
         """The path or address of the run folder."""
         return str(self._store.folder)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the run has noted of itself: versions, hardware, times, the audit of its images."""
+        return self._store.manifest()
 
     @property
     def leaderboard(self) -> pd.DataFrame:
@@ -101,7 +111,7 @@ class Run:
         """Return the pictures of a few test images that a cell has stored.
 
         Args:
-            method: its label, or the id of a cell.
+            method: its label, the id of a cell, or `best`; see `cell`.
             which: see `model`.
 
         Returns:
@@ -116,8 +126,10 @@ class Run:
         """Find the id of the one cell with results that matches.
 
         Args:
-            method: its label, or the id of a cell.
-            which: `level`, `n_train`, `degradation`, `task`; as many as identify one cell.
+            method: its label, or the id of a cell; or `best`: the first of its task on the
+                leaderboard. With `n_train`, methods that need no training images count too.
+            which: `level`, `n_train`, `degradation`, `task`; as many as identify one cell, or the
+                task.
 
         Raises:
             UserError: no cell or several; names them.
@@ -125,13 +137,17 @@ class Run:
         cells = self.cells
         if method in cells.index:
             return method
-        if method not in set(cells["method"]):
-            raise unknown(f"method of {self.folder}:", method, set(cells["method"]))
-        found = cells[cells["method"] == method]
+        if method not in {*cells["method"], BEST}:
+            raise unknown(f"method of {self.folder}:", method, {*cells["method"], BEST})
+        best = method == BEST and BEST not in set(cells["method"])
+        found = cells if best else cells[cells["method"] == method]
         for key, value in which.items():
             if key not in found.columns:
                 raise unknown("key of a cell:", key, found.columns)
-            found = found[found[key] == value]
+            kept = found[key] == value
+            found = found[kept | (found[key] == 0) if best and key == "n_train" else kept]
+        if best:
+            return self._best(found, which)
         if len(found) != 1:
             asked = ", ".join([method, *(f"{key}={value}" for key, value in which.items())])
             every = found if len(found) else cells[cells["method"] == method]
@@ -141,13 +157,43 @@ class Run:
             )
         return str(found.index[0])
 
+    def _best(self, found: pd.DataFrame, which: Mapping[str, object]) -> str:
+        """Return the first of these cells on the leaderboard that has a model."""
+        tasks = sorted(set(found["task"]))
+        if len(tasks) != 1:
+            asked = ", ".join(f"{key}={value}" for key, value in which.items())
+            raise UserError(
+                f"{self.folder}: {len(tasks)} tasks are {asked or 'in the run'}; choose one by "
+                f"degradation, level or task: {', '.join(tasks or sorted(set(self.cells['task'])))}"
+            )
+        from bench.report.leaderboard import of_store
+
+        lines = of_store(self._store, self.rows, self.trials).lines
+        ours = lines[lines["cell"].isin(found.index) & (lines["kind"] != "external")]
+        if ours.empty:
+            raise UserError(f"{self.folder}: no method of {tasks[0]} has a model")
+        return str(ours["cell"].iloc[0])
+
+    def seeds(self, cell: str) -> list[int]:
+        """List the seeds of a cell's refits."""
+        rows = self.rows
+        return sorted(int(seed) for seed in rows.loc[rows["cell"] == cell, "seed"].unique())
+
+    def refit(self, cell: str, seed: int) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
+        """Read what rebuilds a refit: its recipe, and its weights, which are never unpickled.
+
+        Raises:
+            UserError: no such refit, or a damaged file.
+        """
+        return self._store.read_model(cell, seed)
+
     def model(self, method: str, *, seed: int = 0, **which: object) -> "Model":
         """Load the refit of a cell, ready to reconstruct.
 
         The package of a user's method is imported.
 
         Args:
-            method: its label, or the id of a cell.
+            method: its label, the id of a cell, or `best`; see `cell`.
             seed: of the refit.
             which: `level`, `n_train`, `degradation`, `task`; as many as identify one cell.
 
@@ -157,7 +203,7 @@ class Run:
         from bench import scoring
         from bench.model import Model
 
-        recipe, weights = self._store.read_model(self.cell(method, **which), seed)
+        recipe, weights = self.refit(self.cell(method, **which), seed)
         reconstructor, physics, exact = scoring.rebuild(recipe, weights)
         if not exact:
             warnings.warn(

@@ -244,14 +244,7 @@ def rebuild(
     Raises:
         UserError: the code of the method has changed so that it cannot be built.
     """
-    options = {k: v for k, v in recipe["degradation"].items() if k not in ("name", "label")}
-    operator = physics.create(
-        recipe["degradation"]["name"], recipe["level"], recipe["image_size"], **options
-    ).adopt(recipe.get("measured"))
-    if recipe.get("measured") == "kspace" and isinstance(operator, physics.MRI):
-        operator.coils = recipe["coils"]
-    if "noise" in recipe:
-        operator.restore_noise(recipe["noise"])
+    operator = physics_from(recipe)
     model = training.build(recipe["method"], recipe["config"], operator)
     try:
         model.load_state_dict(dict(weights))
@@ -261,6 +254,19 @@ def rebuild(
             f"{recipe['method']}: its code has changed and no longer takes these weights ({reason})"
         ) from None
     return model.eval(), operator, operator.white or "noise" in recipe
+
+
+def physics_from(recipe: Mapping[str, Any]) -> Physics:
+    """Build a refit's physics; see `write_refit`. `image_size` may be (height, width)."""
+    options = {k: v for k, v in recipe["degradation"].items() if k not in ("name", "label")}
+    operator = physics.create(
+        recipe["degradation"]["name"], recipe["level"], recipe["image_size"], **options
+    ).adopt(recipe.get("measured"))
+    if recipe.get("measured") == "kspace" and isinstance(operator, physics.MRI):
+        operator.coils = recipe["coils"]
+    if "noise" in recipe:
+        operator.restore_noise(recipe["noise"])
+    return operator
 
 
 def _count_flops(model: nn.Module, y: Tensor, operator: Physics) -> float:

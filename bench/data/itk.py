@@ -33,8 +33,6 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
         Unusable: a wrong rank.
         UserError: SimpleITK is not installed.
     """
-    import nibabel as nib  # takes half a second, which readers of pictures need not spend
-
     reader = _simpleitk().ImageFileReader()
     reader.SetFileName(str(file))
     reader.ReadImageInformation()
@@ -47,11 +45,18 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
         raise NoImage("volumes of colours or vectors", "holds several values a voxel")
     if image.GetDimension() not in (2, 3, 4):
         raise Unusable(f"has rank {image.GetDimension()}, not 2 to 4")
+    return volumes_of(as_nifti(image), name, plane)
+
+
+def as_nifti(image: Any) -> Any:
+    """Convert a SimpleITK image to a nibabel image of three or four axes."""
+    import nibabel as nib  # takes half a second, which readers of pictures need not spend
+
     # The axes of SimpleITK's arrays are z, y, x.
     values = _simpleitk().GetArrayFromImage(image).T.astype(np.float32)
     if values.ndim == 2:
         values = values[..., None]
-    return volumes_of(nib.Nifti1Image(values, _affine(image)), name, plane)
+    return nib.Nifti1Image(values, _affine(image))
 
 
 def _affine(image: Any) -> np.ndarray:

@@ -65,7 +65,7 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
     """
     import nibabel as nib  # takes half a second, and readers of pictures do not need it
 
-    image = _opened(file)
+    image = opened(file)
     volumes = volumes_of(image, name, plane)
     if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
         return [volume.with_remarks(NO_SIDE) for volume in volumes]
@@ -110,7 +110,7 @@ def _check_size(image: Any) -> None:
         declared.check(shape, image.get_data_dtype().itemsize, held, packed)
 
 
-def _opened(file: Path) -> Any:
+def opened(file: Path) -> Any:
     """Open a file, even if it is not compressed as its ending says."""
     import nibabel as nib
 
@@ -178,6 +178,14 @@ def upright(
     order = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}[plane]
     stack = volume.transpose(order)[:, ::-1]
     return np.ascontiguousarray(stack[:, :, ::-1])
+
+
+def from_upright(
+    slices: Float32[np.ndarray, "slices rows columns"], plane: Plane
+) -> Float32[np.ndarray, "x y z"]:
+    """Undo `upright`."""
+    order = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}[plane]
+    return slices[:, ::-1, ::-1].transpose(np.argsort(order))
 
 
 def spacing(zooms: list[float], plane: Plane) -> tuple[float, float]:

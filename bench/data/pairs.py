@@ -52,16 +52,13 @@ def pair_of(
 ) -> Pair:
     """Compare an image with what was measured of it.
 
-    The noise is the median absolute deviation of the finest wavelet coefficients (Donoho and
-    Johnstone, Biometrika 81, 1994). The shift is the place of the greatest cross-correlation.
+    The shift is the place of the greatest cross-correlation.
 
     Args:
         x: the image as it is in its file.
         y: its measurement, as it is in its file.
         image: the prepared measurement.
     """
-    from skimage.restoration import estimate_sigma  # takes long to import
-
     a, b = _details(x), _details(y)
     norm = float(np.linalg.norm(a) * np.linalg.norm(b)) or 1.0
     correlation = np.fft.irfft2(np.fft.rfft2(a) * np.conj(np.fft.rfft2(b)), s=a.shape) / norm
@@ -71,7 +68,18 @@ def pair_of(
     best = np.unravel_index(int(near.argmax()), near.shape)
     here, there = float(correlation[0, 0]), float(near[best])
     shift = (int(rows[best[0]]), int(columns[best[1]])) if there > here + GAIN else (0, 0)
-    return Pair(image, float(estimate_sigma(image)), here, shift)
+    return Pair(image, noise_of(image), here, shift)
+
+
+def noise_of(image: Float32[np.ndarray, "h w"]) -> float:
+    """Estimate the standard deviation of the noise of an image.
+
+    It is the median absolute deviation of the finest wavelet coefficients (Donoho and Johnstone,
+    Biometrika 81, 1994).
+    """
+    from skimage.restoration import estimate_sigma  # takes long to import
+
+    return float(estimate_sigma(image)) if np.ptp(image) > 0 else 0.0
 
 
 def _details(image: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:

@@ -278,6 +278,24 @@ class Preparation:
             return scale.low, max(float(shown.max(initial=0.0)), float(np.finfo(np.float32).tiny))
         return scale.low, scale.high
 
+    def unclipped(self, volume: Volume) -> tuple[list[Plane], list[tuple[float, float]], Scale]:
+        """Choose what becomes 0 and 1 in each slice of a volume, without leaving any slice out.
+
+        Returns:
+            the slices, NaN replaced; the values of each that become 0 and 1; the rule.
+
+        Raises:
+            NoImage: all values are the same.
+            Unusable: see `__call__`.
+        """
+        usable, faulty, _ = self._usable(volume.planes)
+        if faulty:
+            raise Unusable(next(iter(faulty.values())))
+        planes = [plane for plane in usable if plane is not None]
+        span = volume.span or span_of(planes, quick=volume.full_scale == EIGHT_BITS)
+        scale = self.scale_of(volume, span)
+        return planes, [self._ends(plane, scale) for plane in planes], scale
+
     def _least(self, volume: Volume) -> float:
         if self.min_foreground is not None:
             return self.min_foreground

@@ -101,7 +101,7 @@ def read(
             candidates = candidates_of(reader, source, found, ledger, include, exclude)
         if not candidates:
             ledger.refuse_none(Path(path or ""))
-        gathered = _gathered(reader, candidates, ledger)
+        gathered = gathered_of(reader, candidates, ledger)
         partners = None
         if measured is not None:
             gathered, partners = _paired(
@@ -154,7 +154,7 @@ def candidates_of(
     return chosen
 
 
-def _gathered(reader: ModuleType, candidates: list[Path], ledger: Ledger) -> Gathered:
+def gathered_of(reader: ModuleType, candidates: list[Path], ledger: Ledger) -> Gathered:
     """Let a reader examine all of its files first, if it needs to."""
     if not hasattr(reader, "gather"):
         return Gathered([_File(files.name_of(file, ledger.root), [file]) for file in candidates])
@@ -184,7 +184,7 @@ def _paired(
     candidates = candidates or candidates_of(reader, source, found, theirs, (), exclude)
     if not candidates:
         theirs.refuse_none(Path(measured))
-    others = _gathered(reader, candidates, theirs)
+    others = gathered_of(reader, candidates, theirs)
     partners = pairs.matched(gathered.items, ledger.root, others.items, root, regex, table)
     for item in gathered.items:
         if item.name not in partners:
@@ -269,16 +269,23 @@ def _read_item(
 ) -> _Result:
     reader = sources.find(source)
 
-    def volumes_of(one: Item) -> list[Volume]:
-        given = one if hasattr(reader, "gather") else one.files[0]
-        volumes: list[Volume] = reader.read(given, one.name, **own)
-        return volumes
-
-    found = volumes_of(item)
-    others = None if partners is None else volumes_of(partners[item.name])
+    found = volumes_of(reader, item, own)
+    others = None if partners is None else volumes_of(reader, partners[item.name], own)
     if others is not None and len(others) != len(found):
         raise Unusable(f"holds {len(found)} volumes, and its measurement {len(others)}")
     return _prepared(item, found, prepare, root, others)
+
+
+def volumes_of(reader: ModuleType, item: Item, own: Mapping[str, Any]) -> list[Volume]:
+    """Read the volumes of an item, in the units of its files.
+
+    Raises:
+        NoImage: it holds something other than images.
+        Unusable: it is damaged or ambiguous.
+    """
+    given = item if hasattr(reader, "gather") else item.files[0]
+    volumes: list[Volume] = reader.read(given, item.name, **own)
+    return volumes
 
 
 def _prepared(
