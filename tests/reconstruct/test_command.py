@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import phantom
+from applying import phantom
 from PIL import Image
 
 from bench.opened import Run

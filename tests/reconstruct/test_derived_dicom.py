@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from conftest import folder_of, phantom
+from applying import folder_of, phantom
 from dicom_files import enhanced, write
 
 from bench.opened import Run

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
-from conftest import by_hand, folder_of, phantom
+from applying import by_hand, folder_of, phantom
 from PIL import Image
 
 from bench import external
