@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench import methods, physics
     from bench.api import Task, evaluate, fit, load, run, task
+    from bench.gallery import show
     from bench.model import Model
     from bench.opened import Run, open_run
 
 _EXPORTS = {
     "bench.api": ("Task", "evaluate", "fit", "load", "run", "task"),
+    "bench.gallery": ("show",),
     "bench.model": ("Model",),
     "bench.opened": ("Run", "open_run"),
 }
 __all__ = [
     "Model", "Run", "Task", "evaluate", "fit", "load", "methods", "open_run", "physics", "run",
-    "task",
+    "show", "task",
 ]  # fmt: skip
 
 try:

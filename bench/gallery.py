@@ -224,6 +224,33 @@ def montage(rows: Sequence[Sequence[Panel]], side: int = SIDE) -> Image.Image:
     return page
 
 
+def show(**images: Shaped[np.ndarray, "n ..."]) -> Image.Image:
+    """Lay images out for a notebook, which displays the result: one row each, one column per name.
+
+    Args:
+        images: by caption, arrays of shape (n, 1, h, w), (n, h, w) or (h, w) with values in [0, 1],
+            which are black and white; of complex ones the magnitude is shown.
+
+    Raises:
+        UserError: an array of another shape, or arrays of different lengths.
+
+    >>> show(x=np.zeros((2, 1, 32, 32)), y=np.ones((2, 1, 32, 32))).size
+    (324, 336)
+    """
+    columns = {}
+    for name, values in images.items():
+        whole = np.asarray(values)
+        whole = whole[None] if whole.ndim == 2 else whole[:, 0] if whole.ndim == 4 else whole
+        if whole.ndim != 3:
+            raise UserError(f"{name}: has shape {np.shape(values)}; images are (n, 1, h, w)")
+        columns[name] = (np.abs(whole) if np.iscomplexobj(whole) else whole).astype(np.float32)
+    if len({len(whole) for whole in columns.values()}) != 1:
+        lengths = ", ".join(f"{len(whole)} of {name}" for name, whole in columns.items())
+        raise UserError(f"these are not as many images of each: {lengths or 'none'}")
+    rows = zip(*columns.values(), strict=True)
+    return montage([[Panel(*pair) for pair in zip(columns, row, strict=True)] for row in rows])
+
+
 def _fitted(image: Float32[np.ndarray, "h w"], side: int) -> Image.Image:
     """Enlarge a picture into a panel, keeping its aspect ratio and, if small, its pixels."""
     grey = Image.fromarray((255 * np.nan_to_num(image).clip(0, 1)).round().astype(np.uint8))

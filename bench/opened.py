@@ -1,5 +1,6 @@
 """A run folder from Python: its leaderboard, rows, trials, pictures and models."""
 
+import html
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -214,7 +215,22 @@ class Run:
         return Model(reconstructor, physics)
 
     def _repr_html_(self) -> str:
-        return self.leaderboard.to_html(index=False, escape=True)
+        """Show the leaderboard as the report does, with its sentences."""
+        from bench.report import texts
+        from bench.report.leaderboard import of_store
+
+        board = of_store(self._store, self.rows, self.trials)
+        headings = list(texts.shown(board).values())
+        return "".join(
+            [
+                *(f"<p>{html.escape(sentence)}</p>" for sentence in board.findings),
+                *(
+                    f"<h4>{html.escape(task['title'])}</h4>"
+                    + pd.DataFrame(task["lines"], columns=headings).to_html(index=False)
+                    for task in texts.tasks(board)
+                ),
+            ]
+        )
 
     def __repr__(self) -> str:
         return f"Run({self.folder!r}: {len(self.cells)} cells with results)"
