@@ -69,10 +69,11 @@ STANDARD = {
 
 # Names that no metric may have: other columns of rows, and those that tables add.
 TAKEN = {
-    "badges", "cell", "data_residual", "dataset", "degradation", "done", "filename", "files",
-    "flops", "image", "infer_ms", "kind", "label", "level", "measurement_hash", "method", "n_train",
-    "parameters", "rank", "replay", "seed", "seeds", "steps", "subject", "task", "tied_with_best",
-    "train_seconds", "trials", "unscored", "against_classical",
+    "against_classical", "badges", "cell", "data_residual", "dataset", "degradation", "done",
+    "error_seen", "error_unseen", "filename", "files", "flops", "image", "infer_ms", "kind",
+    "label", "level", "measurement_hash", "method", "n_train", "parameters", "rank", "replay",
+    "residual_to_noise", "seed", "seeds", "steps", "subject", "task", "tied_with_best",
+    "train_seconds", "trials", "unscored",
 }  # fmt: skip
 ENDINGS = ("_high", "_interval", "_low", "_roi", "_volume")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import data, methods, metrics, physics, training
+from bench import data, methods, metrics, physics, training, trust
 from bench.data import ImageSet
 from bench.data.measurement import Kind
 from bench.errors import UserError
@@ -106,7 +106,7 @@ def score_images(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     every = training.as_tensor(test)
     whole = operator.of(test)
-    x_hats, residuals, hashes, seconds, flops = [], [], [], 0.0, 0.0
+    x_hats, residuals, trusted, hashes, seconds, flops = [], [], [], [], 0.0, 0.0
     first: list[tuple[Tensor, Tensor]] = []
     for begin in range(0, len(test), training.CHUNK):
         part = slice(begin, begin + training.CHUNK)
@@ -117,6 +117,7 @@ def score_images(
         x_hat, took = _timed(model, y, bound)
         seconds += took
         residuals.append(_residual(x_hat, y, bound))
+        trusted.append(trust.columns(x_hat, every[part].to(device), y, bound))
         x_hats.append(x_hat.cpu())
         hashes += [digest(one) for one in y]
         if begin < kept:
@@ -124,6 +125,7 @@ def score_images(
     found = torch.cat(x_hats)
     scores = metrics.columns(found.to(device), every.to(device), test.subjects, further)
     scores["data_residual"] = torch.cat(residuals)
+    scores |= {name: torch.cat([one[name] for one in trusted]) for name in trust.COLUMNS}
     if whole.measured is not None:
         scores["noise_std"] = torch.from_numpy(whole.measured.noise[whole.measured.index])
     columns = {name: value.cpu().numpy() for name, value in scores.items()}

@@ -20,10 +20,11 @@ from bench.statistics import Estimate
 
 KEYS = ("degradation", "level", "n_train", "method")
 COSTS = ("parameters", "flops")  # which are the same on every machine
+TRUST = ("residual_to_noise", "error_seen", "error_unseen")
 TRIALS = ("cell", "trial", "state", "psnr", "step", "seconds", "error", "config")
 CELLS = (
     "cell", "task", "label", "dataset", *KEYS, "kind",
-    "seeds", "done", "trials", "replay", *COSTS, "files",
+    "seeds", "done", "trials", "replay", *COSTS, *TRUST, "files",
 )  # fmt: skip
 ROW_FILES, TRIAL_FILES = "rows/*/*.parquet", "trials/*.parquet"
 CURVE_FILES = "curves/*/*.parquet"
@@ -219,7 +220,7 @@ def _summary(known: set[str], scores: Iterable[str]) -> str:
     """Write the query that summarises each cell; for a score, whether any value is finite."""
     facts = [name for name in ("task", "dataset", *KEYS) if name in known]
     quoted = ['"' + name.replace('"', '""') + '"' for name in scores]
-    costs = [name for name in COSTS if name in known]
+    costs = [name for name in (*COSTS, *TRUST) if name in known]
     learned = "max(parameters) > 0" if "parameters" in known else "false"
     kind = "any_value(kind)" if "kind" in known else f"if({learned}, 'learned', 'classical')"
     columns = [

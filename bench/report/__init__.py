@@ -77,6 +77,7 @@ def pages(
     page = {
         "spec": spec,
         "headers": list(texts.shown(board).values()),
+        "trust_headers": texts.TRUST,
         "tasks": texts.tasks(board),
         "findings": board.findings,
         "conclusion": notes.conclusion(board),

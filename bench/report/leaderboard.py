@@ -19,8 +19,10 @@ COLUMNS = [
     "parameters", "train_seconds", "infer_ms", "trials", "seeds",
     "tied_with_best", "badges", "replay", "against_classical", "steps", *DIFFERENCES,
     "gain_last_quarter", "psnr_2x", "psnr_4x", "flops",
+    "residual_to_noise", "error_seen", "error_unseen",
 ]  # fmt: skip
 TASK = ["degradation", "level"]
+TRUST = ("residual_to_noise", "error_seen", "error_unseen")  # see `bench.trust`
 NAMED = 5  # images named in a sentence
 
 
@@ -153,7 +155,8 @@ def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFram
     by_cell = rows.groupby("cell")
     lines = by_cell[["method", "kind", *TASK, "n_train", "parameters"]].first()
     lines[["train_seconds", "infer_ms"]] = by_cell[["train_seconds", "infer_ms"]].mean()
-    lines["flops"] = by_cell["flops"].mean() if "flops" in rows else float("nan")
+    for name in ("flops", *TRUST):  # which runs of earlier versions lack
+        lines[name] = by_cell[name].mean() if name in rows else float("nan")
     lines["seeds"] = by_cell["seed"].nunique()
     lines["task"] = by_cell["task"].first() if "task" in rows else ""
     psnr = estimates["psnr"]

@@ -132,6 +132,11 @@ def notes(
         "The measurements were byte-identical for all methods of a task."
         if same_measurements
         else "THE MEASUREMENTS WERE NOT THE SAME for all methods: do not compare these lines.",
+        "Error seen and unseen: the parts of x_hat - x, in per cent of |x|, that the measurement "
+        "shows well and hardly, by the singular values of A above or below a tenth of the "
+        "greatest. An unseen error is invented or left out, and no measurement contradicts it. "
+        "Residual / noise: how far A x_hat is from y; 1 is as far as the truth is, less is a fit "
+        "to the noise.",
         "GFLOP/image counts PyTorch's convolutions and products of matrices, without Fourier "
         "transforms. Times are in leaderboard.csv alone: they were measured while other trials "
         "ran, and cannot be compared.",

@@ -11,6 +11,7 @@ from bench.report.leaderboard import TASK, Leaderboard
 from bench.score_columns import ScoreColumn
 
 LEADING = {"rank": "rank", "method": "method", "n_train": "images"}
+TRUST = ["method", "images", "residual / noise", "error seen (%)", "error unseen (%)"]
 TRAILING = {
     "to_best": "to the best",
     "parameters": "parameters",
@@ -33,8 +34,24 @@ def tasks(board: Leaderboard) -> list[dict[str, Any]]:
             "title": f"{degradation}, level {level:g}",
             "name": f"{degradation} {level:g}",
             "lines": [_texts(line, board.metrics, board.objective) for _, line in part.iterrows()],
+            "trust": trust(part),
         }
         for (degradation, level), part in board.table.groupby(TASK, sort=False)
+    ]
+
+
+def trust(lines: pd.DataFrame) -> list[list[str]]:
+    """Write what of each line's error the measurement shows; nothing where that is not known."""
+    known = lines[lines["error_unseen"].notna()]
+    return [
+        [
+            str(line["method"]),
+            str(line["n_train"] or "-"),
+            f"{line['residual_to_noise']:.2f}" if pd.notna(line["residual_to_noise"]) else "-",
+            f"{100 * line['error_seen']:.1f}",
+            f"{100 * line['error_unseen']:.1f}",
+        ]
+        for _, line in known.iterrows()
     ]
 
 

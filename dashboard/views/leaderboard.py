@@ -150,6 +150,7 @@ def listed(choice: Choice, cells: pd.DataFrame) -> pd.DataFrame:
             "against_classical": cells.against_classical,
             "parameters": cells.parameters.where(cells.parameters > 0),
             "flops": (cells.flops / 1e9).where(cells.flops > 0),
+            "error_unseen": 100 * cells.error_unseen,
             "badges": cells.badges,
         }
     ).reset_index(drop=True)
@@ -169,8 +170,11 @@ def styled(lines: pd.DataFrame, choice: Choice) -> Styler:
 
 
 def _shown(lines: pd.DataFrame) -> list[str]:
-    """List the columns; without badges if all lines have the same, which the legend names."""
-    return [str(name) for name in lines if name != "badges" or lines.badges.nunique() > 1]
+    """List the columns; without badges if all lines have the same, which the legend names, and
+    without what is not known of any line.
+    """
+    shown = {"badges": lines.badges.nunique() > 1, "error_unseen": lines.error_unseen.notna().any()}
+    return [str(name) for name in lines if shown.get(str(name), True)]
 
 
 def _columns(choice: Choice) -> dict[str, Any]:
@@ -199,6 +203,13 @@ def _columns(choice: Choice) -> dict[str, Any]:
             width=66,
             help="Floating-point operations for one image, by PyTorch's counter. Times depend on "
             "what else ran: they are in the report's leaderboard.csv.",
+        ),
+        "error_unseen": number(
+            "Unseen %",
+            format="%.1f",
+            width=70,
+            help="The part of the error that the measurement hardly shows, in per cent of the "
+            "image: what was invented or left out.",
         ),
         "badges": text("Badges"),
     }
