@@ -98,6 +98,34 @@ def recommend(
     console.print(str(found), markup=False, highlight=False, soft_wrap=True)
 
 
+def lesions(
+    folder: Run,
+    radius: Annotated[
+        list[int] | None, typer.Option(help="in pixels; may be repeated; default: 2 and 4", min=1)
+    ] = None,
+    contrast: Annotated[float, typer.Option(help="of images in [0, 1]")] = 0.2,
+    images: Annotated[int, typer.Option(help="test images that are used", min=1)] = 24,
+    level: Levels = None,
+) -> None:
+    """Add small lesions to test images: which methods show them, and which draw others?"""
+    import pandas as pd
+
+    from bench import lesions as discs
+    from bench import report
+    from bench.store import LESIONS, Store
+
+    store = Store(folder)
+    tables = []
+    for found in discs.examine(store, radius or [2, 4], contrast, images, level or []):
+        tables.append(found)
+        console.print(f"examined: {found['cell'].iloc[0]}", markup=False, highlight=False)
+    lines = pd.concat(tables, ignore_index=True)
+    file = store.write_report(LESIONS, lines.to_csv(index=False))
+    report.show_lesions(lines, console)
+    report.write(store)
+    console.print(f"\n{file}", markup=False, highlight=False)
+
+
 def _write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +136,7 @@ def _write(file: Path, text: str) -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
+    "lesions": lesions,
     "measurements": measurements,
     "recommend": recommend,
     "score": score,

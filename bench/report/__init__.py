@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import io
 import json
 from collections.abc import Collection
 from dataclasses import replace
@@ -19,7 +20,7 @@ from bench.report import figures, machine, notes, pictures, tex, texts
 from bench.report.edges import at_edge, best_trials
 from bench.report.leaderboard import Leaderboard, of_store
 from bench.spec import Benchmark
-from bench.store import Store
+from bench.store import LESIONS, Store
 
 __all__ = ["Leaderboard", "audit_page", "pages", "show", "write"]
 
@@ -46,7 +47,7 @@ def write(store: Store) -> Leaderboard:
     if (done := notes.own_cells(board)) < cells:
         findings.append(f"Unfinished: {done} of {cells} cells have results.")
     board = replace(board, findings=[*findings, *board.findings])
-    written = pages(board, spec, manifest, rows, trials, gallery)
+    written = pages(board, spec, manifest, rows, trials, gallery, _lesions(store, rows))
     for name, text in written.items():
         store.write_report(name, text)
     store.write_report("audit.json", json.dumps(audit, indent=1))
@@ -61,6 +62,7 @@ def pages(
     rows: pd.DataFrame,
     trials: pd.DataFrame,
     gallery: list[dict[str, Any]],
+    lesions: pd.DataFrame | None = None,
 ) -> dict[str, str]:
     """Write the files of a report as text, by name.
 
@@ -71,6 +73,7 @@ def pages(
         rows: all rows.
         trials: all trials.
         gallery: see `pictures.gallery`.
+        lesions: what `reconbench lesions` has found, if it was called.
     """
     objective, audit = board.objective, manifest.get("audit", {})
     edges = at_edge(trials, _methods(rows), manifest.get("spaces", {}), objective)
@@ -78,6 +81,9 @@ def pages(
         "spec": spec,
         "headers": list(texts.shown(board).values()),
         "trust_headers": texts.TRUST,
+        "lesions": [] if lesions is None else texts.lesions(lesions),
+        "lesion_headers": texts.LESIONS,
+        "lesion_contrast": "" if lesions is None else f"{lesions['contrast'].iloc[0]:g}",
         "tasks": texts.tasks(board),
         "findings": board.findings,
         "conclusion": notes.conclusion(board),
@@ -108,6 +114,26 @@ def pages(
         "leaderboard.md": markdown.TEMPLATES.get_template("leaderboard.md").render(**page),
         "leaderboard.html": HTML.get_template("leaderboard.html").render(**page, **interactive),
     }
+
+
+def _lesions(store: Store, rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Read what `reconbench lesions` has found of the cells with results, if it was called."""
+    file = store.folder / "report" / LESIONS
+    if not file.exists():
+        return None
+    lines = pd.read_csv(io.StringIO(file.read_text()))
+    lines = lines[lines["cell"].isin(rows["cell"])]
+    return lines if len(lines) else None
+
+
+def show_lesions(lines: pd.DataFrame, console: Console) -> None:
+    """Print what the lesion test has found."""
+    table = Table(title="Are small lesions shown?", title_justify="left", box=box.SIMPLE_HEAD)
+    for header in texts.LESIONS:
+        table.add_column(header, justify="left" if header in ("task", "method") else "right")
+    for line in texts.lesions(lines):
+        table.add_row(*line)
+    console.print(table)
 
 
 def _plotly() -> str:

@@ -12,6 +12,10 @@ from bench.score_columns import ScoreColumn
 
 LEADING = {"rank": "rank", "method": "method", "n_train": "images"}
 TRUST = ["method", "images", "residual / noise", "error seen (%)", "error unseen (%)"]
+LESIONS = [
+    "task", "method", "images", "radius", "contrast shown (%)", "in the worst tenth (%)",
+    "false lesions an image",
+]  # fmt: skip
 TRAILING = {
     "to_best": "to the best",
     "parameters": "parameters",
@@ -53,6 +57,42 @@ def trust(lines: pd.DataFrame) -> list[list[str]]:
         ]
         for _, line in known.iterrows()
     ]
+
+
+def lesions(lines: pd.DataFrame) -> list[list[str]]:
+    """Write what the lesion test has found, one line for each cell and radius."""
+    return [
+        [
+            f"{line['degradation']} {line['level']:g}",
+            str(line["method"]),
+            str(line["n_train"] or "-"),
+            f"{line['radius']} px",
+            f"{100 * line['recovered']:.0f}",
+            f"{100 * line['recovered_low']:.0f}",
+            f"{line['false_lesions']:.1f}",
+        ]
+        for _, line in summary(lines).iterrows()
+    ]
+
+
+def summary(lines: pd.DataFrame) -> pd.DataFrame:
+    """Average the lines of the lesion test over images: one line for each cell and radius.
+
+    Returns:
+        `degradation, level, method, n_train, radius, contrast`; `recovered`, the mean, and
+        `recovered_low`, the tenth percentile; `false_lesions` for each image.
+    """
+    keys = ["degradation", "level", "radius", "method", "n_train", "contrast"]
+    groups = lines.groupby(keys, sort=False)
+    table = pd.DataFrame(
+        {
+            "recovered": groups["recovered"].mean(),
+            "recovered_low": groups["recovered"].quantile(0.1),
+            "false_lesions": groups["false_lesions"].mean(),
+        }
+    ).reset_index()
+    order = ["degradation", "level", "radius", "recovered"]
+    return table.sort_values(order, ascending=[True, True, True, False], ignore_index=True)
 
 
 def _texts(line: pd.Series, metrics: Sequence[ScoreColumn], objective: ScoreColumn) -> list[str]:
