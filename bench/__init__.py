@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from bench import methods, physics
     from bench.api import Task, evaluate, fit, load, run, task
     from bench.gallery import show
-    from bench.model import Model
+    from bench.model import Model, load_model
     from bench.opened import Run, open_run
 
 _EXPORTS = {
     "bench.api": ("Task", "evaluate", "fit", "load", "run", "task"),
     "bench.gallery": ("show",),
-    "bench.model": ("Model",),
+    "bench.model": ("Model", "load_model"),
     "bench.opened": ("Run", "open_run"),
 }
 __all__ = [
-    "Model", "Run", "Task", "evaluate", "fit", "load", "methods", "open_run", "physics", "run",
-    "show", "task",
+    "Model", "Run", "Task", "evaluate", "fit", "load", "load_model", "methods", "open_run",
+    "physics", "run", "show", "task",
 ]  # fmt: skip
 
 try:

@@ -1,4 +1,4 @@
-"""Commands that take a method of a run elsewhere: reconstruct files with it."""
+"""Commands that take a method of a run elsewhere: reconstruct files with it, or export it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +78,31 @@ def reconstruct(
     _show(outcome)
 
 
+def export(
+    folder: Run,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="a new folder")],
+    method: Method = "best",
+    degradation: Degradation = None,
+    level: Level = None,
+    n_train: Size = None,
+    task: Task = None,
+) -> None:
+    """Write a method of a run as a folder: weights, settings, ONNX, and its model card."""
+    from bench import export as exporting
+    from bench import rules
+    from bench.opened import Run
+
+    run = Run(folder)
+    for notice in rules.foreign_code(run.spec):
+        console.print(notice, markup=False, highlight=False, soft_wrap=True)
+    which = {"degradation": degradation, "level": level, "n_train": n_train, "task": task}
+    done = exporting.export(run, out, method, which=which)
+    console.print(f"{done.cell}: {', '.join(done.files)}", markup=False, soft_wrap=True)
+    if done.reason:
+        console.print(f"without ONNX: {done.reason}", markup=False, soft_wrap=True)
+    console.print(f"written: {done.folder}", markup=False, highlight=False, soft_wrap=True)
+
+
 def _show(outcome: Any) -> None:
     """Print what was reconstructed, where it is, and what was left out."""
     lines = [f"{outcome.about}: {outcome.slices} slices"]
@@ -101,4 +126,4 @@ def _setting(text: str) -> tuple[str, Any]:
     return key.strip().removeprefix("dataset."), markup.read(value, f"--set {text}")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"reconstruct": reconstruct}
+COMMANDS: dict[str, Callable[..., None]] = {"reconstruct": reconstruct, "export": export}

@@ -1,15 +1,22 @@
 """A reconstruction method that is ready for use: a network with its weights, or a tuned method."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
-from bench import training
+from bench import scoring, training
 from bench.data import ImageSet
+from bench.errors import UserError, unknown
 from bench.physics import Physics
+
+CONFIG = "config.json"
 
 
 class Model:
@@ -61,3 +68,40 @@ class Model:
     def __repr__(self) -> str:
         best = "" if self.fit is None else f", {self.fit.psnr:.2f} dB on validation images"
         return f"Model({type(self.reconstructor).__name__}, {self.physics.name}{best})"
+
+
+def load_model(folder: str | Path, seed: int | None = None) -> Model:
+    """Load a method that `reconbench export` has written.
+
+    The weights are read from safetensors, never unpickled. The package of a user's method is
+    imported.
+
+    Args:
+        folder: what was exported.
+        seed: of the refit; default: the best on validation images.
+
+    Raises:
+        UserError: not such a folder, no such refit, or a damaged file.
+
+    >>> load_model("results/nowhere")
+    Traceback (most recent call last):
+    bench.errors.UserError: results/nowhere: holds no exported method (no config.json)
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        refits, best, stored = config["refits"], config["seed"], config["weights"]
+    except FileNotFoundError:
+        raise UserError(f"{folder}: holds no exported method (no {CONFIG})") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / CONFIG}: is damaged, or not of an exported method") from None
+    chosen = str(best if seed is None else seed)
+    if chosen not in refits:
+        raise unknown("seed", chosen, refits)
+    file = folder / f"seed_{chosen}.safetensors"
+    try:
+        weights = load_file(file) if chosen in stored else {}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: is damaged ({error})") from None
+    reconstructor, physics, _ = scoring.rebuild(refits[chosen], weights)
+    return Model(reconstructor, physics)

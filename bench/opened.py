@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bench.model import Model
     from bench.recommend import Recommendation
+    from bench.report.leaderboard import Leaderboard
 
 BEST = "best"  # in place of a method's label: the first of its task
 
@@ -49,9 +50,14 @@ class Run:
     @property
     def leaderboard(self) -> pd.DataFrame:
         """One line for each cell with results, ranked within its task, with 95 % intervals."""
+        return self.board.table
+
+    @property
+    def board(self) -> "Leaderboard":
+        """The leaderboard with what the report says about it."""
         from bench.report.leaderboard import of_store
 
-        return of_store(self._store, self.rows, self.trials).table
+        return of_store(self._store, self.rows, self.trials)
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -167,9 +173,7 @@ class Run:
                 f"{self.folder}: {len(tasks)} tasks are {asked or 'in the run'}; choose one by "
                 f"degradation, level or task: {', '.join(tasks or sorted(set(self.cells['task'])))}"
             )
-        from bench.report.leaderboard import of_store
-
-        lines = of_store(self._store, self.rows, self.trials).lines
+        lines = self.board.lines
         ours = lines[lines["cell"].isin(found.index) & (lines["kind"] != "external")]
         if ours.empty:
             raise UserError(f"{self.folder}: no method of {tasks[0]} has a model")
