@@ -39,7 +39,7 @@ def write(
             "",
             "## Use",
             "",
-            *_use(recipe, programs, reason),
+            *_use(recipe, bool(config["weights"]), programs, reason),
             "",
             "## Scores",
             "",
@@ -80,7 +80,9 @@ def _made(run: Run, line: pd.Series, recipe: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _use(recipe: Mapping[str, Any], programs: Sequence[str], reason: str) -> list[str]:
+def _use(
+    recipe: Mapping[str, Any], weights: bool, programs: Sequence[str], reason: str
+) -> list[str]:
     """Say how it is called."""
     options = {k: v for k, v in recipe["degradation"].items() if k not in ("name", "label")}
     said = ", ".join(f"{key}: {value}" for key, value in options.items())
@@ -89,7 +91,9 @@ def _use(recipe: Mapping[str, Any], programs: Sequence[str], reason: str) -> lis
         f"{f' ({said})' if said else ''}, of images scaled to [0, 1].",
         "",
         "- `load.py`: the lines that load it with ReconBench; `model(y)` is the reconstruction.",
-        "- `config.json` and `seed_*.safetensors`: the settings and the weights of each training.",
+        "- `config.json` and `seed_*.safetensors`: the settings and the weights of each training."
+        if weights
+        else "- `config.json`: the settings.",
     ]
     if "model.pt2" in programs:
         found.append(

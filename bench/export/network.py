@@ -70,21 +70,21 @@ def on_image(model: nn.Module, physics: Physics) -> OnImage:
     name = type(model).__name__
     if not any(True for _ in model.parameters()):
         raise Unexportable(f"{name} has no weights: config.json is all of it")
-    own = type(model)
-    plain = (
-        isinstance(model, ImageNetwork)
-        and own.forward in (ImageNetwork.forward, DenoiserNetwork.forward)
-        and own.finish is ImageNetwork.finish
-        and own.input_image is ImageNetwork.input_image
-        and own.estimate is ImageNetwork.estimate
-        and model.tv is None
-    )
+    plain = isinstance(model, ImageNetwork) and model.tv is None and _is_plain(type(model))
     if not plain or not isinstance(model, ImageNetwork):
         raise Unexportable(
             f"{name} uses the operator itself, with its Fourier transforms, complex numbers or "
             "iterations, which ONNX does not describe"
         )
     return OnImage(model, float(physics.noise_std)).eval()
+
+
+def _is_plain(own: type[ImageNetwork]) -> bool:
+    """Return whether a class changes nothing of what surrounds `network`."""
+    return own.forward in (ImageNetwork.forward, DenoiserNetwork.forward) and all(
+        getattr(own, name) is getattr(ImageNetwork, name)
+        for name in ("input_image", "estimate", "finish")
+    )
 
 
 def write_programs(network: OnImage, folder: Path, size: int) -> None:
