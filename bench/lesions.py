@@ -20,16 +20,12 @@ from bench import data, scoring, training
 from bench.cells import cells_of
 from bench.data import ImageSet
 from bench.errors import UserError
+from bench.lesion_table import COLUMNS
 from bench.metrics import foreground
 from bench.physics import Physics
 from bench.seeds import derive_seed
 from bench.spec import Cell
 from bench.store import Store
-
-COLUMNS = [
-    "cell", "degradation", "level", "n_train", "method", "image", "subject", "radius", "contrast",
-    "recovered", "false_lesions",
-]  # fmt: skip
 
 
 def disc(radius: int) -> Float[Tensor, "1 1 d d"]:

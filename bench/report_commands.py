@@ -110,9 +110,9 @@ def lesions(
     """Add small lesions to test images: which methods show them, and which draw others?"""
     import pandas as pd
 
+    from bench import lesion_table, report
     from bench import lesions as discs
-    from bench import report
-    from bench.store import LESIONS, Store
+    from bench.store import Store
 
     store = Store(folder)
     tables = []
@@ -120,7 +120,7 @@ def lesions(
         tables.append(found)
         console.print(f"examined: {found['cell'].iloc[0]}", markup=False, highlight=False)
     lines = pd.concat(tables, ignore_index=True)
-    file = store.write_report(LESIONS, lines.to_csv(index=False))
+    file = store.write_report(lesion_table.FILE, lines.to_csv(index=False))
     report.show_lesions(lines, console)
     report.write(store)
     console.print(f"\n{file}", markup=False, highlight=False)

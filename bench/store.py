@@ -57,7 +57,6 @@ ROW_KEYS = (
 
 RUN_MARKS = ("spec.yaml", "manifest.json")  # a folder with one of them is a run's
 READERS = 8  # threads that read tables, since each request to an object store is slow
-LESIONS = "lesions.csv"  # in the folder of the report: what `reconbench lesions` has found
 
 Content = TypeVar("Content")
 

@@ -24,6 +24,7 @@ PAGES = {
     "leaderboard": ("Leaderboard", ":material/trophy:"),
     "tradeoff": ("Trade-off", ":material/scatter_plot:"),
     "levels": ("Levels and sizes", ":material/show_chart:"),
+    "trust": ("Trust", ":material/verified:"),
     "viewer": ("Images", ":material/image:"),
     "progress": ("Run", ":material/list_alt:"),
 }

@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import io
 import json
 from collections.abc import Collection
 from dataclasses import replace
@@ -14,13 +13,13 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from bench import charts, markdown
+from bench import charts, lesion_table, markdown
 from bench.audit import page as audit_page
 from bench.report import figures, machine, notes, pictures, tex, texts
 from bench.report.edges import at_edge, best_trials
 from bench.report.leaderboard import Leaderboard, of_store
 from bench.spec import Benchmark
-from bench.store import LESIONS, Store
+from bench.store import Store
 
 __all__ = ["Leaderboard", "audit_page", "pages", "show", "write"]
 
@@ -47,7 +46,8 @@ def write(store: Store) -> Leaderboard:
     if (done := notes.own_cells(board)) < cells:
         findings.append(f"Unfinished: {done} of {cells} cells have results.")
     board = replace(board, findings=[*findings, *board.findings])
-    written = pages(board, spec, manifest, rows, trials, gallery, _lesions(store, rows))
+    lesions = lesion_table.read(store.folder, set(rows["cell"]))
+    written = pages(board, spec, manifest, rows, trials, gallery, lesions)
     for name, text in written.items():
         store.write_report(name, text)
     store.write_report("audit.json", json.dumps(audit, indent=1))
@@ -77,13 +77,14 @@ def pages(
     """
     objective, audit = board.objective, manifest.get("audit", {})
     edges = at_edge(trials, _methods(rows), manifest.get("spaces", {}), objective)
+    discs = lesion_table.none() if lesions is None else lesions
     page = {
         "spec": spec,
         "headers": list(texts.shown(board).values()),
         "trust_headers": texts.TRUST,
-        "lesions": [] if lesions is None else texts.lesions(lesions),
+        "lesions": texts.lesions(discs),
         "lesion_headers": texts.LESIONS,
-        "lesion_contrast": "" if lesions is None else f"{lesions['contrast'].iloc[0]:g}",
+        "lesion_contrast": "".join(f"{contrast:g}" for contrast in discs["contrast"][:1]),
         "tasks": texts.tasks(board),
         "findings": board.findings,
         "conclusion": notes.conclusion(board),
@@ -114,16 +115,6 @@ def pages(
         "leaderboard.md": markdown.TEMPLATES.get_template("leaderboard.md").render(**page),
         "leaderboard.html": HTML.get_template("leaderboard.html").render(**page, **interactive),
     }
-
-
-def _lesions(store: Store, rows: pd.DataFrame) -> pd.DataFrame | None:
-    """Read what `reconbench lesions` has found of the cells with results, if it was called."""
-    file = store.folder / "report" / LESIONS
-    if not file.exists():
-        return None
-    lines = pd.read_csv(io.StringIO(file.read_text()))
-    lines = lines[lines["cell"].isin(rows["cell"])]
-    return lines if len(lines) else None
 
 
 def show_lesions(lines: pd.DataFrame, console: Console) -> None:

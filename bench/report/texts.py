@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench import badges
+from bench import badges, lesion_table
 from bench.report.leaderboard import TASK, Leaderboard
 from bench.score_columns import ScoreColumn
 
@@ -71,28 +71,8 @@ def lesions(lines: pd.DataFrame) -> list[list[str]]:
             f"{100 * line['recovered_low']:.0f}",
             f"{line['false_lesions']:.1f}",
         ]
-        for _, line in summary(lines).iterrows()
+        for _, line in lesion_table.summary(lines).iterrows()
     ]
-
-
-def summary(lines: pd.DataFrame) -> pd.DataFrame:
-    """Average the lines of the lesion test over images: one line for each cell and radius.
-
-    Returns:
-        `degradation, level, method, n_train, radius, contrast`; `recovered`, the mean, and
-        `recovered_low`, the tenth percentile; `false_lesions` for each image.
-    """
-    keys = ["degradation", "level", "radius", "method", "n_train", "contrast"]
-    groups = lines.groupby(keys, sort=False)
-    table = pd.DataFrame(
-        {
-            "recovered": groups["recovered"].mean(),
-            "recovered_low": groups["recovered"].quantile(0.1),
-            "false_lesions": groups["false_lesions"].mean(),
-        }
-    ).reset_index()
-    order = ["degradation", "level", "radius", "recovered"]
-    return table.sort_values(order, ascending=[True, True, True, False], ignore_index=True)
 
 
 def _texts(line: pd.Series, metrics: Sequence[ScoreColumn], objective: ScoreColumn) -> list[str]:

@@ -27,7 +27,7 @@ from dashboard import pictures, run, theme
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "dashboard" / "app.py"
-PAGES = ("leaderboard", "tradeoff", "levels", "viewer", "progress")
+PAGES = ("leaderboard", "tradeoff", "levels", "trust", "viewer", "progress")
 TASK = "template-gaussian_noise-0.5"
 TASKS = {
     "degradations": [{"name": "noise", "levels": [float(level) for level in range(1, 25)]}],
@@ -201,6 +201,29 @@ def test_psnr_against_what_it_costs_on_any_machine(run_folder: Path) -> None:
     assert "GFLOP per image" in words(app)
     (table,) = app.dataframe
     assert not {"train_seconds", "infer_ms"} & set(table.value)
+
+
+def test_trust_shows_the_parts_of_errors_and_the_lesions_of_the_task(results: Path) -> None:
+    folder = make_run(results / "trusted", size=16)
+    app = open_page("trust", task=TASK)
+    assert "reconbench lesions results/trusted" in [code.value for code in app.code]
+    assert "Not known" in words(app)
+    cells = run.read(folder).cells
+    (folder / "report").mkdir(exist_ok=True)
+    lines = cells[["cell", "degradation", "level", "n_train", "method"]].merge(
+        pd.DataFrame({"radius": [2, 4], "recovered": [0.5, 0.9]}), how="cross"
+    )
+    lines = lines.assign(image="i", subject="s", contrast=0.2, false_lesions=1)
+    lines.to_csv(folder / "report" / "lesions.csv", index=False)
+    for file in (folder / "rows").rglob("*.parquet"):
+        rows = pd.read_parquet(file)
+        parts = {"error_seen": 0.03, "error_unseen": 0.07, "residual_to_noise": 1.1}
+        file.write_bytes(tables.to_bytes(rows.assign(**parts)))
+    app = open_page("trust", task=TASK)
+    errors, lesions = (table.value for table in app.dataframe)
+    assert set(errors["Unseen %"].round(6)) == {7.0}
+    assert len(lesions) == 2 * (cells.task == TASK).sum()
+    assert set(lesions["Contrast shown"]) == {0.5, 0.9}
 
 
 def test_a_run_that_recorded_no_flops_shows_none(results: Path) -> None:

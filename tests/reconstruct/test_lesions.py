@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import lesions, physics
+from bench import lesion_table, lesions, physics
 from bench.opened import Run
-from bench.store import LESIONS
 
 
 def tissue(n: int = 3, side: int = 48) -> torch.Tensor:
@@ -83,8 +82,8 @@ def test_every_cell_of_a_run_is_examined_with_the_same_lesions(
     status, printed, errors = reconbench("lesions", folder, *options)
     assert status == 0, errors
     assert "degraded" in printed
-    table = pd.read_csv(folder / "report" / LESIONS)
-    assert list(table.columns) == lesions.COLUMNS
+    table = pd.read_csv(folder / "report" / lesion_table.FILE)
+    assert list(table.columns) == lesion_table.COLUMNS
     assert (table.groupby("method").size() == 2 * 4).all()
     shown = table.groupby("method")["recovered"]
     assert shown.min()["degraded"] == pytest.approx(1, abs=0.01)  # both have the same noise
