@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import torch
 from jaxtyping import Float32
+from torch.nn.functional import interpolate
 
 from bench import data, metrics
 from bench.data import sources
@@ -158,6 +159,8 @@ class _Job:
                 scans.fail(scan.item, getattr(why, "reason", str(why)))
             done += 1 / len(scans)
             self.report(done, "")
+        if not output.written:
+            scans.refuse_none()
         self.outcome.skipped, self.outcome.written = scans.skipped, output.written
         return self.outcome
 
@@ -229,7 +232,7 @@ class _Job:
                 stacks[DEGRADED].append(given.restored(start))
             if self.uncertainty and result.spread is not None:
                 stacks[UNCERTAINTY].append(given.spread(result.spread))
-            x_hat = result.x_hat + cut if cut.shape == result.x_hat.shape else result.x_hat
+            x_hat = result.x_hat + _enlarged(cut, result.x_hat.shape[1:])
             stacks[RECONSTRUCTED].append(given.restored(x_hat))
             self.outcome.slices += len(x_hat)
             self.report(done + share * (number + 1) / len(scan.volumes), "")
@@ -291,6 +294,16 @@ class _Job:
             self.run.manifest.get("audit"), self.run.spec.dataset.source
         )
         return mismatch.look_at(start[:, 0].astype(np.float32), start.shape[-1], modality)
+
+
+def _enlarged(
+    images: Float32[np.ndarray, "n h w"], shape: tuple[int, int]
+) -> Float32[np.ndarray, "n h2 w2"]:
+    """Interpolate images to another number of pixels in the same field of view."""
+    if images.shape[1:] == shape:
+        return images
+    some = torch.from_numpy(images)[:, None]
+    return interpolate(some, shape, mode="bilinear")[:, 0].numpy()
 
 
 def _preparation(dataset: DatasetSpec, reading: Mapping[str, Any]) -> Preparation:

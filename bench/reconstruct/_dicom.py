@@ -16,7 +16,7 @@ from jaxtyping import Float32, Shaped
 from bench.data import files
 from bench.data._dicom_frames import Frame
 from bench.data._dicom_views import View, open_header, views_of
-from bench.data.volume import Plane, Volume
+from bench.data.volume import Plane, Unusable, Volume
 from bench.reconstruct.output import STEPS, About, Kind, Output, Stacks
 from bench.reconstruct.scans import Scan
 
@@ -64,7 +64,22 @@ def write(output: Output, scan: Scan, stacks: Stacks, kind: Kind, about: About, 
         found.sort(key=lambda pair: pair[1].frame.number)
         made = derived(file, found[0][0], [shown for _, shown in found], kind, about, series)
         with output.writing(output.place(files.name_of(file, root), kind)) as target:
-            made.save_as(target, enforce_file_format=True)
+            _save(made, target)
+
+
+def _save(made: Any, target: Path) -> None:
+    """Write a file.
+
+    Raises:
+        Unusable: the source's header holds values that DICOM does not allow.
+    """
+    try:
+        made.save_as(target, enforce_file_format=True)
+    except (AttributeError, OSError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # such as a full disk
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise Unusable(f"its header cannot be written again ({reason})") from None
 
 
 def _frames(scan: Scan) -> Iterator[list[Frame]]:
@@ -153,9 +168,11 @@ def _set_pixels(
     data.PhotometricInterpretation = "MONOCHROME1" if inverse else "MONOCHROME2"
     if not kind.measured:
         _drop(data, "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
-    for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"):  # stored as US or SS
-        if name in data:
+    for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        if name in data:  # often written with the wrong sign: 63536 in signed pixels is -2000
+            found = int(data[name].value) & 0xFFFF
             data[name].VR = "SS" if signed else "US"
+            data[name].value = found - (1 << 16) if signed and found >= 1 << 15 else found
     _store(data, pixels)
 
 

@@ -203,15 +203,16 @@ def _write_tiff(
             )
             unit = page.tags.get("ResolutionUnit")
             options["resolutionunit"] = 1 if unit is None else int(unit.value)
+        single = len(stack) == 1
         if tiff.is_imagej:
             kept: dict[str, Any] = {key: more[key] for key in ("spacing", "unit") if key in more}
-            options |= {"imagej": True, "metadata": {**kept, "axes": "ZYX"}}
+            options |= {"imagej": True, "metadata": {**kept, "axes": "YX" if single else "ZYX"}}
     fine = own.kind == "f" or not kind.measured
     values = stack if fine else as_type(stack, own)
     if options.get("imagej") and values.dtype not in (np.uint8, np.uint16, np.float32):
         values = stack
     with output.writing(output.place(name, kind)) as target:
-        tifffile.imwrite(target, values, **options)
+        tifffile.imwrite(target, values[0] if single else values, **options)
 
 
 def _write_npy(

@@ -121,7 +121,7 @@ class Scans:
             )
         if not chosen:
             self.ledger.refuse_none(path)
-        self.path, self.count = path, len(chosen)
+        self.path = path
         self.gathered: Gathered = reading.gathered_of(self.reader, chosen, self.ledger)
         if not self.gathered.items:
             self.ledger.refuse_none(path)
@@ -146,11 +146,18 @@ class Scans:
                 name = self.ledger.spell(printable(item.name))
                 axes = str(self.own.get("axes", "auto"))
                 yield Scan(self.source, item, volumes, name, axes)
-        self.ledger.refuse_many(self.count)
 
     def fail(self, item: Item, reason: str) -> None:
         """Record why an item cannot be reconstructed."""
         self.ledger.unusable |= dict.fromkeys(item.files, reason)
+
+    def refuse_none(self) -> None:
+        """Say why nothing was reconstructed.
+
+        Raises:
+            UserError: always.
+        """
+        self.ledger.refuse_none(self.path)
 
     @property
     def skipped(self) -> dict[str, str]:

@@ -65,6 +65,20 @@ def test_a_series_keeps_its_geometry_and_gets_names_of_its_own(
     assert len({one.SOPInstanceUID for one in made}) == 3
 
 
+@pytest.mark.parametrize("given", [-2000, 63536])
+def test_padding_values_of_either_sign_are_written(
+    made_run: Run, tmp_path: Path, given: int
+) -> None:
+    """63536 is how some scanners write -2000."""
+    source = pydicom.dcmread(series(tmp_path / "ct") / "0.dcm")
+    source.add_new("PixelPaddingValue", "US" if given > 0 else "SS", given)
+    source.save_as(tmp_path / "one.dcm")
+    reconstruct(made_run, tmp_path / "one.dcm", tmp_path / "new.dcm", "degraded", which=NOISE)
+    made = pydicom.dcmread(tmp_path / "new.dcm")
+    assert made.PixelPaddingValue == -2000
+    np.testing.assert_array_equal(made.pixel_array, source.pixel_array)
+
+
 def test_gdcm_and_dcm2niix_place_it_where_the_source_is(made_run: Run, tmp_path: Path) -> None:
     sitk = pytest.importorskip("SimpleITK")  # reads DICOM by GDCM
     reconstruct(made_run, series(tmp_path / "ct"), tmp_path / "out", "degraded", which=NOISE)
