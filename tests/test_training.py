@@ -24,7 +24,7 @@ from bench.methods.batch_norm import BatchNorm
 from bench.methods.losses.adversarial import Discriminator, discriminator_loss, generator_loss
 from bench.physics import Physics
 from bench.spec import Budget
-from bench.training import Recipe, TrainingJob, optimisation
+from bench.training import Recipe, TrainingJob, optimisation, validation
 from bench.training.batches import Batch, _order, batches
 from bench.training.job import split_config
 from bench.training.running_statistics import recalibrate_batch_norm
@@ -192,6 +192,36 @@ def test_resumed_after_a_stop_every_number_is_the_same(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.reconstructor.state_dict()[key]), key
     again = training.fit(*common, precision="fp32", checkpoint=place)  # nothing is left to do
     assert again.history == whole.history
+
+
+def _forget_noise(checkpoint: Path) -> None:
+    """Turn a checkpoint into one of when training noise was drawn image by image."""
+    content = torch.load(io.BytesIO(places.read_sealed(checkpoint)), weights_only=True)
+    del content["noise"]
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    places.write_sealed(checkpoint, buffer.getvalue())
+
+
+@pytest.mark.parametrize("draws", [0, 2])
+def test_a_run_of_before_begins_again_if_its_noise_was_another(tmp_path: Path, draws: int) -> None:
+    """Noise that is kept, with `draws`, is what it was: such a run goes on."""
+    config, place = {**SMALL, "draws": draws}, tmp_path / "state.pt"
+    job = TrainingJob("unet", config, BUDGET, 0, precision="fp32", checkpoint=place)
+    run = training.steps(job, TRAIN, VAL, OPERATOR)
+    next(run)
+    run.close()
+    _forget_noise(place)
+    whole = fit(config)
+    run = training.steps(job, TRAIN, VAL, OPERATOR)
+    if draws:
+        first = next(run)
+    else:
+        with pytest.warns(UserWarning, match="drew other training noise; the run begins again"):
+            first = next(run)
+    assert [first, *run] == whole.history
+    _forget_noise(place)
+    assert fit(config, checkpoint=place).history == whole.history  # nothing is left to draw
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -473,6 +503,49 @@ def test_an_endless_gradient_is_not_taken() -> None:
     """A finite loss may have a gradient that would spoil every weight."""
     with pytest.raises(DivergedError, match="gradient"):
         training.fit(f"{__name__}:Cliff", {}, TRAIN, VAL, OPERATOR, BUDGET, 0, precision="fp32")
+
+
+def test_a_gpu_is_asked_now_and_then_whether_training_has_diverged() -> None:
+    """A step that was not finite changes nothing meanwhile, and is named in the end."""
+    model = nn.Conv2d(1, 1, 1)
+    recipe, budget = Recipe(warmup=0.0), Budget(steps=20, batch_size=4)
+    trainer = optimisation.Trainer(model, recipe, budget, 1, torch.device("cpu"), "fp32")
+    trainer.guards[0].every = 4
+    x = torch.tensor(TRAIN.images[:4])
+    network = trainer.model
+    network.forward = lambda y, physics: nn.Conv2d.forward(network, y)  # type: ignore
+    weights = []
+    for step in (1, 2, 3):
+        trainer.step(step, Batch(x, torch.nan * x if step == 2 else x, OPERATOR))
+        weights.append(model.weight.detach().clone())
+    assert not torch.equal(weights[0], nn.Conv2d(1, 1, 1).weight)
+    assert torch.equal(weights[0], weights[1]) and weights[2].isfinite().all()
+    assert not torch.equal(weights[1], weights[2])
+    with pytest.raises(DivergedError, match="the loss was nan at step 2"):
+        trainer.check()
+    with pytest.raises(DivergedError, match="at step 2"):
+        trainer.step(4, Batch(x, x, OPERATOR))
+
+
+def test_a_gpu_without_the_memory_for_many_images_is_given_fewer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    class Large(nn.Module):
+        def forward(self, y: torch.Tensor, physics: Physics) -> torch.Tensor:
+            sizes.append(len(y))
+            if len(y) > 20:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return 2 * y
+
+    y = torch.rand(40, 1, 2, 2)
+    monkeypatch.setattr(validation, "_size", lambda y: 64)
+    assert torch.equal(training.reconstruct(Large(), y, OPERATOR), 2 * y)
+    assert sizes == [40, 16, 16, 8]
+    monkeypatch.setattr(validation, "CHUNK", 64)  # fewer would not be asked for
+    with pytest.raises(torch.OutOfMemoryError):
+        training.reconstruct(Large(), y, OPERATOR)
 
 
 class Cliff(nn.Module):

@@ -48,8 +48,11 @@ def augment(x: Float[Tensor, "b 1 h w"], preset: Preset, seed: int) -> Float[Ten
         seed: seed of the random draws, which are made for the whole batch on the CPU.
     """
     chosen = PRESETS[preset]
+    if chosen == Augmentation():
+        return x
     draws = _draws(len(x), seed).to(x)
-    x = mirror(x, mirrored(len(x), preset, seed))
+    if chosen.flips:
+        x = mirror(x, draws[0] < 0.5)
     angle, growth, brightness = 2 * draws[1:] - 1
     if chosen.rotation or chosen.scaling:
         x = _turn(x, chosen.rotation * math.pi / 180 * angle, 1 + chosen.scaling * growth)

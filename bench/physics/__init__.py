@@ -4,6 +4,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.physics._convolution import Convolution
+from bench.physics._draws import BatchNoise, poisson, standard_normal, uniform
 from bench.physics._mri import MRI
 from bench.physics._noise_levels import NoiseLevels
 from bench.physics._parallel_beam import ParallelBeam
@@ -15,9 +16,9 @@ from bench.physics.super_resolution import SuperResolution
 from bench.registry import Registry
 
 __all__ = [
-    "DEGRADATIONS", "MRI", "Convolution", "Denoising", "MRICartesian", "NoiseLevels",
+    "DEGRADATIONS", "MRI", "BatchNoise", "Convolution", "Denoising", "MRICartesian", "NoiseLevels",
     "Paired", "ParallelBeam", "Physics", "SuperResolution", "create", "find", "names",
-    "regularised_inverse",
+    "poisson", "regularised_inverse", "standard_normal", "uniform",
 ]  # fmt: skip
 
 DEGRADATIONS: Registry[type[Physics]] = Registry(

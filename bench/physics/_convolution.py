@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Complex64, Float
 from torch import Tensor
 
+from bench.physics._constants import on_device
 from bench.physics.base import Physics, Size
 
 # Mean power of a medical image's Fourier coefficients at frequencies that a blur suppresses: it
@@ -21,6 +22,7 @@ class Convolution(Physics):
     def __init__(self, level: float, image_size: Size, noise_variance: float):
         super().__init__(level, image_size, noise_variance)
         self._transfers: dict[tuple[int, int], Tensor] = {}
+        self._powers: dict[tuple[int, int], Tensor] = {}
 
     @abstractmethod
     def kernel(self) -> Float[Tensor, "kh kw"]:
@@ -45,15 +47,17 @@ class Convolution(Physics):
 
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"]:
         """Return |H|^2."""
-        transfer = self._transfer(torch.empty(1, 1, *shape))
-        return transfer[:, : shape[1] // 2 + 1].abs().square()
+        if shape not in self._powers:
+            transfer = self._transfer(torch.empty(1, 1, *shape))
+            self._powers[shape] = transfer[:, : shape[1] // 2 + 1].abs().square()
+        return self._powers[shape]
 
     def _transfer(self, like: Float[Tensor, "b 1 h w"]) -> Complex64[Tensor, "h w"]:
         """Return the Fourier transform of the kernel on the grid and device of an image."""
         shape = (like.shape[-2], like.shape[-1])
         if shape not in self._transfers:
             self._transfers[shape] = _transfer_function(self.kernel(), shape)
-        return self._transfers[shape].to(like.device)
+        return on_device(self._transfers[shape], like.device)
 
 
 def _transfer_function(

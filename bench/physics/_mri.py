@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.errors import UserError
 from bench.physics._coils import birdcage
+from bench.physics._constants import on_device
 from bench.physics.base import Physics, Size
 
 Coils = Annotated[int, Field(ge=1, le=64)]
@@ -54,7 +55,8 @@ class MRI(Physics):
         if self.maps is None and self.measured is not None:
             self.maps = self.measured.read_maps()
         if self.maps is None:
-            return birdcage(self.coils, (like.shape[-2], like.shape[-1])).to(like.device)
+            maps = birdcage(self.coils, (like.shape[-2], like.shape[-1]))
+            return on_device(maps, like.device)
         if self.maps.device != like.device:
             self.maps = self.maps.to(like.device)
         return self.maps

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.physics.base import Denoising, Size, standard_normal
+from bench.physics._draws import BatchNoise, Noise, standard_normal, uniform
+from bench.physics.base import Denoising, Size
 from bench.seeds import derive_seed
 
 # Standard deviations, for images in [0, 1]; the variances 0.01, 0.1 and 0.5 are within.
@@ -37,7 +38,16 @@ class NoiseLevels(Denoising):
     def measure(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> Float[Tensor, "b 2 h w"]:
         """Add noise, drawn with a seed made of the image's id."""
         noise = [torch.Generator().manual_seed(derive_seed("noise", self.name, id_)) for id_ in ids]
-        share = torch.stack([torch.rand(1, 1, 1, generator=one) for one in noise]).to(x)
+        return self._noisy(x, noise)
+
+    def measure_batch(
+        self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
+    ) -> Float[Tensor, "b 2 h w"]:
+        """Add noise, drawn on the device of the images."""
+        return self._noisy(x, noise)
+
+    def _noisy(self, x: Float[Tensor, "b 1 h w"], noise: Noise) -> Float[Tensor, "b 2 h w"]:
+        share = uniform(x[:, :, :1, :1], noise)
         level = self.least * (self.greatest / self.least) ** share
         return torch.cat([x + level * standard_normal(x, noise), level.expand_as(x)], dim=1)
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Complex64, Float, Float64, Shaped
 from torch import Tensor
 
+from bench.physics._constants import on_device
 from bench.physics._mri import MRI
 
 ACCURACY = 1e-6  # relative, of FINUFFT's single precision
@@ -68,7 +69,7 @@ class NonCartesian(MRI):
     ) -> Complex64[Tensor, "b coils h w"]:
         """Apply the adjoint transform, to density-compensated samples if `weighted`."""
         if weighted:
-            y = y * self.samples[1].to(y.device)
+            y = y * on_device(self.samples[1], y.device)
         return _NufftAdjoint.apply(y, self.samples[0], self.shape)
 
     @property
@@ -85,7 +86,7 @@ class NonCartesian(MRI):
 
         Fessler et al., IEEE TSP 53, 2005.
         """
-        kernel = self.kernel.to(x.device)
+        kernel = on_device(self.kernel, x.device)
         spectra = torch.fft.fft2(self.sensitivities(x) * x, s=kernel.shape) * kernel
         images = torch.fft.ifft2(spectra)[..., : x.shape[-2], : x.shape[-1]]
         combined = self.combine(images)

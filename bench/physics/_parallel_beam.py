@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bench import places
 from bench.errors import UserError
+from bench.physics._constants import on_device
 from bench.physics.base import Physics, Size, full_precision
 
 Views = Annotated[int, Field(ge=1, le=2048)]
@@ -92,7 +93,7 @@ class ParallelBeam(Physics):
             cutoff: the window's width, as a fraction of the Nyquist frequency.
         """
         count = y.shape[-2]
-        response = ramp(count, window, cutoff).to(y.device)[:, None]
+        response = on_device(ramp(count, window, cutoff), y.device)[:, None]
         spectrum = torch.fft.rfft(y, n=2 * (len(response) - 1), dim=-2) * response
         filtered = torch.fft.irfft(spectrum, dim=-2)[..., :count, :]
         side = max(self.shape)

@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property, wraps
+from functools import cached_property, lru_cache, wraps
 from types import SimpleNamespace
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from bench.data.base import ImageSet
 from bench.data.measurement import Kind, Measured
 from bench.errors import UserError
+from bench.physics._constants import on_device
+from bench.physics._draws import BatchNoise, Noise, standard_normal
 from bench.physics._solvers import filtered, regularised_inverse
 from bench.seeds import derive_seed
 
@@ -161,10 +163,12 @@ class Physics(nn.Module, ABC):
         """Compute the usual estimate without a prior; the adjoint unless overridden."""
         return self.A_adjoint(y)
 
-    def add_noise(
-        self, y: Shaped[Tensor, "b ..."], noise: Sequence[torch.Generator]
-    ) -> Shaped[Tensor, "b ..."]:
-        """Add noise to noiseless measurements, drawn from `noise[i]` on the CPU for image i."""
+    def add_noise(self, y: Shaped[Tensor, "b ..."], noise: Noise) -> Shaped[Tensor, "b ..."]:
+        """Add noise to noiseless measurements, drawn from `noise[i]` on the CPU for image i.
+
+        `standard_normal` and the other functions of `bench.physics` that draw make better use of a
+        training batch's noise: they draw it at once, on the device.
+        """
         if not self.noise_variance:
             return y
         return y + self.noise_std * standard_normal(y, noise)
@@ -189,6 +193,20 @@ class Physics(nn.Module, ABC):
             for id_ in ids
         ]
         return self.add_noise(self.A(x), generators)
+
+    def measure_batch(
+        self, x: Shaped[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
+    ) -> Shaped[Tensor, "b ..."]:
+        """Measure a training batch as `measure` does, but with noise drawn at once on its device.
+
+        A class that defines `measure` alone draws by ids in training too.
+        """
+        kind = type(self)
+        if kind.measure is not Physics.measure and kind.measure_batch is Physics.measure_batch:
+            return self.measure(x, ids)
+        if self.measured is not None:
+            return self.acquired(self.measured.take(slice(len(x))).read(x.device))
+        return self.add_noise(self.A(x), noise)
 
     def takes(self, kind: Kind) -> bool:
         """Return whether it is applied to measurements of this kind that a dataset brings."""
@@ -240,7 +258,7 @@ class Physics(nn.Module, ABC):
         values = None if x.is_complex() else self.spectrum((x.shape[-2], x.shape[-1]))
         if values is None:
             return self.A_adjoint(self.A(x))
-        return torch.fft.irfft2(torch.fft.rfft2(x) * values.to(x.device), s=x.shape[-2:])
+        return torch.fft.irfft2(torch.fft.rfft2(x) * on_device(values, x.device), s=x.shape[-2:])
 
     def response(self, like: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "h w"]:
         """Return A^T A of a point, moved to the corner: the kernel if A^T A is a convolution.
@@ -277,7 +295,7 @@ class Physics(nn.Module, ABC):
             return torch.fft.fft2(self.response(like)).real.clamp(min=0), False
         exact = self.spectrum((like.shape[-2], like.shape[-1]))
         if exact is not None:
-            return exact.to(like.device).clamp(min=0), True
+            return on_device(exact, like.device).clamp(min=0), True
         return torch.fft.rfft2(self.response(like)).real.clamp(min=0), False
 
     @cached_property
@@ -335,11 +353,16 @@ class Denoising(Physics):
 
     def spectrum(self, shape: tuple[int, int]) -> Float[Tensor, "h wr"]:
         """Return 1 at every frequency."""
-        return torch.ones(shape[0], shape[1] // 2 + 1)
+        return _ones(shape)
 
     def A_adjoint(self, y: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Return y."""
         return y
+
+
+@lru_cache(maxsize=16)
+def _ones(shape: tuple[int, int]) -> Float[Tensor, "h wr"]:
+    return torch.ones(shape[0], shape[1] // 2 + 1)
 
 
 def root_mean_square(values: Shaped[Tensor, "..."]) -> float:
@@ -357,18 +380,6 @@ def phantom(shape: tuple[int, int]) -> Float[Tensor, "1 1 h w"]:
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     pattern = 0.58 + 0.3 * torch.sin(4 * torch.pi * x) * torch.sin(4 * torch.pi * y)
     return torch.where(x**2 + y**2 < 0.46, pattern, 0.0)[None, None]
-
-
-def standard_normal(
-    like: Shaped[Tensor, "b ..."], noise: Sequence[torch.Generator]
-) -> Shaped[Tensor, "b ..."]:
-    """Draw N(0, 1) for each image from its own generator, on the CPU, and move it to `like`.
-
-    For a complex measurement, the real and the imaginary part have variance 1 each.
-    """
-    shape = (*like.shape[1:], 2) if like.is_complex() else like.shape[1:]
-    draws = torch.stack([torch.randn(shape, generator=generator) for generator in noise])
-    return (torch.view_as_complex(draws) if like.is_complex() else draws).to(like)
 
 
 def full_precision(method: Callable[Given, Result]) -> Callable[Given, Result]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench import physics
 from bench.errors import UserError
+from bench.physics._draws import BatchNoise
 from bench.physics.base import Physics, Size, root_mean_square
 
 # What MedRecon-ARU's code does (its text states noise of variance 0.5): a 15x15 Gaussian (OpenCV's
@@ -128,4 +129,12 @@ class Chain(Physics):
         """Apply every step with its noise."""
         for step, theirs in zip(self.steps, self._ids(ids), strict=True):
             x = step.measure(x, theirs)
+        return x
+
+    def measure_batch(
+        self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
+    ) -> Shaped[Tensor, "b ..."]:
+        """Apply every step with its noise, drawn on the device of the images."""
+        for step, theirs in zip(self.steps, self._ids(ids), strict=True):
+            x = step.measure_batch(x, theirs, noise)
         return x

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from bench.physics._draws import BatchNoise, Noise, poisson
 from bench.physics._parallel_beam import Filter, ParallelBeam, Views
 from bench.physics.base import Size
 
@@ -50,12 +51,14 @@ class CTLowDose(ParallelBeam):
         """
         return super().measure(x.cpu(), ids).to(x.device)
 
-    def add_noise(
-        self, y: Float[Tensor, "b 1 d v"], noise: Sequence[torch.Generator]
+    def measure_batch(
+        self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
     ) -> Float[Tensor, "b 1 d v"]:
+        """Measure a training batch on its device."""
+        return self.add_noise(self.A(x), noise)
+
+    def add_noise(self, y: Float[Tensor, "b 1 d v"], noise: Noise) -> Float[Tensor, "b 1 d v"]:
         """Count photons and take the logarithm."""
         expected = self.level * torch.exp(-self.opacity * y)
-        counts = torch.stack(
-            [torch.poisson(rate, draw) for rate, draw in zip(expected, noise, strict=True)]
-        )
+        counts = poisson(expected, noise)
         return -torch.log(counts.clamp(min=FEWEST) / self.level) / self.opacity

@@ -1,12 +1,10 @@
 """Additive white Gaussian noise: y = x + n, n ~ N(0, level), optionally clipped to [0, 1]."""
 
-from collections.abc import Sequence
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.physics.base import Denoising, Size, standard_normal
+from bench.physics._draws import Noise, standard_normal
+from bench.physics.base import Denoising, Size
 
 
 class GaussianNoise(Denoising):
@@ -34,9 +32,7 @@ class GaussianNoise(Denoising):
         """Whether nothing is clipped."""
         return not self.clip
 
-    def add_noise(
-        self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
-    ) -> Float[Tensor, "b 1 h w"]:
+    def add_noise(self, y: Float[Tensor, "b 1 h w"], noise: Noise) -> Float[Tensor, "b 1 h w"]:
         """Add N(0, level) to each pixel."""
         noisy = y + self.level**0.5 * standard_normal(y, noise)
         return noisy.clamp(0, 1) if self.clip else noisy

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from bench.data.coils import noise_std, sensitivities
 from bench.data.measurement import Kind, Measured
+from bench.physics._constants import on_device
+from bench.physics._draws import BatchNoise, Noise
 from bench.physics._masks import Pattern, default_centre, sample
 from bench.physics._mri import MRI, Coils
-from bench.physics._phase import smooth_phases
+from bench.physics._phase import drawn_phases, smooth_phases
 from bench.physics.base import Physics, Size
 from bench.ranges import NotNegative
 
@@ -96,6 +98,16 @@ class MRICartesian(MRI):
             x = x * smooth_phases(ids, (x.shape[-2], x.shape[-1])).to(x.device)
         return super().measure(x, ids)
 
+    def measure_batch(
+        self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
+    ) -> Complex64[Tensor, "b coils h w"]:
+        """Measure a training batch, its phases drawn on its device too."""
+        if self.measured is not None:
+            return super().measure(x, ids)
+        if self.phased:
+            x = x * drawn_phases(x, noise)
+        return self.add_noise(self.A(x), noise)
+
     def acquired(
         self, values: Complex64[Tensor, "b coils h w"]
     ) -> Complex64[Tensor, "b coils h w"]:
@@ -171,24 +183,25 @@ class MRICartesian(MRI):
         shape = (x.shape[-2], x.shape[-1])
         if self.spectrum(shape) is not None and not x.is_complex():
             return super().A_normal(x)
-        maps, mask = self.sensitivities(x), torch.fft.ifftshift(self.sampled(shape)).to(x.device)
+        maps, mask = self.sensitivities(x), on_device(_shifted(self.sampled(shape)), x.device)
         combined = self.combine(torch.fft.ifft2(torch.where(mask, torch.fft.fft2(maps * x), 0)))
         return combined if self.complex_image else combined.real
 
     def keep(self, kspace: Complex64[Tensor, "b coils h w"]) -> Complex64[Tensor, "b coils h w"]:
         """Set unmeasured positions to 0; a product would leave negative zeros."""
-        mask = self.sampled((kspace.shape[-2], kspace.shape[-1])).to(kspace.device)
+        mask = on_device(self.sampled((kspace.shape[-2], kspace.shape[-1])), kspace.device)
         return torch.where(mask, kspace, 0)
 
     def add_noise(
-        self, y: Complex64[Tensor, "b coils h w"], noise: Sequence[torch.Generator]
+        self, y: Complex64[Tensor, "b coils h w"], noise: Noise
     ) -> Complex64[Tensor, "b coils h w"]:
         """Add noise to the measured positions; none is drawn for the others."""
         if not self.noise_variance:
             return y
-        where = self.sampled((y.shape[-2], y.shape[-1])).to(y.device)
-        noisy = super().add_noise(y[..., where], noise)
-        return torch.zeros_like(y).masked_scatter_(where, noisy)
+        where = on_device(_positions(self.sampled((y.shape[-2], y.shape[-1]))), y.device)
+        flat = y.flatten(-2)
+        noisy = super().add_noise(flat.index_select(-1, where), noise)
+        return torch.zeros_like(flat).index_copy_(-1, where, noisy).view_as(y)
 
 
 def fourier(images: Complex64[Tensor, "*b h w"]) -> Complex64[Tensor, "*b h w"]:
@@ -203,6 +216,19 @@ def inverse_fourier(kspace: Complex64[Tensor, "*b h w"]) -> Complex64[Tensor, "*
     return torch.fft.ifft2(kspace * after.conj(), norm="ortho") * before.conj()
 
 
+@lru_cache(maxsize=16)
+def _positions(mask: Bool[Tensor, "h w"]) -> Int64[Tensor, " n"]:
+    """Return where a mask is True, counted row by row: a GPU would have to wait for the number."""
+    return torch.nonzero(mask.flatten())[:, 0]
+
+
+@lru_cache(maxsize=16)
+def _shifted(mask: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """Move DC to the corner."""
+    return torch.fft.ifftshift(mask)
+
+
+@lru_cache(maxsize=16)
 def _mirrored(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h wr"]:
     """Average a mask over k and -k, in the order of `rfft2`: A^T A on real images."""
     corner = torch.fft.ifftshift(mask.float())

@@ -1,11 +1,9 @@
 """Photon noise: y = k / level with k ~ Poisson(level x), where level photons make white."""
 
-from collections.abc import Sequence
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bench.physics._draws import Noise, poisson
 from bench.physics.base import Denoising
 
 
@@ -22,12 +20,6 @@ class PoissonNoise(Denoising):
     levels = (0.1, 1e7)
     presets = (1000.0, 100.0, 10.0)
 
-    def add_noise(
-        self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
-    ) -> Float[Tensor, "b 1 h w"]:
-        """Count photons, on the CPU, and divide by the expectation of white."""
-        rates = self.level * y.clamp(min=0).cpu()
-        counts = [
-            torch.poisson(rate, generator) for rate, generator in zip(rates, noise, strict=True)
-        ]
-        return torch.stack(counts).to(y) / self.level
+    def add_noise(self, y: Float[Tensor, "b 1 h w"], noise: Noise) -> Float[Tensor, "b 1 h w"]:
+        """Count photons, and divide by the expectation of white."""
+        return poisson(self.level * y.clamp(min=0), noise).to(y) / self.level

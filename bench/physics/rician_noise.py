@@ -4,13 +4,12 @@ The magnitude of a complex MR image with Gaussian noise in both channels: Gudbja
 Magn. Reson. Med. 34, 1995. In the background its mean is sqrt(pi level / 2), not 0.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.physics.base import Denoising, standard_normal
+from bench.physics._draws import Noise, standard_normal
+from bench.physics.base import Denoising
 
 
 class RicianNoise(Denoising):
@@ -26,9 +25,7 @@ class RicianNoise(Denoising):
     levels = (1e-6, 10.0)
     presets = (0.001, 0.01, 0.1)
 
-    def add_noise(
-        self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
-    ) -> Float[Tensor, "b 1 h w"]:
+    def add_noise(self, y: Float[Tensor, "b 1 h w"], noise: Noise) -> Float[Tensor, "b 1 h w"]:
         """Add complex noise and take the magnitude."""
         real = y + self.level**0.5 * standard_normal(y, noise)
         imaginary = self.level**0.5 * standard_normal(y, noise)

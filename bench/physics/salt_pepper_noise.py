@@ -1,11 +1,10 @@
 """Salt and pepper: a fraction of the pixels, chosen at random, becomes white or black."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bench.physics._draws import Noise, uniform
 from bench.physics.base import Denoising
 
 
@@ -22,11 +21,8 @@ class SaltPepperNoise(Denoising):
     levels = (1e-4, 0.95)
     presets = (0.02, 0.05, 0.2)
 
-    def add_noise(
-        self, y: Float[Tensor, "b 1 h w"], noise: Sequence[torch.Generator]
-    ) -> Float[Tensor, "b 1 h w"]:
+    def add_noise(self, y: Float[Tensor, "b 1 h w"], noise: Noise) -> Float[Tensor, "b 1 h w"]:
         """Replace pixels."""
-        draws = [torch.rand(y.shape[1:], generator=generator) for generator in noise]
-        chance = torch.stack(draws).to(y.device)
+        chance = uniform(y, noise)
         salted = torch.where(chance < self.level / 2, torch.ones_like(y), y)
         return torch.where(chance > 1 - self.level / 2, torch.zeros_like(y), salted)

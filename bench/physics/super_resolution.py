@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bench.errors import UserError
+from bench.physics._constants import on_device
 from bench.physics.base import Physics, Size, full_precision
 from bench.ranges import NotNegative
 
@@ -58,7 +59,7 @@ class SuperResolution(Physics):
     @full_precision
     def A(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 hs ws"]:
         """Downsample."""
-        rows, columns = (self._matrix(n).to(x) for n in x.shape[-2:])
+        rows, columns = (on_device(self._matrix(n), x.device).to(x) for n in x.shape[-2:])
         # Image by image: on some processors the product of a batch is rounded differently, but an
         # image's measurement must not depend on its batch.
         return torch.stack([rows @ image @ columns.T for image in x])
@@ -66,7 +67,7 @@ class SuperResolution(Physics):
     @full_precision
     def A_adjoint(self, y: Float[Tensor, "b 1 hs ws"]) -> Float[Tensor, "b 1 h w"]:
         """Apply the transposed matrices."""
-        rows, columns = (self._matrix(n).to(y) for n in self.full_size(y))
+        rows, columns = (on_device(self._matrix(n), y.device).to(y) for n in self.full_size(y))
         return rows.T @ y @ columns
 
     @full_precision
@@ -87,7 +88,7 @@ class SuperResolution(Physics):
         size = self.full_size(y)
         shift = 0.0 if self.downsampler == "kspace_crop" else (self.factor - 1) / 2
         rows, columns = (
-            sinc_matrix(small, full, shift).to(y)
+            on_device(sinc_matrix(small, full, shift), y.device).to(y)
             for small, full in zip(y.shape[-2:], size, strict=True)
         )
         return rows @ y @ columns.T
@@ -100,7 +101,9 @@ class SuperResolution(Physics):
         (rows, down), (columns, across) = (
             singular(self.downsampler, n, math.ceil(n / self.factor)) for n in right.shape[-2:]
         )
-        rows, down, columns, across = (t.to(right) for t in (rows, down, columns, across))
+        rows, down, columns, across = (
+            on_device(one, right.device).to(right) for one in (rows, down, columns, across)
+        )
         inside = rows.T @ right @ columns
         # In the null space of A the inverse is 1 / mu.
         change = inside * (1 / (down[:, None] * across + mu) - 1 / mu)

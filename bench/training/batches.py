@@ -14,9 +14,11 @@ from bench.data import ImageSet
 from bench.data.augment import augment, mirror, mirrored
 from bench.data.measurement import Measured
 from bench.methods import Reconstructor
-from bench.physics import Physics
+from bench.physics import BatchNoise, Physics
 from bench.seeds import derive_seed
 from bench.training.recipe import Recipe
+
+RESIDENT = 2**30  # bytes of training images that are kept on the device, not moved batch by batch
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,16 @@ def batches(
     order = _order(len(train), size, seed)
     drawn = {} if drawn is None else drawn
     mine = slice(rank, None, workers)
+    images = as_tensor(train)
+    if images.nbytes <= RESIDENT:
+        images = images.to(device)
 
-    def examples(some: Examples, ids: Sequence[str]) -> Batch:
+    def examples(some: Examples, ids: Sequence[str], noise: BatchNoise | None = None) -> Batch:
         operator = physics if some.measured is None else physics.bind(some.measured)
-        y = operator.measure(some.x, ids)
+        if noise is None:
+            y = operator.measure(some.x, ids)
+        else:
+            y = operator.measure_batch(some.x, ids, noise)
         return Batch(
             some.x, y, operator, None if network is None else estimate(network, y, operator)
         )
@@ -105,8 +113,8 @@ def batches(
             if new:
                 each = [
                     _augmented(
-                        train, physics, recipe, [i], derive_seed("augment", train.ids[i], draw),
-                        device,
+                        train, images[[i]].to(device), physics, recipe, [i],
+                        derive_seed("augment", train.ids[i], draw),
                     )
                     for i, draw in new
                 ]  # fmt: skip
@@ -117,9 +125,11 @@ def batches(
         indices = [i for _, i in batch]
         # Augmented as a whole batch, so that several workers see the same images as a single one.
         chosen_seed = derive_seed("augment", seed, step)
-        some = _augmented(train, physics, recipe, indices, chosen_seed, device, mine)
+        x = images[torch.tensor(indices).to(images.device)].to(device)
+        some = _augmented(train, x, physics, recipe, indices, chosen_seed, mine)
         ids = [f"{train.ids[i]}@{seed}.{step}.{k}" for k, i in enumerate(indices)]
-        yield examples(some, ids[mine])
+        noise = BatchNoise(derive_seed("batch noise", seed, step), len(indices), mine)
+        yield examples(some, ids[mine], noise)
 
 
 @dataclass(frozen=True)
@@ -139,15 +149,14 @@ class Examples:
 
 def _augmented(
     train: ImageSet,
+    x: Float[Tensor, "b 1 h w"],
     physics: Physics,
     recipe: Recipe,
     indices: list[int],
     seed: int,
-    device: torch.device,
     mine: slice = slice(None),
 ) -> Examples:
-    """Read and augment images; what the scanner measured of them is only mirrored."""
-    x = as_tensor(train)[indices].to(device)  # a batch at a time, to save GPU memory
+    """Augment the images at some positions; what was measured of them is only mirrored."""
     if train.measured is None or not physics.takes(train.measured.kind):
         return Examples(augment(x, recipe.augment, seed)[mine], None)
     which = mirrored(len(x), recipe.augment, seed)

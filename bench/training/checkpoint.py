@@ -6,11 +6,14 @@ import warnings
 
 import torch
 
-from bench import places
+from bench import methods, places
 from bench.errors import DamagedError, UserError
-from bench.training.job import TrainingJob
+from bench.training.job import TrainingJob, split_config
 from bench.training.optimisation import Trainer
 from bench.training.validation import BestWeights
+
+# How the noise of training images is drawn: 1, image by image; 2, a batch at once.
+NOISE = 2
 
 
 def save(job: TrainingJob, step: int, seconds: float, trainer: Trainer, best: BestWeights) -> None:
@@ -26,6 +29,7 @@ def save(job: TrainingJob, step: int, seconds: float, trainer: Trainer, best: Be
     assert job.checkpoint is not None
     content = {
         "identity": _identity(job),
+        "noise": NOISE,
         "step": step,
         "seconds": seconds,
         "trainer": trainer.state_dict(),
@@ -40,6 +44,9 @@ def resume(
     job: TrainingJob, trainer: Trainer, best: BestWeights, device: torch.device
 ) -> tuple[int, float]:
     """Load a job's checkpoint, if there is one.
+
+    An unfinished one of a version that drew other noise is left out, with a warning: the run
+    begins again, and ends with the numbers of this version.
 
     Returns:
         the optimiser steps done, and the seconds spent.
@@ -61,9 +68,22 @@ def resume(
     content = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
     if content.get("identity") != _identity(job):
         raise UserError(f"{path}: the checkpoint of another run; delete it or name another file")
+    if content.get("noise", 1) != NOISE and content["step"] < job.budget.steps and _draws_anew(job):
+        warnings.warn(
+            f"{path}: was written by a version that drew other training noise; the run begins "
+            "again",
+            stacklevel=2,
+        )
+        return 0, 0.0
     trainer.load_state_dict(content["trainer"])
     best.load_state_dict(content["best"])
     return content["step"], content["seconds"]
+
+
+def _draws_anew(job: TrainingJob) -> bool:
+    """Return whether each step has noise of its own; what is kept is drawn as it always was."""
+    recipe, _ = split_config(methods.find(job.method), job.config)
+    return not recipe.draws
 
 
 def _identity(job: TrainingJob) -> str:

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from bench.errors import DivergedError, UserError
-from bench.methods import Reconstructor, losses
+from bench.errors import UserError
+from bench.methods import losses
 from bench.methods.losses.adversarial import discriminator_loss
 from bench.spec import Budget
 from bench.training.batches import Batch
+from bench.training.guard import Guard
+from bench.training.launching import Choice, launched, take_penalty
 from bench.training.recipe import Recipe
 
 
@@ -35,6 +37,7 @@ class Trainer:
 
     Attributes:
         rank: of this worker among those that share each batch.
+        launch: how the network's kernels are launched, from the first step on.
         pretrained: the last step that trains with the squared error alone.
     """
 
@@ -70,6 +73,9 @@ class Trainer:
         self.optimisers = [_optimiser(self.model, recipe)]
         if self.criterion.discriminator is not None:
             self.optimisers.append(_optimiser(self.criterion.discriminator, recipe))
+        self.alone = workers == 1 and microbatches == 1 and not compile_network
+        self.launch: Choice | None = None
+        self.guards = [Guard("loss", device), Guard("discriminator's loss", device)]
 
     @property
     def network(self) -> nn.Module:
@@ -84,9 +90,14 @@ class Trainer:
         """Train on a batch.
 
         Raises:
-            DivergedError: the loss or its gradient is no longer finite.
+            DivergedError: the loss or its gradient is no longer finite, or was not in one of the
+                last steps; see `Guard`.
         """
         self.model.train()
+        if self.launch is None:
+            self.launch = Choice("eager", "its passes are not whole batches of one process")
+            if self.alone:
+                self.parallel, self.launch = launched(self.model, batch, self.bf16)
         criterion = self.criterion if step > self.pretrained else self.pretraining
         outputs: list[Tensor] = []
 
@@ -135,12 +146,18 @@ class Trainer:
         if model is not self.model:
             average_gradients(model)
         norm = nn.utils.clip_grad_norm_(model.parameters(), self.recipe.clip_norm)
-        if not (torch.isfinite(total) and torch.isfinite(norm)):
-            what = "discriminator's loss" if which else "loss"
-            raise DivergedError(
-                f"the {what} was {total.item()} at step {step}, its gradient {norm}"
-            )
+        # The fused optimisers skip a step for which this is 1.
+        optimiser.found_inf = self.guards[which].note(step, total, norm)  # type: ignore
         optimiser.step()
+
+    def check(self) -> None:
+        """Check the steps since the last check.
+
+        Raises:
+            DivergedError: a loss or its gradient was not finite.
+        """
+        for guard in self.guards:
+            guard.check()
 
     def _stateful(self) -> dict[str, Any]:
         found: dict[str, Any] = {"model": self.model, "average": self.average}
@@ -157,15 +174,6 @@ class Trainer:
         """Load what `state_dict` returned."""
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
-
-
-def take_penalty(model: nn.Module) -> Tensor | float:
-    """Return what a network's last forward pass adds to its loss; see `Reconstructor.penalty`."""
-    if not isinstance(model, Reconstructor) or model.penalty is None:
-        return 0.0
-    penalty = model.penalty.float()
-    model.penalty = None  # it would keep the whole pass in memory
-    return penalty
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -161,6 +161,7 @@ def _train(
         trainer.step(step, batch)
         if step not in validated_at:
             continue
+        trainer.check()
         network = trainer.network
         recalibrate_batch_norm(network, recalibration)
         best.note(validate(network, step), network, final=step > trainer.pretrained)

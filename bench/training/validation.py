@@ -16,6 +16,7 @@ from bench.physics import Physics
 from bench.training.batches import as_tensor, estimate
 
 CHUNK = 16  # images that are reconstructed at once
+AT_ONCE = 2**22  # on a GPU: numbers of their measurements, if that is more images
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def reconstruct(
 ) -> Shaped[Tensor, "n 1 h w"]:
     """Reconstruct measurements a few at a time, in evaluation mode and float32.
 
+    A GPU is given more at once, or fewer again if its memory does not suffice.
+
     Args:
         model: the reconstructor.
         y: measurements.
@@ -51,12 +54,26 @@ def reconstruct(
         estimates: what `estimate` returned for y; default: the model computes it.
     """
     model.eval()
-    found = []
-    for begin in range(0, len(y), CHUNK):
-        part = slice(begin, begin + CHUNK)
-        given = () if estimates is None else (estimates[part],)
-        found.append(model(y[part], physics.part(part), *given))
-    return torch.cat(found)
+    size = _size(y)
+    while True:
+        try:
+            found = []
+            for begin in range(0, len(y), size):
+                part = slice(begin, begin + size)
+                given = () if estimates is None else (estimates[part],)
+                found.append(model(y[part], physics.part(part), *given))
+            return torch.cat(found)
+        except torch.OutOfMemoryError:
+            if size <= CHUNK:
+                raise
+            found.clear()
+            torch.cuda.empty_cache()
+            size = max(CHUNK, size // 4)
+
+
+def _size(y: Shaped[Tensor, "n ..."]) -> int:
+    """Return how many measurements are reconstructed at once."""
+    return max(CHUNK, AT_ONCE // max(y[0].numel(), 1)) if y.is_cuda else CHUNK
 
 
 def magnitude(x: Shaped[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:

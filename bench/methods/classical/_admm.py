@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bench.methods.classical._transforms import SparsifyingTransform
 from bench.physics import Physics
+from bench.physics._constants import on_device
 from bench.physics._solvers import conjugate_gradients, filtered, self_adjoint
 
 # mu = PENALTY lambda for a weak lambda: coefficients are cut off at 1 / PENALTY grey levels. With
@@ -202,7 +203,7 @@ class Update:
     ):
         self.physics, self.transform, self.mu = physics, transform, mu
         eigenvalues, self.exact = physics.normal_eigenvalues(like)
-        gram = transform.gram((like.shape[-2], like.shape[-1])).to(like.device)
+        gram = on_device(transform.gram((like.shape[-2], like.shape[-1])), like.device)
         self.inverse = 1 / (eigenvalues + mu * gram[:, : eigenvalues.shape[-1]] + mu)
 
     def __call__(self, right: Tensor, start: Tensor) -> Tensor:

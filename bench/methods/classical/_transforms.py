@@ -77,8 +77,7 @@ class Gradient(SparsifyingTransform):
 
     def gram(self, shape: tuple[int, int]) -> Float[Tensor, "h w"]:
         """Return 4 - 2 cos - 2 cos, the periodic Laplacian's."""
-        rows, columns = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(n)) for n in shape)
-        return rows[:, None] + columns
+        return _laplacian(shape)
 
     def norm(self, coefficients: Shaped[Tensor, "b 2 h w"]) -> Float[Tensor, " b"]:
         """Sum the lengths of the gradients."""
@@ -156,6 +155,12 @@ class Wavelets(SparsifyingTransform):
     def _bank(self, like: Tensor, columns: int) -> Complex64[Tensor, "k h c"]:
         shape = (like.shape[-2], like.shape[-1])
         return filter_bank(self.wavelet, self.levels, shape)[..., :columns].to(like.device)
+
+
+@lru_cache(maxsize=8)
+def _laplacian(shape: tuple[int, int]) -> Float[Tensor, "h w"]:
+    rows, columns = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(n)) for n in shape)
+    return rows[:, None] + columns
 
 
 @lru_cache(maxsize=8)

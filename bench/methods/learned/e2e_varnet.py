@@ -8,6 +8,7 @@ with a U-Net U on the combined image and a learned eta in each of them, M the ma
 transform, and S the coils' sensitivities, which another U-Net estimates from the centre of k-space.
 """
 
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.functional import avg_pool2d, pad
 from bench.methods.base import Reconstructor
 from bench.methods.learned.base import Depth, Head, InstanceNorm, Width, padding_to
 from bench.physics import MRICartesian
+from bench.physics._constants import on_device
 from bench.physics.mri_cartesian import fourier, inverse_fourier
 
 Sensitivities = Literal["estimated", "known"]
@@ -65,7 +67,7 @@ class E2EVarNet(Reconstructor):
         self, y: Complex64[Tensor, "b coils h w"], physics: MRICartesian
     ) -> Float[Tensor, "b 1 h w"]:
         """Complete k-space and transform it; outside training the result lies in [0, 1]."""
-        mask = physics.sampled((y.shape[-2], y.shape[-1])).to(y.device)
+        mask = on_device(physics.sampled((y.shape[-2], y.shape[-1])), y.device)
         maps = self.sensitivities(y, physics)
         k = y
         for eta, refine in zip(self.etas, self.refinements, strict=True):
@@ -80,7 +82,7 @@ class E2EVarNet(Reconstructor):
         """Estimate the coils' sensitivities, or take those of the physics."""
         if self.maps is None:
             return physics.sensitivities(y)[None]
-        centre = calibration(physics.sampled((y.shape[-2], y.shape[-1]))).to(y.device)
+        centre = on_device(calibration(physics.sampled((y.shape[-2], y.shape[-1]))), y.device)
         images = inverse_fourier(torch.where(centre, y, 0))
         maps = self.maps(images.flatten(0, 1)[:, None]).view_as(images)
         return maps / root_sum_of_squares(maps)
@@ -154,6 +156,7 @@ def root_sum_of_squares(images: Complex64[Tensor, "b coils h w"]) -> Float[Tenso
     return power.sum(1, keepdim=True).clamp(min=1e-12).sqrt()
 
 
+@lru_cache(maxsize=16)
 def calibration(mask: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
     """Return the part of a mask from which sensitivities are estimated.
 

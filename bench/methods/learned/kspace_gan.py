@@ -4,6 +4,7 @@ After KIGAN: Shaul, David, Shitrit and Riklin Raviv, Med. Image Anal. 65, 2020 (
 whose k-space generator this is; measured samples are kept as they are.
 """
 
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from bench.methods.base import Reconstructor
 from bench.methods.learned.base import Depth, Norm, Width, padding_to
 from bench.methods.learned.unet import UNetBody
 from bench.physics import MRICartesian
+from bench.physics._constants import on_device
 from bench.physics.mri_cartesian import inverse_fourier
 
 
@@ -66,9 +68,9 @@ class KSpaceGAN(Reconstructor):
     ) -> Complex64[Tensor, "b coils h w"]:
         """Keep what was measured and predict the rest."""
         height, width = y.shape[-2:]
-        weight = frequency_weight((height, width)).to(y.device)
+        weight = on_device(frequency_weight((height, width)), y.device)
         weighted = torch.view_as_real(y * weight).permute(0, 1, 4, 2, 3).flatten(1, 2)
-        measured = physics.sampled((height, width)).to(y.device)
+        measured = on_device(physics.sampled((height, width)), y.device)
         power = weighted.square().sum((1, 2, 3), keepdim=True)
         scale = (power / (measured.sum() * weighted.shape[1])).sqrt().clamp(min=1e-12)
         padded = pad(weighted / scale, padding_to(self.stride, weighted))
@@ -77,6 +79,7 @@ class KSpaceGAN(Reconstructor):
         return torch.where(measured, y, torch.view_as_complex(parts) / weight)
 
 
+@lru_cache(maxsize=16)
 def frequency_weight(shape: tuple[int, int]) -> Float[Tensor, "h w"]:
     """Return 1 + |k|, k in cells of the grid from DC in the middle."""
     rows, columns = (torch.arange(n) - n // 2 for n in shape)

@@ -78,7 +78,7 @@ class MoDL(UnrolledNetwork):
     def weight(self, physics: Physics) -> Tensor:
         """Return lambda."""
         noise = max(physics.noise_std, LEAST_NOISE)
-        error = ERROR if self.tv is None else float(self.tv.error)
+        error = ERROR if self.tv is None else self.tv.error
         return (noise / error) ** 2 * self.log_factor.exp()
 
     def unroll(
