@@ -67,8 +67,9 @@ def reconstruct(
         line = bar.add_task("reconstructing", total=1.0)
 
         def report(done: float, warning: str) -> None:
-            bar.update(line, completed=done)
-            if warning:
+            if not warning:
+                bar.update(line, completed=done)
+            else:
                 bar.console.print(warning, markup=False, highlight=False, soft_wrap=True)
 
         outcome = files.reconstruct(

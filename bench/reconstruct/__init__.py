@@ -4,8 +4,10 @@ What is given are measurements: noisy or blurred images, or undersampled k-space
 images instead and degrades them first, to try a method.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,8 @@ def reconstruct(
         uncertainty: write the standard deviation over the refits as well.
         tile: side of overlapping tiles; default: whole images, as far as possible.
         reading: keys of a benchmark file's `dataset`, such as `window` or `axes`.
-        report: called with the share of the work that is done, and a warning or an empty text.
+        report: called with the share of the work that is done and an empty text, or with NaN and a
+            warning.
 
     Raises:
         UserError: no such cell, nothing to read, measurements of another kind, or a file that
@@ -226,7 +229,8 @@ class _Job:
             y, operator, cut = self._measurements(given)
             start = operator.A_dagger(y)[:, 0].numpy()
             self._compare(start, _modality(scan, volume.units), scan.name, trained)
-            result = self.refits(y, operator)
+            before, own = done + share * number / len(scan.volumes), share / len(scan.volumes)
+            result = self.refits(y, operator, partial(self._report, before, own))
             if self.degrade:
                 self._score(start, result.x_hat, given.images)
                 stacks[DEGRADED].append(given.restored(start))
@@ -235,10 +239,12 @@ class _Job:
             x_hat = result.x_hat + _enlarged(cut, result.x_hat.shape[1:])
             stacks[RECONSTRUCTED].append(given.restored(x_hat))
             self.outcome.slices += len(x_hat)
-            self.report(done + share * (number + 1) / len(scan.volumes), "")
         for kind, found in stacks.items():
             if found:
                 write(output, scan, found, kind, self.about, root)
+
+    def _report(self, before: float, share: float, done: float) -> None:
+        self.report(before + share * done, "")
 
     def _measurements(
         self, given: Scaled
@@ -276,7 +282,7 @@ class _Job:
         ]
         if found:
             self.outcome.warning = mismatch.sentence(self.about.method, name, found)
-            self.report(0.0, self.outcome.warning)
+            self.report(math.nan, self.outcome.warning)
 
     def _score(self, start: np.ndarray, x_hat: np.ndarray, x: Float32[np.ndarray, "n h w"]) -> None:
         truth = torch.from_numpy(x.clip(0, 1))[:, None]

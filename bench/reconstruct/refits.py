@@ -1,5 +1,6 @@
 """The refits of a cell, rebuilt for images of any size, and applied to measurements."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,12 +100,18 @@ class Refits:
         """Build the degradation for images of a size."""
         return scoring.physics_from({**self.recipe, "image_size": size})
 
-    def __call__(self, y: Shaped[Tensor, "n ..."], operator: Physics) -> Result:
+    def __call__(
+        self,
+        y: Shaped[Tensor, "n ..."],
+        operator: Physics,
+        report: Callable[[float], None] | None = None,
+    ) -> Result:
         """Reconstruct measurements, a few at a time; in tiles if the images are large.
 
         Args:
             y: measurements.
             operator: the physics for their images.
+            report: called with the share that is done.
 
         Raises:
             UserError: the method reconstructs images of the training's size alone, and measurements
@@ -115,10 +122,12 @@ class Refits:
         if tile is None and self.domain == "image" and self.local and height * width > MOST_PIXELS:
             tile = TILE // self.factor
         count = max(1, min(training.CHUNK, MOST_PIXELS // (height * width)))
-        parts = [
-            self._part(y[k : k + count], operator.part(slice(k, k + count)), tile)
-            for k in range(0, len(y), count)
-        ]
+        parts = []
+        for k in range(0, len(y), count):
+            some = slice(k, k + count)
+            parts.append(self._part(y[some], operator.part(some), tile))
+            if report is not None:
+                report(min(1.0, (k + count) / len(y)))
         spreads = [part.spread for part in parts if part.spread is not None]
         return Result(
             np.concatenate([part.x_hat for part in parts]),
