@@ -64,7 +64,9 @@ class Efficiency:
             bound = "" if low == math.inf else f" [{_images(low, first, last)}, more than {last}]"
             return f"{whole} never overtakes tuned {self.reference} up to {last} images{bound}."
         where = f"already at {first} images" if at == -math.inf else f"at {at:.0f} images"
-        bounds = f"[{_images(low, first, last)}, {_images(high, first, last)}]"
+        bounds = f" [{_images(low, first, last)}, {_images(high, first, last)}]"
+        if high == -math.inf:
+            where, bounds = f"at {first} images, the fewest that it had, or before", ""
         test = "the corrected test does not show it at any size"
         if self.shown_from is not None:
             test = f"the corrected test shows it from {self.shown_from} images on"
@@ -72,7 +74,7 @@ class Efficiency:
             test = (
                 f"the corrected test shows it at {', '.join(map(str, self.shown_at))} images only"
             )
-        return f"{whole} overtakes tuned {self.reference} {where} {bounds}; {test}."
+        return f"{whole} overtakes tuned {self.reference} {where}{bounds}; {test}."
 
 
 def _images(number: float, first: int, last: int) -> str:
@@ -184,13 +186,14 @@ def fewer_is_better(
 
     Args:
         task: its name, for the sentences.
-        lines: one line per cell: `cell, method, n_train`.
+        lines: one line per cell: `cell, method, kind, n_train`.
         by: the objective of the same cells.
         gains: see `bench.curves.gains`.
         text: writes a value of the objective.
     """
     found = []
     whole = lines[lines["cell"].isin(by.whole) & (lines["n_train"] > 0)]
+    kinds = whole.set_index("cell")["kind"]
     for method, own in whole.groupby("method", sort=True):
         own = own.sort_values("n_train")
         cells, sizes = own["cell"].tolist(), own["n_train"].tolist()
@@ -200,12 +203,17 @@ def fewer_is_better(
                 continue
             found.append(
                 f"{task}: {method} is better with {sizes[k]} training images than with "
-                f"{sizes[k + 1]}, by {text(gain)}. {_cause(many, gains)}"
+                f"{sizes[k + 1]}, by {text(gain)}. {_cause(many, kinds[many], gains)}"
             )
     return found
 
 
-def _cause(cell: str, gains: pd.DataFrame) -> str:
+def _cause(cell: str, kind: str, gains: pd.DataFrame) -> str:
+    if kind != "learned":
+        return (
+            "It takes no optimiser steps: the cause is the configuration that its search found, or "
+            "which images were added."
+        )
     if cell not in gains.index:
         return (
             "Likely cause: the same number of steps shows each of more images less often, so that "

@@ -73,7 +73,7 @@ def test_the_sentence_of_sample_efficiency() -> None:
     ("shift", "words"),
     [
         (-3.0, "never overtakes tuned tv up to 200 images."),
-        (3.0, "overtakes tuned tv already at 10 images [at most 10, at most 10]; the corrected "
+        (3.0, "overtakes tuned tv at 10 images, the fewest that it had, or before; the corrected "
               "test shows it from 10 images on."),
     ],
 )  # fmt: skip
@@ -108,6 +108,8 @@ def test_fewer_images_that_are_better_are_pointed_out_with_a_cause() -> None:
         assert cause in sentence
     none = curves.gains(curve[:0])
     assert "no validation curve" in fewer_is_better("x", lines, by, none, str)[0]
+    fitted = lines.assign(kind=lines["kind"].replace("learned", "fitted"))
+    assert "takes no optimiser steps" in fewer_is_better("x", fitted, by, none, str)[0]
 
 
 def test_along_levels() -> None:

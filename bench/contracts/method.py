@@ -62,6 +62,7 @@ class Method:
             ("gradients reach all of its weights", self.gradients),
             ("a training step runs", self.trains),
             ("its tensors are parameters or buffers, which move with it", self.movable),
+            ("what it has learned can be stored and read again", self.is_stored),
             ("it runs on a GPU", self.on_gpu),
         ]
 
@@ -192,6 +193,19 @@ class Method:
         """Check that all its tensors move with it to another device."""
         loose = loose_tensors(self.build()[0])
         demand(not loose, f"{', '.join(loose)}: use register_buffer")
+
+    def is_stored(self) -> None:
+        """Build it anew, with the state of one that was prepared, as a run's models are read."""
+        model, operator, y = self.build()
+        again = training.build(self.method, self.defaults(), operator)
+        try:
+            again.load_state_dict(model.state_dict())
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BrokenError(f"a new one does not take its state ({reason})") from None
+        if self.method.deterministic:
+            same = torch.equal(_reconstruct(again.eval(), y, operator), self._first[1])
+            demand(same, "with the same state it returns other images")
 
     def on_gpu(self) -> None:
         """Check that its result is on the device of the measurements, and the same."""

@@ -1,6 +1,7 @@
 """The mean training image, independent of y: a baseline for any method that uses y."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -24,6 +25,11 @@ class Constant(Classical):
     ) -> None:
         """Average the training images."""
         self.mean = images.mean(0, keepdim=True)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take a mean of any size, since a new one does not know that of the images."""
+        self.mean = torch.empty_like(state.get(f"{prefix}mean", self.mean))
+        super()._load_from_state_dict(state, prefix, *args)
 
     def forward(self, y: Shaped[Tensor, "b ..."], physics: Physics) -> Float[Tensor, "b 1 h w"]:
         """Repeat the mean image."""
