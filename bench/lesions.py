@@ -79,11 +79,13 @@ def false_lesions(
     """Count in each reconstruction the spots that look like a lesion and are none.
 
     A spot is where the error, averaged over a disc of this radius within the foreground, exceeds
-    half the contrast; neighbouring ones count once.
+    half the contrast, and is greatest among its neighbours up to a radius away.
     """
-    kernel = disc(radius)
-    error = conv2d(x_hat - x, kernel / kernel.sum(), padding=radius)
-    spots = (error.abs() > contrast / 2) & _inside(foreground(x), radius)
+    kernel, inside = disc(radius), _inside(foreground(x), radius)
+    error = conv2d(x_hat - x, kernel / kernel.sum(), padding=radius).abs() * inside
+    greatest = max_pool2d(error, 2 * radius + 1, stride=1, padding=radius)
+    spots = (error == greatest) & (error > contrast / 2)
+    # Equal neighbours are one spot.
     return [int(ndimage.label(one[0].numpy(), np.ones((3, 3)))[1]) for one in spots]
 
 
