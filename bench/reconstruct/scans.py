@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
-from scipy.ndimage import gaussian_filter
 
 from bench.data import files, reading, sources
 from bench.data.ledger import Ledger
 from bench.data.pairs import noise_of
 from bench.data.prepare import Preparation, Scale
-from bench.data.volume import Gathered, Item, NoImage, Plane, Unusable, Volume
+from bench.data.volume import Gathered, Item, NoImage, Plane, Unusable, Volume, span_of
 from bench.errors import UserError, printable
 from bench.options import check_options
 
 # Keys of `dataset:` that say how values are scaled; those of the run hold for the input too.
 SCALING = ("normalisation", "window", "scale", "percentile", "nan")
 PATTERNS = ("include", "exclude")
-SMOOTHING = 1.0  # pixels; leaves 28 % of white noise
+REACH = 6.0  # standard deviations below 0 that noise may reach
 NOISY = 0.02  # noise, relative to the brightest pixel, that makes the maximum unreliable
-BRIGHT = 99.9  # percentile of the smoothed values that is taken in its place
-SMOOTHED = "0 to the 99.9th percentile of the smoothed volume, since noise raises its maximum"
+# The percentile that is taken in its place, and what noise of standard deviation 1 reaches there.
+BRIGHT, TAIL = 99.9, 3.09
+NOISY_RULE = "0 to the 99.9th percentile of the volume, less its noise"
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,9 @@ def scaled(volume: Volume, prepare: Preparation, clean: bool) -> Scaled:
         NoImage: all values are the same.
         Unusable: values that cannot be scaled without an option; the reason names it.
     """
+    given = volume
+    if not clean:
+        volume = _despite_noise(volume)
     planes, ends, scale = prepare.unclipped(volume)
     if not clean and scale.rule.endswith("maximum of the volume"):
         scale = _without_noise(planes, scale)
@@ -189,13 +192,40 @@ def scaled(volume: Volume, prepare: Preparation, clean: bool) -> Scaled:
             np.subtract(1, image, out=image)
         if plane.outside is not None:
             image[plane.outside] = 0
-    return Scaled(volume, planes, images, ends, scale.rule)
+    return Scaled(given, planes, images, ends, scale.rule)
+
+
+def _despite_noise(volume: Volume) -> Volume:
+    """Ignore negative values that noise explains, when it is decided what becomes 0 and 1.
+
+    Others are refused, as in a dataset: they may be Hounsfield units.
+    """
+    if volume.span is not None or volume.units or not all(map(_is_finite, volume.planes)):
+        return volume
+    lowest = min(float(plane.values.min()) for plane in volume.planes)
+    if not -REACH * _noise(volume.planes) <= lowest < 0:
+        return volume
+    planes = [replace(plane, values=plane.values.clip(0)) for plane in volume.planes]
+    return replace(volume, span=span_of(planes))
+
+
+def _is_finite(plane: Plane) -> bool:
+    return bool(np.isfinite(plane.values).all())
+
+
+def _noise(planes: Sequence[Plane]) -> float:
+    """Estimate the noise of a volume from a few of its slices."""
+    some = planes[:: max(1, len(planes) // 8)]
+    return float(np.median([noise_of(plane.values) for plane in some]))
 
 
 def _without_noise(planes: Sequence[Plane], scale: Scale) -> Scale:
     """Choose what becomes 1 where noise makes the maximum of a volume too bright."""
-    some = [plane.values for plane in planes[:: max(1, len(planes) // 8)]]
-    if np.median([noise_of(values) for values in some]) < NOISY * scale.high:
+    noise = _noise(planes)
+    if noise < NOISY * scale.high:
         return scale
-    smooth = np.concatenate([gaussian_filter(plane.values, SMOOTHING).ravel() for plane in planes])
-    return replace(scale, high=float(np.percentile(smooth, BRIGHT)), rule=SMOOTHED)
+    values = np.concatenate([plane.values.ravel() for plane in planes])
+    bright = float(np.percentile(values, BRIGHT))
+    # Signal and noise add up as powers do; at least a tenth is left.
+    power = max(bright**2 - (TAIL * noise) ** 2, (bright / 10) ** 2)
+    return replace(scale, high=power**0.5, rule=NOISY_RULE)

@@ -11,8 +11,11 @@ from applying import by_hand, folder_of, phantom
 from PIL import Image
 
 from bench import external
+from bench.data.prepare import Preparation
+from bench.errors import UserError
 from bench.opened import Run
 from bench.reconstruct import reconstruct
+from bench.reconstruct.scans import Scans, scaled
 from bench.store import Store
 
 NOISE = {"degradation": "gaussian_noise"}
@@ -127,6 +130,23 @@ def test_more_voxels_fill_the_same_field_of_view(made_run: Run, tmp_path: Path) 
             for image in (before, after)
         ]
         np.testing.assert_allclose(*corners, atol=1e-4)
+
+
+def test_what_noise_does_to_a_volume_hardly_changes_its_scale(
+    made_run: Run, tmp_path: Path
+) -> None:
+    clean = np.moveaxis(volume(64, 60, 12), -1, 0)
+    noise = np.random.default_rng(0).normal(0, 0.2, clean.shape)
+    np.save(tmp_path / "scan.npy", (900 * (clean + noise)).astype(np.float32))
+    (scan,) = Scans(tmp_path / "scan.npy", {}, {})
+    given = scaled(scan.volumes[0], Preparation(64), clean=False)
+    assert given.images.min() < -0.5  # negative values are the noise's
+    assert np.polyfit(clean.ravel(), given.images.ravel(), 1)[0] == pytest.approx(1, abs=0.2)
+    before = np.load(tmp_path / "scan.npy")
+    np.testing.assert_allclose(given.restored(given.images), before, atol=1e-2)
+    np.save(tmp_path / "ct.npy", (2000 * clean - 1000).astype(np.float32))
+    with pytest.raises(UserError, match="if they are Hounsfield units"):
+        reconstruct(made_run, tmp_path / "ct.npy", tmp_path / "out", "tv", which=NOISE)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)])
