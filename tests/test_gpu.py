@@ -12,7 +12,8 @@ from torch import nn
 from bench import methods, physics, training
 from bench.data import ImageSet
 from bench.spec import Budget
-from bench.training import Recipe
+from bench.training import Recipe, launching
+from bench.training.batches import Batch
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,6 +43,22 @@ def test_a_network_learns_as_on_the_cpu(precision: str) -> None:
     there = fit("cuda", precision=precision)
     assert next(there.reconstructor.parameters()).is_cuda
     assert there.psnr == pytest.approx(fit("cpu", precision="fp32").psnr, abs=0.5)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_network_trains_alike_as_a_graph(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = training.as_tensor(TRAIN)[:4].cuda()
+    batch = Batch(x, OPERATOR.measure(x, TRAIN.ids[:4]), OPERATOR)
+    scores = []
+    for way in ("eager", "graphs"):
+        monkeypatch.setenv(launching.VARIABLE, way)
+        network = methods.create("unet", norm=norm, **SMALL).cuda()
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        _, choice = launching.launched(network, batch, bf16=True)
+        assert choice.way == way, choice.reason
+        assert all(torch.equal(value, before[n]) for n, value in network.state_dict().items())
+        scores.append(fit("cuda", precision="bf16").psnr)
+    assert scores[1] == pytest.approx(scores[0], abs=0.3)
 
 
 def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
@@ -88,13 +105,20 @@ def test_two_trials_share_a_gpu(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     from bench.speed import events_of
 
+    for folder in ("images", "run"):
+        (tmp_path / folder).mkdir()
     for images in (smooth(8, "a"), smooth(8, "other")):
         for name, image in zip(images.ids, images.images[:, 0], strict=True):
-            np.save(tmp_path / f"{name}.npy", image)
+            np.save(tmp_path / "images" / f"{name}.npy", image)
     events = events_of(
         {
             "name": "shared",
-            "dataset": {"path": str(tmp_path), "image_size": 32, "n_val": 2, "n_test": 2},
+            "dataset": {
+                "path": str(tmp_path / "images"),
+                "image_size": 32,
+                "n_val": 2,
+                "n_test": 2,
+            },
             "degradations": [{"name": "gaussian_noise", "levels": [0.1]}],
             "n_train": [4],
             "methods": [{"name": "unet", "gpus": 0.5}],

@@ -46,8 +46,9 @@ def test_every_part_measures(measured: dict[str, list]) -> None:
     assert sum(gpu.PARTS.values()) < 8 * 60
     assert not [line for lines in measured.values() for line in lines if "error" in line]
     network = next(line for line in measured["training"] if "network" in line)
-    for way in ("plain_fp32", "plain_bf16", "ours", "ours_without_data"):
+    for way in ("plain_fp32", "plain_bf16", "ours", "ours_without_data", "ours_eager"):
         assert network[way] > 0
+    assert network["launch"] == "eager: there are no launches on a CPU"
     assert network["flops"] > 16**2 * network["parameters"] / 8  # the deepest level counts least
     for line in measured["reconstruction"]:
         assert line["gpu_psnr"] == line["cpu_psnr"]  # the "GPU" is the same processor
@@ -63,6 +64,7 @@ def test_the_page_shows_what_was_measured_and_which_bars_are_met(measured: dict[
         {"product_tflops": 700.0},
         {"data_path": "gaussian_noise", "size": 256, "batch": 32, "seconds": 0.02},
         {"data_path": "mri_radial", "size": 256, "batch": 32, "seconds": 9.0},
+        {"compiled": "unet", "size": 256, "batch": 32, "rate": 345.6},
         {"data_path": "chain", "size": 256, "batch": 32, "error": "Error: none"},
     ]
     parts = {name: {"state": "complete", "seconds": 1, "lines": measured[name]} for name in LINES}
@@ -78,6 +80,7 @@ def test_the_page_shows_what_was_measured_and_which_bars_are_met(measured: dict[
     assert "greatest share of a step | <= 0.05 | 0.20 | missed" in text  # not mri_radial's
     assert "gain over one trial at a time | >= 2 | 2.50 | met" in text
     assert "packing: stopped after 60 s" in text and "Error: none" in text
+    assert "| unet | 256, 32 | 345.6 |" in text
     assert "mean nothing" not in text
     quick = summary.write({**whole, "setting": setting.Setting("cpu", True).described(),
                         "machine": setting.machine()})  # fmt: skip

@@ -91,7 +91,7 @@ def mean_square(
 
 def is_plain(*images: Tensor) -> bool:
     """Return whether images lie in the memory of the CPU, with no gradient to be computed."""
-    return not any(image.is_cuda or image.requires_grad for image in images)
+    return all(image.device.type == "cpu" and not image.requires_grad for image in images)
 
 
 def plain(images: Shaped[Tensor, "b 1 h w"] | None) -> Shaped[np.ndarray, "b h w"]:

@@ -112,9 +112,15 @@ class Physics(nn.Module, ABC):
             return self.noise_variance**0.5
         if self._observed is None:
             names = [f"phantom {k}" for k in range(PHANTOMS)]
-            self.observe(phantom(self.shape).expand(PHANTOMS, -1, -1, -1), names)
+            image = phantom(self.shape).to(self._home)
+            self.observe(image.expand(PHANTOMS, -1, -1, -1), names)
         assert self._observed is not None
         return self._observed
+
+    @property
+    def _home(self) -> torch.device:
+        """Where its buffers are, if it has any."""
+        return next((one.device for one in self.buffers()), torch.device("cpu"))
 
     def observe(self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]) -> None:
         """Measure the power of the noise on representative images, if it depends on the image.
@@ -302,6 +308,7 @@ class Physics(nn.Module, ABC):
     def norm_squared(self) -> float:
         """The greatest eigenvalue of A^T A, by power iteration, a little rounded up."""
         x = torch.randn(1, 1, *self.shape, generator=torch.Generator().manual_seed(0))
+        x = x.to(self._home)
         for _ in range(POWER_ITERATIONS):
             x = self.A_normal(x / x.norm())
             x = x.real if x.is_complex() else x

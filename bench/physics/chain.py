@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import physics
 from bench.errors import UserError
@@ -58,6 +58,7 @@ class Chain(Physics):
             size = (image.shape[-2], image.shape[-1])
             self.steps.append(physics.create(name, own, size, **options))
             image = self.steps[-1].A(image)
+        self.registered = nn.ModuleList(self.steps)  # so that their buffers move with it
         self.linear = all(step.linear for step in self.steps)
         self._tell_of_later_noise()
 

@@ -124,10 +124,16 @@ def _training(found: Found) -> list[str]:
         (
             line["network"], line["degradation"], f"{line['size']}, {line['batch']}",
             _number(line, "plain_fp32"), _number(line, "plain_bf16"), _number(line, "ours"),
-            _number(line, "ours_without_data"), _share(line, "ours", "plain_fp32"),
+            _number(line, "ours_without_data"), _number(line, "ours_eager"),
+            line.get("launch", "-").partition(":")[0], _share(line, "ours", "plain_fp32"),
             f"{_tflops(line, 'ours'):.1f}" if "ours" in line else line.get("error", "-"),
         )
         for line in lines
+    ]  # fmt: skip
+    compiled = [
+        (one["compiled"], f"{one['size']}, {one['batch']}",
+         _number(one, "rate") if "rate" in one else one.get("error", "-"))
+        for one in _of(found, "training", "compiled")
     ]  # fmt: skip
     return [
         "", "## Training", "",
@@ -135,7 +141,9 @@ def _training(found: Found) -> list[str]:
         "TFLOP/s: operations of convolutions and matrix products, by PyTorch's counter, with the "
         "data path.",
         *_table("network | degradation | pixels, batch | plain fp32 | plain bf16 | ours | "
-                "ours, the same batch each time | ours / plain fp32 | TFLOP/s", rows),
+                "ours, the same batch each time | ours, eager | launched by | ours / plain fp32 | "
+                "TFLOP/s", rows),
+        *_table("network through torch.compile | pixels, batch | images per second", compiled),
     ]  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 """Part 2: the speed of training, beside plain loops over the same network, and of the data path."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -17,10 +19,16 @@ from bench.spec import Budget
 from bench.speed.gpu.setting import Setting, noted
 from bench.training import Recipe
 from bench.training.batches import Batch
+from bench.training.launching import VARIABLE
 from bench.training.optimisation import Trainer
 
 SHAPES = [(256, 32), (64, 8), (128, 16)]  # pixels along each side, images in a batch
 QUICK_SHAPES = [(16, 2)]
+STEPS = 10_000  # more than are timed
+# Whether batches are drawn, and how kernels are launched; see `bench.training.launching`.
+OURS = {
+    "ours": (True, "auto"), "ours_without_data": (False, "auto"), "ours_eager": (True, "eager"),
+}  # fmt: skip
 LEADING = ("unet", "restormer", "cs_unet", "modl", "attention_residual_unet", "nafnet")
 TASKS = {"gaussian_noise": 0.05, "mri_cartesian": 4, "super_resolution": 2}
 # With the level whose data path is timed.
@@ -45,6 +53,20 @@ def lines(setting: Setting) -> Iterator[dict[str, Any]]:
     for size, batch in shapes:
         for name in names[1:]:
             yield _network(setting, name, sets[size], size, batch)
+    if not setting.quick:
+        size, batch = shapes[0]
+        yield _compiled(setting, sets[size], size, batch)
+
+
+def _compiled(setting: Setting, train: ImageSet, size: int, batch: int) -> dict[str, Any]:
+    """Time the first network through `torch.compile`, which takes long to begin."""
+    name, device = LEADING[0], torch.device(setting.device)
+    line: dict[str, Any] = {"compiled": name, "size": size, "batch": batch}
+    with noted(line):
+        operator = task_of(name, size).to(device)
+        trainer = _trainer(_built(name, train, operator).to(device), device, batch, True)
+        line["rate"] = batch / setting.seconds(_ours(trainer, train, operator, batch, True))
+    return line
 
 
 def task_of(name: str, size: int) -> Physics:
@@ -81,10 +103,14 @@ def _network(setting: Setting, name: str, train: ImageSet, size: int, batch: int
         for way, bf16 in ways.items():
             step = _plain(_built(name, train, operator).to(device), few, operator, bf16)
             line[way] = batch / setting.seconds(step)
-        for way, data in {"ours": True, "ours_without_data": False}.items():
-            line[way] = batch / setting.seconds(
-                _ours(name, train, operator, device, batch, None if data else example)
-            )
+        for way, (data, launch) in OURS.items():
+            with patch.dict(os.environ, {VARIABLE: launch}):
+                model = _built(name, train, operator).to(device)
+                trainer = _trainer(model, device, batch)
+                step = _ours(trainer, train, operator, batch, data)
+                line[way] = batch / setting.seconds(step)
+                if launch == "auto" and trainer.launch is not None:
+                    line["launch"] = ": ".join(trainer.launch)
     return line
 
 
@@ -120,22 +146,20 @@ def _plain(model: nn.Module, x: torch.Tensor, operator: Physics, bf16: bool) -> 
     return step
 
 
-def _ours(
-    name: str,
-    train: ImageSet,
-    operator: Physics,
-    device: torch.device,
-    size: int,
-    given: Batch | None,
-) -> Any:
+def _trainer(model: nn.Module, device: torch.device, size: int, compiled: bool = False) -> Trainer:
+    budget = Budget(steps=STEPS, batch_size=size)
+    return Trainer(model, Recipe(lr=1e-4), budget, 1, device, "bf16", compiled)
+
+
+def _ours(trainer: Trainer, train: ImageSet, operator: Physics, size: int, data: bool) -> Any:
     """Return a step of a real run, with its batches or always with the same one."""
-    model = _built(name, train, operator).to(device)
-    recipe, budget = Recipe(lr=1e-4), Budget(steps=10_000, batch_size=size)
-    trainer = Trainer(model, recipe, budget, 1, device, "bf16")
+    model = trainer.model
     practice = methods.training_physics(model, operator)
-    drawn = training.batches(train, practice, recipe, size, 0, device, network=model)
-    numbers = iter(range(1, budget.steps))
-    if given is not None:
+    drawn = training.batches(
+        train, practice, trainer.recipe, size, 0, trainer.device, network=model
+    )  # fmt: skip
+    numbers = iter(range(1, STEPS))
+    if not data:
         fixed = next(drawn)
         return lambda: trainer.step(next(numbers), fixed)
     return lambda: trainer.step(next(numbers), next(drawn))
