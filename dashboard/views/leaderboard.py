@@ -45,9 +45,12 @@ def best_of(cells: pd.DataFrame) -> pd.Series:
 
 
 def headline(choice: Choice, best: pd.Series, reach: pd.DataFrame) -> None:
-    """Name the best method and its gain over the best of the other kind."""
+    """Name the best method and its gain over the best classical one; that of a classical method
+    is over the best that learns.
+    """
     objective, *others = _objective_first(choice)
-    rivals = reach[reach.kind != best.kind]
+    classical = reach.kind == "classical"
+    rivals = reach[~classical if best.kind == "classical" else classical]
     rival = best_of(rivals) if len(rivals) else None
     estimate = choice.estimate(objective)
     # The sign makes gains positive where lower is better, too.
@@ -148,8 +151,8 @@ def listed(choice: Choice, cells: pd.DataFrame) -> pd.DataFrame:
             # Neither yes nor no for a cell without a rank.
             "tied": cells.tied_with_best.astype("boolean").where(cells["rank"].notna()),
             "against_classical": cells.against_classical,
-            "parameters": cells.parameters.where(cells.parameters > 0),
-            "flops": (cells.flops / 1e9).where(cells.flops > 0),
+            "parameters": [f"{count:,.0f}" if count > 0 else "-" for count in cells.parameters],
+            "flops": [f"{count / 1e9:.3g}" if count > 0 else "-" for count in cells.flops],
             "error_unseen": 100 * cells.error_unseen,
             "badges": cells.badges,
         }
@@ -182,25 +185,24 @@ def _columns(choice: Choice) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for metric in choice.listed:
         title = theme.markdown(f"{metric.label} {metric.unit}".rstrip())
-        scores[metric.name] = number(title, format=f"%.{metric.decimals}f", width=68)
-        scores[f"{metric.name}_interval"] = text("95 % interval", width=116)
+        scores[metric.name] = number(title, format=f"%.{metric.decimals}f", width=64)
+        scores[f"{metric.name}_interval"] = text("95 % interval", width=108)
     return {
         "rank": text("Rank", width=68, help="Within the task, with its 95 % interval."),
-        "method": text("Method", width=168),
-        "kind": text("Kind", width=72),
-        "n_train": number("n train", width=58, help="Training images; 0: needs none."),
+        "method": text("Method", width=140),
+        "kind": text("Kind", width=70),
+        "n_train": number("n train", width=56, help="Training images; 0: needs none."),
         **scores,
         "tied": st.column_config.CheckboxColumn(
-            "Tied", width=44, help="The difference to the best may be 0 (95 % interval)."
+            "Tied", width=42, help="Not shown to be worse than the best, by the corrected test."
         ),
         "against_classical": text(
-            "Against classical", help="Of networks, by the 95 % interval.", width=130
+            "Against classical", help="Of methods that learn, by the corrected test.", width=108
         ),
-        "parameters": number("Weights", format="compact", width=66, help="Parameters."),
-        "flops": number(
+        "parameters": text("Weights", width=64, help="Parameters."),
+        "flops": text(
             "GFLOP",
-            format="%.3g",
-            width=66,
+            width=56,
             help="Floating-point operations for one image, by PyTorch's counter. Times depend on "
             "what else ran: they are in the report's leaderboard.csv.",
         ),

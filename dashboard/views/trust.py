@@ -64,15 +64,15 @@ def lesions(choice: Choice, cells: pd.DataFrame) -> None:
             {
                 "Radius": [f"{radius} px" for radius in table.radius],
                 "Method": label,
-                "Contrast shown": table.recovered.clip(0, 1),
-                "In the worst tenth": table.recovered_low.clip(0, 1),
+                "Contrast shown": 100 * table.recovered.clip(0, 1),
+                "In the worst tenth": 100 * table.recovered_low.clip(0, 1),
                 "False lesions an image": table.false_lesions,
             }
         ),
         hide_index=True,
         column_config={
-            "Contrast shown": bar(format="percent", min_value=0, max_value=1),
-            "In the worst tenth": bar(format="percent", min_value=0, max_value=1),
+            "Contrast shown": bar(format="%.0f %%", min_value=0, max_value=100),
+            "In the worst tenth": bar(format="%.0f %%", min_value=0, max_value=100),
             "False lesions an image": st.column_config.NumberColumn(format="%.1f"),
         },
     )

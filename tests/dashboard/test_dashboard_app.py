@@ -223,7 +223,7 @@ def test_trust_shows_the_parts_of_errors_and_the_lesions_of_the_task(results: Pa
     errors, lesions = (table.value for table in app.dataframe)
     assert set(errors["Unseen %"].round(6)) == {7.0}
     assert len(lesions) == 2 * (cells.task == TASK).sum()
-    assert set(lesions["Contrast shown"]) == {0.5, 0.9}
+    assert set(lesions["Contrast shown"]) == {50, 90}
 
 
 def test_a_run_that_recorded_no_flops_shows_none(results: Path) -> None:
