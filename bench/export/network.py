@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.methods.denoiser import DenoiserNetwork
 from bench.methods.learned.base import ImageNetwork
 from bench.physics import Denoising, Physics
-from bench.physics.base import phantom
+from bench.physics._phantom import phantom
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
 CHECK, EXAMPLES = "check_onnx.py", "examples.npz"

@@ -40,7 +40,7 @@ class NoiseLevels(Denoising):
         noise = [torch.Generator().manual_seed(derive_seed("noise", self.name, id_)) for id_ in ids]
         return self._noisy(x, noise)
 
-    def measure_batch(
+    def _measure_batch(
         self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
     ) -> Float[Tensor, "b 2 h w"]:
         """Add noise, drawn on the device of the images."""

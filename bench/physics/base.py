@@ -16,6 +16,7 @@ from bench.data.measurement import Kind, Measured
 from bench.errors import UserError
 from bench.physics._constants import on_device
 from bench.physics._draws import BatchNoise, Noise, standard_normal
+from bench.physics._phantom import phantom
 from bench.physics._solvers import filtered, regularised_inverse
 from bench.seeds import derive_seed
 
@@ -205,11 +206,19 @@ class Physics(nn.Module, ABC):
     ) -> Shaped[Tensor, "b ..."]:
         """Measure a training batch as `measure` does, but with noise drawn at once on its device.
 
-        A class that defines `measure` alone draws by ids in training too.
+        A class that defines `measure`, and not `_measure_batch`, draws by ids in training too.
         """
-        kind = type(self)
-        if kind.measure is not Physics.measure and kind.measure_batch is Physics.measure_batch:
-            return self.measure(x, ids)
+        classes = type(self).__mro__
+        own, batched = (
+            next(n for n, one in enumerate(classes) if name in vars(one))
+            for name in ("measure", "_measure_batch")
+        )
+        return self.measure(x, ids) if own < batched else self._measure_batch(x, ids, noise)
+
+    def _measure_batch(
+        self, x: Shaped[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
+    ) -> Shaped[Tensor, "b ..."]:
+        """Measure a training batch; see `measure_batch`."""
         if self.measured is not None:
             return self.acquired(self.measured.take(slice(len(x))).read(x.device))
         return self.add_noise(self.A(x), noise)
@@ -376,17 +385,6 @@ def root_mean_square(values: Shaped[Tensor, "..."]) -> float:
     """Compute the root mean square of all values; complex ones count as two values each."""
     parts = torch.view_as_real(values) if values.is_complex() else values
     return parts.double().square().mean().sqrt().item()
-
-
-def phantom(shape: tuple[int, int]) -> Float[Tensor, "1 1 h w"]:
-    """Draw a disc with a pattern, as bright and as large as the head in the template's slices.
-
-    Its mean is 0.21 and its mean square 0.13, as on average in those slices.
-    """
-    rows, columns = (torch.linspace(-1, 1, side) for side in shape)
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    pattern = 0.58 + 0.3 * torch.sin(4 * torch.pi * x) * torch.sin(4 * torch.pi * y)
-    return torch.where(x**2 + y**2 < 0.46, pattern, 0.0)[None, None]
 
 
 def full_precision(method: Callable[Given, Result]) -> Callable[Given, Result]:

@@ -132,7 +132,7 @@ class Chain(Physics):
             x = step.measure(x, theirs)
         return x
 
-    def measure_batch(
+    def _measure_batch(
         self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
     ) -> Shaped[Tensor, "b ..."]:
         """Apply every step with its noise, drawn on the device of the images."""

@@ -51,7 +51,7 @@ class CTLowDose(ParallelBeam):
         """
         return super().measure(x.cpu(), ids).to(x.device)
 
-    def measure_batch(
+    def _measure_batch(
         self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
     ) -> Float[Tensor, "b 1 d v"]:
         """Measure a training batch on its device."""

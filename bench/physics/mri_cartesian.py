@@ -98,7 +98,7 @@ class MRICartesian(MRI):
             x = x * smooth_phases(ids, (x.shape[-2], x.shape[-1])).to(x.device)
         return super().measure(x, ids)
 
-    def measure_batch(
+    def _measure_batch(
         self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
     ) -> Complex64[Tensor, "b coils h w"]:
         """Measure a training batch, its phases drawn on its device too."""

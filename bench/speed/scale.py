@@ -27,7 +27,7 @@ from bench.cells import cells_of
 from bench.data import ImageSet, Split
 from bench.data.measurement import Measured, opened
 from bench.physics._coils import birdcage
-from bench.physics.base import phantom
+from bench.physics._phantom import phantom
 from bench.physics.mri_cartesian import fourier
 from bench.scoring import physics_of, score_refit
 from bench.seeds import derive_seed

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench import physics
-from bench.physics import BatchNoise, NoiseLevels, Physics
+from bench.physics import BatchNoise, MRICartesian, NoiseLevels, Physics
 from bench.physics.gaussian_noise import GaussianNoise
 
 CASES: list[tuple[str, float, dict[str, Any]]] = [
@@ -85,6 +85,13 @@ class OwnMeasure(GaussianNoise):
         return x + torch.tensor([float(ord(name)) for name in ids]).view(-1, 1, 1, 1)
 
 
+class OwnCoils(MRICartesian):
+    """One that measures by itself, but extends a class that knows of batches."""
+
+    def measure(self, x: torch.Tensor, ids: Sequence[str]) -> torch.Tensor:
+        return 2 * super().measure(x, ids)
+
+
 def test_classes_of_users_need_not_know_of_it() -> None:
     operator: Physics = Old(0.1, (16, 12))
     whole = operator.measure_batch(X, IDS, noise())
@@ -92,5 +99,5 @@ def test_classes_of_users_need_not_know_of_it() -> None:
     part = operator.measure_batch(X[1::2], IDS[1::2], noise(mine=slice(1, None, 2)))
     assert torch.equal(part, whole[1::2])
     assert len((whole - X).flatten(1).unique(dim=0)) == 6
-    own = OwnMeasure(0.1, (16, 12))
-    assert torch.equal(own.measure_batch(X, IDS, noise()), own.measure(X, IDS))
+    for own in (OwnMeasure(0.1, (16, 12)), OwnCoils(2.0, (16, 12))):
+        assert torch.equal(own.measure_batch(X, IDS, noise()), own.measure(X, IDS))
