@@ -381,7 +381,7 @@ def test_overfits_a_single_batch(name: str) -> None:
         "e2e_varnet": {"cascades": 2, "width": 8, "depth": 1, "lr": 1e-2, "loss": "mse"},
         "ista_net": {"width": 16, "phases": 2, "lr": 5e-3},
         "kspace_gan": {"width": 16, "lr": 8e-3, "loss": "mse"},
-        "learned_primal_dual": {"width": 16, "iterations": 2, "lr": 1e-2},
+        "learned_primal_dual": {"width": 24, "iterations": 3, "lr": 1e-2},
         "modl": {"width": 16, "iterations": 2, "lr": 5e-3},
         "nafnet": {"width": 16, "encoder": "1-1-2", "lr": 3e-3},
         "pnp_dncnn": {"width": 8, "depth": 4, "lr": 5e-3},
