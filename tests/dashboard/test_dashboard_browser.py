@@ -73,8 +73,15 @@ def test_user_walks_through_the_pages(results: Path, serve: str, page: "playwrig
     page.wait_for_url(re.compile(r"n_train=25"))
 
     page.get_by_role("link", name="Trade-off").click()
-    see(page, "What does PSNR cost in SSIM?")
+    see(page, "What does PSNR cost?")
     page.locator(".js-plotly-plot .legendtext", has_text="Pareto front").wait_for()
+    page.get_by_text("FLOPs per image", exact=True).click()
+    page.get_by_text("from the cheapest to the best").wait_for()
+    page.wait_for_url(re.compile(r"against=flops"))
+
+    page.get_by_role("link", name="Trust").click()
+    see(page, "How far can it be trusted?")
+    page.get_by_text("reconbench lesions").wait_for()
 
     page.get_by_role("link", name="Levels and sizes").click()
     see(page, "How do methods hold up?")
