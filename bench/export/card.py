@@ -58,7 +58,7 @@ def write(
 
 
 def _made(run: Run, line: pd.Series, recipe: Mapping[str, Any]) -> list[str]:
-    """Say what it is, and how it was tuned and trained."""
+    """Describe what it is, and how it was tuned and trained."""
     found = methods.find(recipe["method"])
     about = next(iter((found.target.__doc__ or "").strip().splitlines()), "")
     budget = run.spec.budget
@@ -83,7 +83,7 @@ def _made(run: Run, line: pd.Series, recipe: Mapping[str, Any]) -> list[str]:
 def _use(
     recipe: Mapping[str, Any], weights: bool, programs: Sequence[str], reason: str
 ) -> list[str]:
-    """Say how it is called."""
+    """Explain how it is called."""
     options = {k: v for k, v in recipe["degradation"].items() if k not in ("name", "label")}
     said = ", ".join(f"{key}: {value}" for key, value in options.items())
     found = [
@@ -142,7 +142,7 @@ def _scores(run: Run, lines: pd.DataFrame, line: pd.Series) -> list[str]:
 
 
 def _data(spec: Benchmark, audit: Mapping[str, Any], line: pd.Series) -> list[str]:
-    """Say what it learned from, and what the audit found."""
+    """Describe what it learned from, and what the audit found."""
     badges = f" Badges: {line['badges']}." if line["badges"] else ""
     size = spec.dataset.image_size
     notes = [f"- {note}" for note in (audit.get("notes") or [])[:MOST_NOTES]]
@@ -154,7 +154,7 @@ def _data(spec: Benchmark, audit: Mapping[str, Any], line: pd.Series) -> list[st
 
 
 def _limits(recipe: Mapping[str, Any]) -> list[str]:
-    """Say where its scores do not hold."""
+    """State where its scores do not hold."""
     size = recipe["image_size"]
     return [
         "- The scores hold for images like those above, degraded as above: other scanners, body "

@@ -152,7 +152,7 @@ class Scans:
         self.ledger.unusable |= dict.fromkeys(item.files, reason)
 
     def refuse_none(self) -> None:
-        """Say why nothing was reconstructed.
+        """Raise the error that states why nothing was reconstructed.
 
         Raises:
             UserError: always.
