@@ -221,9 +221,8 @@ class Run:
     def _repr_html_(self) -> str:
         """Show the leaderboard as the report does, with its sentences."""
         from bench.report import texts
-        from bench.report.leaderboard import of_store
 
-        board = of_store(self._store, self.rows, self.trials)
+        board = self.board
         headings = list(texts.shown(board).values())
         return "".join(
             [
