@@ -47,7 +47,7 @@ def small(**config: object) -> nn.Module:
 def test_one_training_serves_every_degradation(name: str) -> None:
     config, steps = {
         "wcrr": ({"filters": 4, "hidden": 4, "kernel_size": 3, "lr": 0.03}, 10),
-        "pnp_dncnn": ({"width": 8, "depth": 4, "lr": 8e-3}, 60),
+        "pnp_dncnn": ({"width": 8, "depth": 4, "lr": 8e-3}, 120),
     }[name]
     few = ImageSet(images(4).numpy(), list("abcd"), list("abcd"))
     budget = Budget(steps=steps, batch_size=4, reports=1)
@@ -63,7 +63,7 @@ def test_one_training_serves_every_degradation(name: str) -> None:
     operator = physics.create("gaussian_noise", 0.01, 16)
     y, x = operator.measure(images(4), list("efgh")), images(4)
     error = (training.reconstruct(noise.reconstructor, y, operator) - x).square().mean()
-    assert error < 0.8 * (y.clamp(0, 1) - x).square().mean()
+    assert error < 0.6 * (y.clamp(0, 1) - x).square().mean()
 
 
 def test_levels_of_a_prior_are_relative_to_the_error_of_the_estimate() -> None:
