@@ -81,6 +81,8 @@ def pages(
     page = {
         "spec": spec,
         "headers": list(texts.shown(board).values()),
+        "record": texts.record(board),
+        "record_headers": texts.RECORD,
         "trust_headers": texts.TRUST,
         "lesions": texts.lesions(discs),
         "lesion_headers": texts.LESIONS,

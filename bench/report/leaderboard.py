@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from bench import badges as badge_texts
-from bench import curves, efficiency, mean_ranks, score_columns
+from bench import curves, efficiency, mean_ranks, records, score_columns
 from bench.efficiency import Efficiency
 from bench.mean_ranks import MeanRanks
 from bench.score_columns import STANDARD, ScoreColumn
@@ -39,6 +39,8 @@ class Leaderboard:
         efficiency: by task, what it takes each method to overtake the best classical one.
         ranks: the mean ranks over tasks; None where there is one task, or one method.
         lines: the table with `cell`, `kind` and `label`, as the figures need them.
+        record: what each method that learns does over all tasks, see `bench.records`; None where
+            there is one task.
     """
 
     table: pd.DataFrame
@@ -48,6 +50,7 @@ class Leaderboard:
     efficiency: Mapping[str, list[Efficiency]] = field(default_factory=dict)
     ranks: MeanRanks | None = None
     lines: pd.DataFrame = field(default_factory=pd.DataFrame)
+    record: pd.DataFrame | None = None
 
 
 def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderboard:
@@ -97,6 +100,7 @@ def build(
     findings: list[str] = []
     sizes: dict[str, list[Efficiency]] = {}
     by_level: dict[str, dict[float, tuple[pd.DataFrame, Estimate]]] = {}
+    compared: list[pd.DataFrame] = []
     for (degradation, level), part in rows.groupby(TASK):
         estimates = {one.name: estimate(part, one.name, one.sign) for one in metrics}
         by = estimates[objective.name]
@@ -112,6 +116,7 @@ def build(
         findings += _unscored(task, lines) + _rising(task, lines, gains)
         sizes[task] = efficiency.sample_efficiency(lines, by)
         findings += _sentence_case(one.sentence(task) for one in sizes[task])
+        compared.append(records.of_task(lines, by))
         findings += efficiency.fewer_is_better(task, lines, by, gains, objective.text)
         by_level.setdefault(str(degradation), {})[float(lines["level"].iloc[0])] = lines, by
     further = [one.name for one in metrics if one.name not in COLUMNS]
@@ -147,7 +152,8 @@ def build(
         f"{method} · {n_train}" if n_train else method
         for method, n_train in zip(table["method"], table["n_train"], strict=True)
     ]
-    return Leaderboard(table[columns], findings, metrics, objective, sizes, ranks, table)
+    record = records.summary(pd.concat(compared)) if len(compared) > 1 else None
+    return Leaderboard(table[columns], findings, metrics, objective, sizes, ranks, table, record)
 
 
 def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFrame:

@@ -46,6 +46,7 @@ def page(board: Leaderboard, words: Mapping[str, Any], manifest: Mapping[str, An
             "p": board.ranks.p,
             "critical_difference": board.ranks.critical,
         },
+        "record": None if board.record is None else board.record.to_dict("records"),
         "versions": manifest.get("versions", {}),
     }
     return json.dumps(_plain(content), indent=1)

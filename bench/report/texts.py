@@ -16,6 +16,10 @@ LESIONS = [
     "task", "method", "images", "radius", "contrast shown (%)", "in the worst tenth (%)",
     "false lesions an image",
 ]  # fmt: skip
+RECORD = [
+    "method", "cells", "beat the best classical method", "tie with it", "lose to it", "mean gain",
+    "least gain", "first, or tied with the first", "mean lead over the best other that learns",
+]  # fmt: skip
 TRAILING = {
     "to_best": "to the best",
     "parameters": "parameters",
@@ -56,6 +60,20 @@ def trust(lines: pd.DataFrame) -> list[list[str]]:
             f"{100 * line['error_unseen']:.1f}",
         ]
         for _, line in known.iterrows()
+    ]
+
+
+def record(board: Leaderboard) -> list[list[str]]:
+    """Write what each method that learns does over all tasks; nothing where there is one task."""
+    if board.record is None:
+        return []
+    signed = dict.fromkeys(("gain", "least", "lead"), board.objective.text)
+    return [
+        [
+            "-" if pd.isna(value) else signed[name](value, "+") if name in signed else str(value)
+            for name, value in line.items()
+        ]
+        for line in board.record.to_dict("records")
     ]
 
 
