@@ -14,6 +14,8 @@ from bench.errors import UserError, unknown
 def options_of(target: Any, reserved: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
     """Map the named parameters of a callable, without `self` and the reserved ones."""
     function = target.__init__ if inspect.isclass(target) else target
+    if function is object.__init__:  # the signature of what is in C takes long to read
+        return {}
     skip = {"self", *reserved}
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     try:

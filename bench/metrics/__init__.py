@@ -146,7 +146,7 @@ def columns(
     the further metrics.
     """
     scores = {}
-    for metrics in (STANDARD_METRICS, tuple(further)):
+    for metrics in filter(None, (STANDARD_METRICS, tuple(further))):
         for convention in CONVENTIONS:
             found = evaluate(x_hat, x, convention, volumes=volumes, metrics=metrics)
             for name, value in found.items():

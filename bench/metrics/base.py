@@ -89,6 +89,13 @@ def mean_square(
     return torch.from_numpy(_compiled.mean_square(plain(x_hat), plain(x), plain(inside)))
 
 
+def gaussian(size: int, sigma: float) -> Float[Tensor, " size"]:
+    """Sample a Gaussian at an odd number of pixels around its middle; the sum is 1."""
+    offset = torch.arange(size, dtype=torch.float64) - size // 2
+    weights = torch.exp(-offset.square() / (2 * sigma**2))
+    return weights / weights.sum()
+
+
 def is_plain(*images: Tensor) -> bool:
     """Return whether images lie in the memory of the CPU, with no gradient to be computed."""
     return all(image.device.type == "cpu" and not image.requires_grad for image in images)

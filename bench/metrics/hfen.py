@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from bench.metrics.base import Metric, ratio
+from bench.metrics.base import Metric, gaussian, ratio
 
 SIZE, SIGMA = 15, 1.5
 
@@ -34,6 +34,6 @@ def _kernel() -> Float[Tensor, "1 1 k k"]:
     """Sample the Laplacian of a Gaussian; its sum is 0."""
     offset = torch.arange(SIZE, dtype=torch.float64) - SIZE // 2
     radius = offset[:, None].square() + offset.square()
-    gauss = torch.exp(-radius / (2 * SIGMA**2))
-    kernel = (radius - 2 * SIGMA**2) / SIGMA**4 * gauss / gauss.sum()
+    weights = gaussian(SIZE, SIGMA)
+    kernel = (radius - 2 * SIGMA**2) / SIGMA**4 * torch.outer(weights, weights)
     return (kernel - kernel.mean())[None, None]

@@ -62,9 +62,7 @@ def _mean_ssim(
 
     peak = data_range.double().numpy()
     constants = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    return torch.from_numpy(
-        _compiled.mean_ssim(plain(x_hat), plain(x), *constants, WINDOW, plain(centres))
-    )
+    return torch.from_numpy(_compiled.mean_ssim(plain(x_hat), plain(x), *constants, plain(centres)))
 
 
 def ssim_map(

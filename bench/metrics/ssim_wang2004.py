@@ -4,12 +4,11 @@ With a Gaussian window of 11x11 pixels and standard deviation 1.5, and the popul
 averaged over the positions where the window lies inside the image. `ssim` has a uniform window.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from bench.metrics.base import Metric
+from bench.metrics.base import Metric, gaussian
 
 WINDOW, SIGMA = 11, 1.5
 
@@ -41,7 +40,5 @@ class SsimWang2004(Metric):
 
 def _blurred(images: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 hi wi"]:
     """Average under the window, where it lies inside the image."""
-    offset = torch.arange(WINDOW).to(images) - WINDOW // 2
-    weights = torch.exp(-offset.square() / (2 * SIGMA**2))
-    weights = weights / weights.sum()
+    weights = gaussian(WINDOW, SIGMA).to(images)
     return conv2d(conv2d(images, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
