@@ -199,7 +199,7 @@ def simulated(benchmark: Benchmark) -> list[str]:
         degradation.label
         for degradation in benchmark.degradations
         if issubclass(physics.find(degradation.name), physics.MRI)
-        and not physics.find(degradation.name).has_complex_images("kspace", **degradation.options)
+        and not operator_of(degradation, degradation.levels[0], benchmark.dataset).takes("kspace")
     ]
 
 

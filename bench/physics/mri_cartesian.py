@@ -1,6 +1,5 @@
 """Undersampled Cartesian MRI: y_c = M F(S_c x) + M n, M a mask, F the unitary Fourier transform."""
 
-from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Annotated, Any
 
@@ -13,10 +12,9 @@ from torch import Tensor
 from bench.data.coils import noise_std, sensitivities
 from bench.data.measurement import Kind, Measured
 from bench.physics._constants import on_device
-from bench.physics._draws import BatchNoise, Noise
+from bench.physics._draws import Noise
 from bench.physics._masks import Pattern, default_centre, sample
 from bench.physics._mri import MRI, Coils
-from bench.physics._phase import drawn_phases, smooth_phases
 from bench.physics.base import Physics, Size
 from bench.ranges import NotNegative
 
@@ -39,8 +37,7 @@ class MRICartesian(MRI):
         simulate: whether k-space is simulated from the magnitudes even if the dataset brings its
             own; default: no. Measured k-space is undersampled as it was acquired, with the coils
             and the noise of the scanner.
-        complex: whether simulated images get a smooth random phase, drawn from their ids (see
-            `_phase`), so that they are complex, as real ones are; default: no.
+        complex: whether simulated images get a smooth random phase; default: no.
     """
 
     name = "mri_cartesian"
@@ -60,9 +57,8 @@ class MRICartesian(MRI):
         simulate: bool | None = None,
         complex: bool | None = None,
     ):
-        super().__init__(level, image_size, coils, noise_variance)
+        super().__init__(level, image_size, coils, noise_variance, complex)
         self.simulate = bool(simulate)
-        self.phased = self.complex_image = bool(complex)
         self.pattern: Pattern = mask
         self.centre_fraction = default_centre(level) if centre_fraction is None else centre_fraction
         self.fixed: Tensor | None = None
@@ -72,7 +68,7 @@ class MRICartesian(MRI):
     def has_complex_images(cls, brought: Kind | None, **options: Any) -> bool:
         """Return whether k-space is the dataset's own, or simulated with a phase."""
         own = brought == "kspace" and not options.get("simulate")
-        return own or bool(options.get("complex"))
+        return own or super().has_complex_images(brought, **options)
 
     def takes(self, kind: Kind) -> bool:
         """Return whether this is k-space, and is not to be simulated."""
@@ -89,24 +85,6 @@ class MRICartesian(MRI):
         assert isinstance(bound, MRICartesian)
         bound.maps, bound.coils = None, measured.values.shape[1]
         return bound
-
-    def measure(
-        self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str]
-    ) -> Complex64[Tensor, "b coils h w"]:
-        """Measure images, with a phase if they are to have one; see `Physics.measure`."""
-        if self.phased and self.measured is None:
-            x = x * smooth_phases(ids, (x.shape[-2], x.shape[-1])).to(x.device)
-        return super().measure(x, ids)
-
-    def _measure_batch(
-        self, x: Float[Tensor, "b 1 h w"], ids: Sequence[str], noise: BatchNoise
-    ) -> Complex64[Tensor, "b coils h w"]:
-        """Measure a training batch, its phases drawn on its device too."""
-        if self.measured is not None:
-            return super().measure(x, ids)
-        if self.phased:
-            x = x * drawn_phases(x, noise)
-        return self.add_noise(self.A(x), noise)
 
     def acquired(
         self, values: Complex64[Tensor, "b coils h w"]

@@ -21,6 +21,7 @@ class MRIRadial(NonCartesian):
         image_size: pixels along each side, or (height, width).
         coils: number of simulated coils.
         noise_variance: of the real and of the imaginary part of each sample.
+        complex: whether images get a smooth random phase; default: no.
     """
 
     name = "mri_radial"
@@ -36,8 +37,9 @@ class MRIRadial(NonCartesian):
         *,
         coils: Coils = 1,
         noise_variance: NotNegative = 1e-4,
+        complex: bool | None = None,
     ):
-        super().__init__(level, image_size, coils, noise_variance)
+        super().__init__(level, image_size, coils, noise_variance, complex)
 
     @property
     def fraction(self) -> float:

@@ -30,6 +30,7 @@ class MRISpiral(NonCartesian):
             densely, where most of an image's energy is, which causes less aliasing.
         coils: number of simulated coils.
         noise_variance: of the real and of the imaginary part of each sample.
+        complex: whether images get a smooth random phase; default: no.
     """
 
     name = "mri_spiral"
@@ -46,8 +47,9 @@ class MRISpiral(NonCartesian):
         density_power: Annotated[float, Field(ge=0.5, le=4)] = 2.0,
         coils: Coils = 1,
         noise_variance: NotNegative = 1e-4,
+        complex: bool | None = None,
     ):
-        super().__init__(level, image_size, coils, noise_variance)
+        super().__init__(level, image_size, coils, noise_variance, complex)
         self.interleaves, self.density_power = interleaves, density_power
 
     @property

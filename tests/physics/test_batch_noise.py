@@ -17,6 +17,7 @@ CASES: list[tuple[str, float, dict[str, Any]]] = [
     ("salt_pepper_noise", 0.2, {}),
     ("gaussian_blur", 1, {"noise_variance": 0.01}),
     ("mri_cartesian", 2, {"coils": 2, "complex": True, "noise_variance": 0.01}),
+    ("mri_radial", 6, {"complex": True, "noise_variance": 0.01}),
     ("ct_low_dose", 50, {"views": 12}),
     ("chain", 0.2, {}),
 ]
