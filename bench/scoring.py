@@ -106,7 +106,7 @@ def score_images(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     every = training.as_tensor(test)
     whole = operator.of(test)
-    x_hats, residuals, trusted, hashes, seconds, flops = [], [], [], [], 0.0, 0.0
+    x_hats, trusted, hashes, seconds, flops = [], [], [], 0.0, 0.0
     first: list[tuple[Tensor, Tensor]] = []
     for begin in range(0, len(test), training.CHUNK):
         part = slice(begin, begin + training.CHUNK)
@@ -116,7 +116,6 @@ def score_images(
             flops = _count_flops(model, y, bound)  # which also warms up
         x_hat, took = _timed(model, y, bound)
         seconds += took
-        residuals.append(_residual(x_hat, y, bound))
         trusted.append(trust.columns(x_hat, every[part].to(device), y, bound))
         x_hats.append(x_hat.cpu())
         hashes += [digest(one) for one in y]
@@ -124,7 +123,6 @@ def score_images(
             first.append((y.cpu(), bound.A_dagger(y).cpu()))
     found = torch.cat(x_hats)
     scores = metrics.columns(found.to(device), every.to(device), test.subjects, further)
-    scores["data_residual"] = torch.cat(residuals)
     scores |= {name: torch.cat([one[name] for one in trusted]) for name in trust.COLUMNS}
     if whole.measured is not None:
         scores["noise_std"] = torch.from_numpy(whole.measured.noise[whole.measured.index])
@@ -134,13 +132,6 @@ def score_images(
         for some in ([y for y, _ in first], [start for _, start in first])
     )
     return Scored(columns, hashes, y, start, found, 1e3 * seconds / len(test), flops)
-
-
-def _residual(x_hat: Tensor, y: Tensor, operator: Physics) -> Tensor:
-    """Compute |A x_hat - y| / |y|; NaN where magnitudes lack the phase, or A is not known."""
-    if operator.measured is not None or getattr(operator, "complex_image", False):
-        return torch.full((len(y),), torch.nan, device=y.device)
-    return metrics.residual(operator.A(x_hat), y)
 
 
 def score_refit(

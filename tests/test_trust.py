@@ -74,7 +74,19 @@ def test_the_truth_fits_the_measurement_as_well_as_the_noise_allows() -> None:
         assert fits.numpy() == pytest.approx(np.ones(4), rel=0.06)
 
 
-def test_where_no_operator_is_known_there_are_no_parts() -> None:
+def test_of_an_operator_that_is_not_linear_only_the_residual_is_known() -> None:
     x = torch.rand(2, 1, 16, 16)
-    found = trust.columns(x, x, x, physics.create("paired", 1, (16, 16)))
+    operator = physics.create("gaussian_noise", 0.1, (16, 16))
+    operator.linear = False
+    found = trust.columns(x, x, 2 * x, operator)
+    assert found.pop("data_residual").numpy() == pytest.approx(0.5)
     assert all(value.isnan().all() for value in found.values())
+
+
+def test_magnitudes_that_lack_the_phase_tell_nothing() -> None:
+    operator = physics.create("mri_cartesian", 2, (16, 16))
+    x = torch.rand(2, 1, 16, 16)
+    y = operator.A(x)
+    assert not any(value.isnan().any() for value in trust.columns(x, x, y, operator).values())
+    operator.complex_image = True
+    assert all(value.isnan().all() for value in trust.columns(x, x, y, operator).values())
