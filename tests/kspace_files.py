@@ -1,10 +1,12 @@
-"""Raw k-space as a scanner would have measured it, written in fastMRI's and in BART's layout."""
+"""Raw k-space as a scanner would have measured it, written in the layouts that labs use."""
 
 from pathlib import Path
 
 import h5py
+import ismrmrd
 import numpy as np
 from jaxtyping import Complex64, Float32
+from scipy.io import savemat
 from scipy.ndimage import gaussian_filter
 
 from bench.data.template import make
@@ -82,4 +84,38 @@ def write_bart(
         )
         content = values.astype("<c8").tobytes(order="F")
         (folder / f"p{number}_ksp.cfl").write_bytes(content)
+    return folder
+
+
+def write_numpy(folder: Path, subjects: int = 10, size: int = 32, coils: int = 4) -> Path:
+    """Write an array for each subject: slices, coils, rows, columns (`schw`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, x in enumerate(images(subjects, 2, size)):
+        np.save(folder / f"p{number}.npy", kspace_of(x, coils, 0.01, number, oversampling=1))
+    return folder
+
+
+def write_matlab(folder: Path, subjects: int = 10, size: int = 32, coils: int = 4) -> Path:
+    """Write a file of MATLAB 5 for each subject: rows, columns, coils, slices (`hwcs`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, x in enumerate(images(subjects, 2, size)):
+        kspace = kspace_of(x, coils, 0.01, number, oversampling=1)
+        content = {"DATA": np.transpose(kspace, (2, 3, 1, 0)), "echo_time": 0.08}
+        savemat(folder / f"p{number}.mat", content)
+    return folder
+
+
+def write_ismrmrd(folder: Path, subjects: int = 10, size: int = 32, coils: int = 4) -> Path:
+    """Write acquisitions with ISMRMRD's own library; readouts are rows, and oversampled."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, x in enumerate(images(subjects, 2, size)):
+        kspace = kspace_of(x.swapaxes(1, 2), coils, 0.01, number).swapaxes(2, 3)
+        with ismrmrd.Dataset(str(folder / f"p{number}.h5"), "dataset") as dataset:
+            dataset.write_xml_header(HEADER.format(x=size, x2=2 * size, y=size).encode())
+            for index, parts in enumerate(kspace):
+                for line in range(size):
+                    one = ismrmrd.Acquisition.from_array(np.ascontiguousarray(parts[:, line]))
+                    one.center_sample, one.idx.kspace_encode_step_1 = size, line
+                    one.idx.slice = index
+                    dataset.append_acquisition(one)
     return folder

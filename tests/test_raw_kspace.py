@@ -59,6 +59,27 @@ def test_fastmri_and_bart_agree(dataset: Dataset, tmp_path: Path) -> None:
     assert bart.measured.values.shape == (4, COILS, SIZE, SIZE)
 
 
+def test_arrays_of_numpy_and_matlab_and_acquisitions_are_the_same_scan(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    """The axes of arrays are given; the oversampled readouts of acquisitions are cropped."""
+    bart = loaded(kspace_files.write_bart(tmp_path / "bart", 2, size=SIZE))
+    numpy = loaded(kspace_files.write_numpy(tmp_path / "numpy", 2), axes="schw")
+    matlab = loaded(kspace_files.write_matlab(tmp_path / "matlab", 2), axes="hwcs", key="DATA")
+    for other in (numpy, matlab):
+        np.testing.assert_allclose(other.images, bart.images, atol=1e-6)
+        np.testing.assert_allclose(other.measured.values, bart.measured.values, atol=1e-6)
+        assert "raw" in other.audit.badges
+    acquisitions = loaded(kspace_files.write_ismrmrd(tmp_path / "ismrmrd", 2))
+    assert acquisitions.measured.values.shape == (4, COILS, SIZE, SIZE)
+    assert np.abs(acquisitions.images - dataset.images[:4]).mean() < 0.015  # the noise of each
+    bound = physics.create("mri_cartesian", 1, SIZE).of(acquisitions)
+    x = torch.tensor(acquisitions.images)
+    y = bound.measure(x, acquisitions.ids)
+    found = training.reconstruct(methods.create("cg_sense"), y, bound)
+    assert metrics.evaluate(found.abs(), x)["psnr"].min() > 60
+
+
 def test_a_physics_is_bound_to_its_images(dataset: Dataset) -> None:
     operator = physics.create("mri_cartesian", 4, SIZE)
     bound = operator.of(dataset.first(3))
