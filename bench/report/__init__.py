@@ -81,6 +81,7 @@ def pages(
     page = {
         "spec": spec,
         "headers": list(texts.shown(board).values()),
+        "overview": texts.overview(board),
         "record": texts.record(board),
         "record_headers": texts.RECORD,
         "trust_headers": texts.TRUST,
@@ -89,6 +90,7 @@ def pages(
         "lesion_contrast": "".join(f"{contrast:g}" for contrast in discs["contrast"][:1]),
         "tasks": texts.tasks(board),
         "findings": board.findings,
+        "objective": objective,
         "conclusion": notes.conclusion(board),
         "limits": notes.limits(board, spec, manifest, rows),
         "audit": audit,

@@ -77,6 +77,35 @@ def record(board: Leaderboard) -> list[list[str]]:
     ]
 
 
+def overview(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
+    """Write the objective of every method in every task: a heading, and a line for each size.
+
+    Cells that are best in their task, or tied with the best, are marked with a star. Nothing where
+    there is one task.
+    """
+    table = board.table
+    names = [f"{degradation} {level:g}" for degradation, level in table[TASK].to_numpy()]
+    tasks = list(dict.fromkeys(names))
+    if len(tasks) < 2:
+        return [], []
+    marks = ["*" if tied else "" for tied in table["tied_with_best"]]
+    values = [board.objective.number(value) for value in table[board.objective.name]]
+    texts = pd.DataFrame(
+        {
+            "method": table["method"].astype(str), "n_train": table["n_train"], "task": names,
+            "text": [value + mark for value, mark in zip(values, marks, strict=True)],
+        }
+    )  # fmt: skip
+    wide = texts.pivot_table(
+        index=["n_train", "method"], columns="task", values="text", aggfunc="first"
+    ).reindex(columns=tasks)
+    lines = [
+        [method, str(n_train or "-"), *("-" if pd.isna(text) else text for text in line)]
+        for (n_train, method), line in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    return ["method", "images", *tasks], lines
+
+
 def lesions(lines: pd.DataFrame) -> list[list[str]]:
     """Write what the lesion test has found, one line for each cell and radius."""
     return [

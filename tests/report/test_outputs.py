@@ -14,7 +14,7 @@ from test_leaderboard import HOSTILE, TRIAL, make_rows
 
 from bench import report, spec
 from bench.cli import DEFAULT_SPEC
-from bench.report import pictures, tex
+from bench.report import pictures, tex, texts
 from bench.report.leaderboard import build
 from bench.store import Store
 
@@ -127,6 +127,25 @@ def test_the_summary_states_conclusion_and_limits(hostile: Path) -> None:
     assert "99 images is best with 23.76 dB, and beats tv" in sentence
     assert any("steps" in line or "budgets" in line for line in content["limits"])
     assert any("seed" in line for line in content["limits"]) == (spec.load(DEFAULT_SPEC).seeds == 1)
+
+
+def test_a_page_of_several_tasks_sums_them_up() -> None:
+    """A table of all tasks, with a star at the best of each, and the record of what learns."""
+    means = {("tv", "classical", 0): 22, ("u", "learned", 9): 23}
+    first = make_rows(means)
+    second = make_rows({**means, ("u", "learned", 9): 21}).assign(
+        level=0.5, cell=lambda rows: rows["cell"] + "b"
+    )
+    board = build(pd.concat([first, second]), pd.DataFrame({"cell": [], "step": []}), [], "r")
+    headings, (tv, network) = texts.overview(board)
+    assert headings == ["method", "images", "noise 0.1", "noise 0.5"]
+    by_level = board.table.set_index(["method", "level"])["psnr"]
+    assert tv == ["tv", "-", f"{by_level['tv', 0.1]:.2f}", f"{by_level['tv', 0.5]:.2f}*"]
+    assert network == ["u", "9", f"{by_level['u', 0.1]:.2f}*", f"{by_level['u', 0.5]:.2f}"]
+    assert [line[:5] for line in texts.record(board)] == [["u", "2", "1", "0", "1"]]
+    alone = build(first, pd.DataFrame({"cell": [], "step": []}), [], "r")
+    assert texts.overview(alone) == ([], [])
+    assert texts.record(alone) == []
 
 
 def test_errors_share_one_scale_that_the_floor_does_not_set(tmp_path: Path) -> None:
