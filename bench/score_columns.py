@@ -73,7 +73,7 @@ TAKEN = {
     "error_seen", "error_unseen", "filename", "files", "flops", "image", "infer_ms", "kind",
     "label", "level", "measurement_hash", "method", "n_train", "parameters", "rank", "replay",
     "residual_to_noise", "seed", "seeds", "steps", "subject", "task", "tied_with_best",
-    "train_seconds", "trials", "unscored",
+    "train_cpu_seconds", "train_seconds", "trials", "unscored",
 }  # fmt: skip
 ENDINGS = ("_high", "_interval", "_low", "_roi", "_volume")
 

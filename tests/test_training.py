@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +27,7 @@ from bench.physics import Physics
 from bench.spec import Budget
 from bench.training import Recipe, TrainingJob, optimisation, validation
 from bench.training.batches import Batch, _order, batches
+from bench.training.clock import Clock
 from bench.training.job import split_config
 from bench.training.running_statistics import recalibrate_batch_norm
 
@@ -192,6 +194,17 @@ def test_resumed_after_a_stop_every_number_is_the_same(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.reconstructor.state_dict()[key]), key
     again = training.fit(*common, precision="fp32", checkpoint=place)  # nothing is left to do
     assert again.history == whole.history
+    saved = torch.load(io.BytesIO(places.read_sealed(place)), weights_only=True)
+    for name, spent in again.spent._asdict().items():  # the run before it counts
+        assert 0 < saved[name] < spent
+
+
+def test_waiting_takes_no_time_of_the_processor() -> None:
+    clock = Clock(alone=True)
+    time.sleep(0.1)
+    spent = clock.read()
+    assert 0 <= spent.cpu_seconds < 0.1 <= spent.seconds
+    assert math.isnan(Clock(alone=False).read().cpu_seconds)
 
 
 def _forget_noise(checkpoint: Path) -> None:

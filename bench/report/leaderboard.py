@@ -19,7 +19,7 @@ COLUMNS = [
     "parameters", "train_seconds", "infer_ms", "trials", "seeds",
     "tied_with_best", "badges", "replay", "against_classical", "steps", *DIFFERENCES,
     "gain_last_quarter", "psnr_2x", "psnr_4x", "flops",
-    "residual_to_noise", "error_seen", "error_unseen",
+    "residual_to_noise", "error_seen", "error_unseen", "train_cpu_seconds",
 ]  # fmt: skip
 TASK = ["degradation", "level"]
 TRUST = ("residual_to_noise", "error_seen", "error_unseen")  # see `bench.trust`
@@ -161,7 +161,7 @@ def _lines(rows: pd.DataFrame, estimates: Mapping[str, Estimate]) -> pd.DataFram
     by_cell = rows.groupby("cell")
     lines = by_cell[["method", "kind", *TASK, "n_train", "parameters"]].first()
     lines[["train_seconds", "infer_ms"]] = by_cell[["train_seconds", "infer_ms"]].mean()
-    for name in ("flops", *TRUST):  # which runs of earlier versions lack
+    for name in ("flops", "train_cpu_seconds", *TRUST):  # which runs of earlier versions lack
         lines[name] = by_cell[name].mean() if name in rows else float("nan")
     lines["seeds"] = by_cell["seed"].nunique()
     lines["task"] = by_cell["task"].first() if "task" in rows else ""

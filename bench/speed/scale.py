@@ -152,7 +152,8 @@ def _row() -> float:
     (cell, *_) = cells_of(benchmark)
     images = _images(1, 32, TEST_IMAGES)
     operator, test = physics_of(cell, benchmark, images.val), images.test
-    fit = training.Fit(training.build(METHOD, {}, operator).eval(), 20.0, 0.5, 20.0, 1, [], 1.0, 10)
+    model = training.build(METHOD, {}, operator).eval()
+    fit = training.Fit(model, 20.0, 0.5, 20.0, 1, [], training.Spent(1.0, 1.0), 10)
     rows, _ = score_refit(cell, 0, fit, operator, test)
     return len(rows.to_parquet(index=False)) / TEST_IMAGES
 

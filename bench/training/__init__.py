@@ -14,6 +14,7 @@ them, and validated once.
 """
 
 from bench.training.batches import as_tensor, batches
+from bench.training.clock import Spent
 from bench.training.job import TrainingJob, build, check, check_build, check_space
 from bench.training.recipe import Recipe
 from bench.training.run import Fit, fit, out_of_memory, report_steps, steps
@@ -25,6 +26,7 @@ __all__ = [
     "RECALIBRATION_BATCHES",
     "Fit",
     "Recipe",
+    "Spent",
     "TrainingJob",
     "Validation",
     "as_tensor",

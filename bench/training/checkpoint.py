@@ -2,12 +2,14 @@
 
 import io
 import json
+import math
 import warnings
 
 import torch
 
 from bench import methods, places
 from bench.errors import DamagedError, UserError
+from bench.training.clock import Spent
 from bench.training.job import TrainingJob, split_config
 from bench.training.optimisation import Trainer
 from bench.training.validation import BestWeights
@@ -16,13 +18,13 @@ from bench.training.validation import BestWeights
 NOISE = 2
 
 
-def save(job: TrainingJob, step: int, seconds: float, trainer: Trainer, best: BestWeights) -> None:
+def save(job: TrainingJob, step: int, spent: Spent, trainer: Trainer, best: BestWeights) -> None:
     """Write a job's checkpoint; the earlier one remains until it is complete.
 
     Args:
         job: the job; its `checkpoint` is not None.
         step: optimiser steps so far.
-        seconds: spent so far.
+        spent: time so far.
         trainer: the network in training.
         best: the best weights so far.
     """
@@ -31,7 +33,7 @@ def save(job: TrainingJob, step: int, seconds: float, trainer: Trainer, best: Be
         "identity": _identity(job),
         "noise": NOISE,
         "step": step,
-        "seconds": seconds,
+        **spent._asdict(),
         "trainer": trainer.state_dict(),
         "best": best.state_dict(),
     }
@@ -42,29 +44,29 @@ def save(job: TrainingJob, step: int, seconds: float, trainer: Trainer, best: Be
 
 def resume(
     job: TrainingJob, trainer: Trainer, best: BestWeights, device: torch.device
-) -> tuple[int, float]:
+) -> tuple[int, Spent]:
     """Load a job's checkpoint, if there is one.
 
     An unfinished one of a version that drew other noise is left out, with a warning: the run
     begins again, and ends with the numbers of this version.
 
     Returns:
-        the optimiser steps done, and the seconds spent.
+        the optimiser steps done, and the time spent.
 
     Raises:
         UserError: the checkpoint belongs to another run.
     """
     if job.checkpoint is None:
-        return 0, 0.0
+        return 0, Spent()
     path = places.place(job.checkpoint)
     try:
         saved = places.read_sealed(path)
     except FileNotFoundError:
-        return 0, 0.0
+        return 0, Spent()
     except DamagedError as error:
         warnings.warn(f"{error}; it is set aside, and the run begins again", stacklevel=2)
         places.set_aside(path)
-        return 0, 0.0
+        return 0, Spent()
     content = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
     if content.get("identity") != _identity(job):
         raise UserError(f"{path}: the checkpoint of another run; delete it or name another file")
@@ -74,10 +76,10 @@ def resume(
             "again",
             stacklevel=2,
         )
-        return 0, 0.0
+        return 0, Spent()
     trainer.load_state_dict(content["trainer"])
     best.load_state_dict(content["best"])
-    return content["step"], content["seconds"]
+    return content["step"], Spent(content["seconds"], content.get("cpu_seconds", math.nan))
 
 
 def _draws_anew(job: TrainingJob) -> bool:

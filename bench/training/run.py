@@ -17,6 +17,7 @@ from bench.seeds import derive_seed
 from bench.spec import Budget
 from bench.training import checkpoint
 from bench.training.batches import Batch, Drawn, as_tensor, batches
+from bench.training.clock import Clock, Spent
 from bench.training.job import TrainingJob, build, split_config
 from bench.training.optimisation import Trainer
 from bench.training.running_statistics import recalibrate_batch_norm, recalibration_batches
@@ -34,7 +35,7 @@ class Fit:
         score: score of that validation, see `Validation`.
         step: optimiser steps before that validation.
         history: every validation.
-        seconds: wall-clock time of the run.
+        spent: time of the run, of the part before an interruption too.
         parameters: number of trainable parameters.
         microbatches: into how many each batch was cut.
     """
@@ -45,7 +46,7 @@ class Fit:
     score: float
     step: int
     history: list[Validation]
-    seconds: float
+    spent: Spent
     parameters: int
     microbatches: int = 1
 
@@ -104,8 +105,8 @@ def steps(
     device: str | torch.device | None = None,
 ) -> Generator[Validation, None, Fit]:
     """Run a job as a generator of its validations that returns the `Fit`; see `fit`."""
-    start = time.perf_counter()
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    clock = Clock(alone=device.type == "cpu" and job.workers == 1)
     torch.manual_seed(job.seed)
     method = methods.find(job.method)
     physics = physics.to(device)
@@ -114,7 +115,7 @@ def steps(
     model.to(device)  # with what it has made of them
     validate = Validator(val, physics, device, job.objective)
     if method.learned:
-        return (yield from _train(job, model, train, validate, start))
+        return (yield from _train(job, model, train, validate, clock))
     only = validate(model, 0)
     yield only
     if math.isnan(only.psnr):
@@ -122,15 +123,14 @@ def steps(
     if math.isnan(only.score):
         name = metrics.name_of(job.objective)
         raise DivergedError(f"{name} is not defined on any validation image")
-    seconds = time.perf_counter() - start
     fitted = sum(weight.numel() for weight in model.parameters()) if method.kind == "fitted" else 0
-    return Fit(model.eval(), only.psnr, only.ssim, only.score, 0, [only], seconds, fitted)
+    return Fit(model.eval(), only.psnr, only.ssim, only.score, 0, [only], clock.read(), fitted)
 
 
 def _train(
-    job: TrainingJob, model: nn.Module, train: ImageSet, validate: Validator, start: float
+    job: TrainingJob, model: nn.Module, train: ImageSet, validate: Validator, clock: Clock
 ) -> Generator[Validation, None, Fit]:
-    """Train a network; `start` is when its run began."""
+    """Train a network; `clock` has measured its run so far."""
     device, budget = validate.device, job.budget
     physics = methods.training_physics(model, validate.physics).to(device)
     recipe, _ = split_config(methods.find(job.method), job.config)
@@ -139,7 +139,7 @@ def _train(
         job.microbatches,
     )  # fmt: skip
     best = BestWeights()
-    done, spent = checkpoint.resume(job, trainer, best, device)
+    done, clock.before = checkpoint.resume(job, trainer, best, device)
     yield from best.history  # for a caller that was stopped too
     if best.weights is None and getattr(model, "usable_untrained", False):
         best.consider(validate(model, 0), model, final=not trainer.pretrained)
@@ -153,7 +153,7 @@ def _train(
 
     recalibration = recalibration_batches(trainer.network, draw(derive_seed("moments", job.seed)))
     validated_at = set(report_steps(budget))
-    saved = start
+    saved = clock.start
     numbers = range(done + 1, budget.steps + 1)
     for step, batch in zip(numbers, draw(job.seed, after=done), strict=False):
         # Randomness inside the network derives from the step, so that a resumed run repeats it.
@@ -169,16 +169,15 @@ def _train(
         due = now - saved >= job.checkpoint_seconds or step == job.checkpoint_at
         if job.checkpoint is not None and trainer.rank == 0 and due:
             saved = now
-            checkpoint.save(job, step, spent + now - start, trainer, best)
+            checkpoint.save(job, step, clock.read(), trainer, best)
         yield best.history[-1]
     if best.weights is None:
         name = metrics.name_of(job.objective)
         raise DivergedError(f"no validation had a finite {name.upper()}")
     model.load_state_dict(best.weights)
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    seconds = spent + time.perf_counter() - start
     return Fit(
-        model.eval(), best.psnr, best.ssim, best.score, best.step, best.history, seconds,
+        model.eval(), best.psnr, best.ssim, best.score, best.step, best.history, clock.read(),
         parameters, job.microbatches,
     )  # fmt: skip
 

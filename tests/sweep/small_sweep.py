@@ -97,7 +97,7 @@ class Dies(Slow):
         os._exit(1)
 """
 # What differs from run to run: times, and the name that Ray gives to a node.
-PASSING = ["train_seconds", "infer_ms", "seconds", "node"]
+PASSING = ["train_seconds", "train_cpu_seconds", "infer_ms", "seconds", "node"]
 # Of a cluster that is started for a test: each worker takes seconds of imports.
 ONE_CPU = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
 STARTED: list[subprocess.Popen] = []
