@@ -4,13 +4,11 @@ Imports neither PyTorch, Ray nor Streamlit.
 """
 
 import html
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from bench.efficiency import Efficiency
 from bench.mean_ranks import MeanRanks
@@ -21,25 +19,14 @@ from bench.score_columns import ScoreColumn
 FLOOR = ("degraded", "constant", "pseudo_inverse")
 INK, FAINT, FRONT = "#1d2b33", "#8b98a0", "#0f6e84"
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
-GREYS = [[0.0, "#000000"], [1.0, "#ffffff"]]
 # Close to Inferno, whose first colours Streamlit would replace by those of its theme.
 HEAT: list[tuple[float, str]] = [
     (0.0, "#08051d"), (0.25, "#56106e"), (0.5, "#bb3754"), (0.75, "#f98c0a"), (1.0, "#fcffa4"),
 ]  # fmt: skip
-FONT = {"family": '"Source Sans", sans-serif', "size": 13, "color": INK}
 LOG_RATIO = 8  # an axis that spans at least this ratio is logarithmic
 SYMBOLS = {"learned": "circle", "fitted": "square"}  # of a method; else: diamond
 LEGEND = "Circles are trained on images, squares fitted to them in closed form, diamonds need none"
 GRID = "#e8edef"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A column of the viewer: its heading, an image, and its error against the truth."""
-
-    heading: tuple[str, ...]
-    image: np.ndarray | None
-    error: np.ndarray | None = None
 
 
 def escape(text: object) -> str:
@@ -259,48 +246,6 @@ def search(trials: pd.DataFrame, metric: ScoreColumn, colours: dict[str, str]) -
     figure.update_xaxes(title=escape(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False)
     figure.update_yaxes(type="category", gridcolor=GRID, automargin=True, autorange="reversed")
     return _finish(figure, height=140 + 26 * trials.cell.nunique())
-
-
-def pictures(shown: Sequence[Picture], width: int, worst: float) -> go.Figure:
-    """Draw images above their errors: one grey scale [0, 1], one error scale, linked zoom.
-
-    Args:
-        shown: the columns, from left to right.
-        width: width of the figure in pixels, from which its height is computed.
-        worst: the error at the end of the error scale.
-    """
-    figure = make_subplots(
-        rows=2, cols=len(shown), horizontal_spacing=0.012, vertical_spacing=0.035,
-        shared_xaxes="all", shared_yaxes="all",
-    )  # fmt: skip
-    size = 14 if len(shown) < 6 else 12
-    for column, picture in enumerate(shown, 1):
-        for row, pixels in ((1, picture.image), (2, picture.error)):
-            if pixels is not None:
-                figure.add_heatmap(
-                    z=pixels, coloraxis=f"coloraxis{row if row > 1 else ''}", zsmooth=False,
-                    hovertemplate="x %{x}, y %{y}: %{z:.3f}<extra></extra>", row=row, col=column,
-                )  # fmt: skip
-        axis = figure.get_subplot(1, column).xaxis
-        lines = [escape(line) for line in picture.heading]
-        figure.add_annotation(
-            x=sum(axis.domain) / 2, y=1.0, xref="paper", yref="paper", showarrow=False,
-            xanchor="center", yanchor="bottom", yshift=4, font={"size": size},
-            text="<br>".join([f"<b>{lines[0]}</b>", *lines[1:]]),
-        )  # fmt: skip
-    figure.update_xaxes(visible=False, constrain="domain")
-    figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
-    bar = {"thickness": 12, "len": 0.48, "x": 1.01, "outlinewidth": 0}
-    figure.update_layout(
-        coloraxis={"colorscale": GREYS, "cmin": 0, "cmax": 1,
-                   "colorbar": {**bar, "y": 0.76, "title": {"text": "image"}}},
-        coloraxis2={"colorscale": HEAT, "cmin": 0, "cmax": worst,
-                    "colorbar": {**bar, "y": 0.24, "title": {"text": "|error|"}}},
-    )  # fmt: skip
-    panel = min(360, width // len(shown))
-    return _finish(figure, height=2 * panel + 96).update_layout(
-        margin={"t": 76, "l": 0, "b": 0, "r": 70}, dragmode="zoom", font=FONT
-    )
 
 
 def _line(

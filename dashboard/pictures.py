@@ -1,4 +1,4 @@
-"""Read the pictures that a run stores of a few test images."""
+"""Read the pictures that a run stores of a few test images; see `reconstructor` for the others."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,24 @@ from bench.parsing import one_at_a_time
 
 @dataclass(frozen=True)
 class CellPictures:
-    """The stored pictures of one cell and one test image.
+    """The pictures of one cell and one test image.
 
     Attributes:
         y: the measurement, of any shape.
         start: `A_dagger(y)`, an image of the truth's size.
         x_hat: the reconstruction.
-        error: its absolute error.
+        x: the truth.
     """
 
     y: np.ndarray
     start: np.ndarray | None
     x_hat: np.ndarray
-    error: np.ndarray
+    x: np.ndarray
+
+    @property
+    def error(self) -> np.ndarray:
+        """What the reconstruction is above the truth."""
+        return self.x_hat - self.x
 
 
 def truth(folder: Path, task: str) -> dict[str, np.ndarray]:
@@ -33,17 +38,22 @@ def truth(folder: Path, task: str) -> dict[str, np.ndarray]:
     return {str(name): x[0] for name, x in zip(arrays["ids"], arrays["x"], strict=True)}
 
 
-def of_cell(folder: Path, cell: str, image: str) -> CellPictures | None:
-    """Read a cell's pictures of one test image; None if there are none (yet)."""
+def of_cell(folder: Path, cell: str, image: str, x: np.ndarray) -> CellPictures | None:
+    """Read a cell's stored pictures of one test image; None if there are none (yet).
+
+    Args:
+        folder: the run folder.
+        cell: the id of the cell.
+        image: the id of the image.
+        x: its truth.
+    """
     arrays = _arrays(folder, cell, "pictures.npz")
     ids = [str(name) for name in arrays.get("ids", ())]
     if image not in ids:
         return None
     index = ids.index(image)
     start = arrays["start"][index, 0] if "start" in arrays else None
-    return CellPictures(
-        arrays["y"][index], start, arrays["x_hat"][index, 0], arrays["error"][index, 0]
-    )
+    return CellPictures(arrays["y"][index], start, arrays["x_hat"][index, 0], x)
 
 
 def as_image(y: np.ndarray, like: np.ndarray) -> np.ndarray | None:

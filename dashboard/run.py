@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from bench import badges, curves, markup, score_columns, statistics, tables
@@ -24,7 +25,7 @@ TRUST = ("residual_to_noise", "error_seen", "error_unseen")
 TRIALS = ("cell", "trial", "state", "psnr", "step", "seconds", "error", "config")
 CELLS = (
     "cell", "task", "label", "dataset", *KEYS, "kind",
-    "seeds", "done", "trials", "replay", *COSTS, *TRUST, "files",
+    "seeds", "first_seed", "done", "trials", "replay", *COSTS, *TRUST, "files",
 )  # fmt: skip
 ROW_FILES, TRIAL_FILES = "rows/*/*.parquet", "trials/*.parquet"
 CURVE_FILES = "curves/*/*.parquet"
@@ -179,6 +180,21 @@ def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFra
     return cells
 
 
+def scores_by_image(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Tabulate a metric of each cell's first refit, whose pictures are shown.
+
+    Args:
+        rows: of a task.
+        metric: a column of them.
+
+    Returns:
+        a line for each test image, a column for each cell; NaN where there is no finite score.
+    """
+    first = rows[rows.seed == rows.groupby("cell").seed.transform("min")]
+    table = first.pivot_table(index="image", columns="cell", values=metric, dropna=False)
+    return table.where(np.isfinite(table))
+
+
 def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame:
     """Read the metrics of one test image for the first refit of each cell, which has pictures."""
     query = f"""
@@ -227,6 +243,7 @@ def _summary(known: set[str], scores: Iterable[str]) -> str:
         *(f"any_value({name}) AS {name}" for name in facts),
         f"{kind} AS kind",
         "count(DISTINCT seed) AS seeds",
+        "min(seed) AS first_seed",
         "list_sort(list(DISTINCT filename)) AS files",
         *(f"coalesce(bool_or(isfinite({name})), false) AS {name}" for name in quoted),
         *(f"avg({name}) AS {name}" for name in costs),

@@ -65,6 +65,12 @@ class Choice:
         where = str(self.run.folder), self.stamp, self.task
         return estimate(*where, self.column(metric), metric.sign)
 
+    def by_image(self, metric: ScoreColumn) -> pd.DataFrame:
+        """Return a metric of the chosen task under the chosen convention for each test image; see
+        `dashboard.run.scores_by_image`.
+        """
+        return scores_by_image(str(self.run.folder), self.stamp, self.task, self.column(metric))
+
     def column(self, metric: ScoreColumn) -> str:
         """Name the column of a metric under the chosen convention."""
         return metric.column(self.convention)
@@ -106,6 +112,12 @@ def scores(
 def image_scores(folder: str, stamp: Stamp, cells: tuple[str, ...], image: str) -> pd.DataFrame:
     """Read one image's metrics once per change of the run."""
     return runs.image_scores(Path(folder), cells, image)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def scores_by_image(folder: str, stamp: Stamp, task: str, metric: str) -> pd.DataFrame:
+    """Tabulate a metric once per change of the run, see `dashboard.run.scores_by_image`."""
+    return runs.scores_by_image(rows(folder, stamp, task), metric)
 
 
 def select(
@@ -165,6 +177,37 @@ def several(
     if len(chosen) == len(options) == len(default):  # as without the key, so the URL can be short
         del st.query_params[key]
     return chosen
+
+
+def tick(label: str, key: str, *, help: str | None = None) -> bool:
+    """Show a switch, off at first, whose choice is kept across pages but is no part of the URL."""
+    st.session_state[key] = bool(_known(key, False))
+    st.toggle(label, key=key, help=help)
+    return bool(_remember(key))
+
+
+def slide(
+    label: str,
+    key: str,
+    bounds: tuple[float, float],
+    default: Any,
+    *,
+    step: float = 0.05,
+    help: str | None = None,
+) -> Any:
+    """Show a slider, for a number or a range, whose choice is kept across pages."""
+    st.session_state[key] = _known(key, default)
+    st.slider(label, *bounds, key=key, step=step, help=help)
+    return _remember(key)
+
+
+def _known(key: str, default: Any) -> Any:
+    return st.session_state.get(key, st.session_state.get(_kept(key), default))
+
+
+def _remember(key: str) -> Any:
+    st.session_state[_kept(key)] = st.session_state[key]
+    return st.session_state[key]
 
 
 def _restore(

@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any
 
+import streamlit as st
+
 from bench.palette import palette
 from bench.score_columns import ScoreColumn
 from dashboard.run import Run
@@ -13,6 +15,11 @@ CONVENTIONS = {
     "volume": "Volume: its maximum (fastMRI)",
     "roi": "ROI: foreground only",
 }
+
+
+def ink() -> str:
+    """Return the colour of text on the page, which follows the system or the user's choice."""
+    return "#e8edef" if st.context.theme.type == "dark" else "#1d2b33"
 
 
 def colours(run: Run) -> dict[str, str]:

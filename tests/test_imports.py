@@ -16,7 +16,10 @@ WITHOUT = ("ray", "streamlit")
     ("modules", "absent"),
     [
         ("bench.rules, bench.cells, bench.scoring, bench.estimate, bench.replay", WITHOUT),
-        ("bench.statistics, dashboard.run, bench.charts", (*WITHOUT, "torch")),
+        (
+            "bench.statistics, dashboard.run, bench.image_charts, dashboard.reconstructor",
+            (*WITHOUT, "torch"),
+        ),
         ("bench.cli", (*WITHOUT, "torch", "pandas")),
     ],
 )

@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from bench import charts
-from bench.charts import Picture
-from dashboard import pictures, state, theme
+from bench import image_charts
+from bench.image_charts import Display, Picture
+from bench.score_columns import ScoreColumn
+from dashboard import image_scores, pictures, state, theme
+from dashboard.image_scores import IMAGE
 from dashboard.pictures import CellPictures
+from dashboard.sources import Source
 from dashboard.state import Choice
 
 MOST, WIDTH = 4, 880
@@ -20,62 +23,136 @@ def show(choice: Choice) -> None:
     st.title("What do the reconstructions look like?")
     try:
         truth = pictures.truth(choice.run.folder, choice.task)
-        if not truth:
-            st.info("This run keeps no pictures (`pictures: 0` in its benchmark file).")
-            return
-        draw(choice, truth)
     except ValueError as error:
-        st.error(theme.markdown(error), icon=":material/error:")
-
-
-def draw(choice: Choice, truth: dict[str, np.ndarray]) -> None:
-    """Let the user choose image and methods, and draw them."""
-    cells = choice.scores(choice.objective).sort_values("rank")
-    labels = dict(zip(cells.label, cells.cell, strict=True))
-    image_column, methods_column = st.columns([1, 3])
-    with image_column:
-        image = state.select("Test image", "image", list(truth))
+        st.warning(theme.markdown(error), icon=":material/healing:")
+        truth = {}
+    cells = choice.scores(choice.objective).sort_values("rank").set_index("label")
+    methods_column, metric_column = st.columns([3, 1])
     with methods_column:
         chosen = state.several(
-            "Methods and training images", "show", list(labels), default=usual(choice), most=MOST
-        )
-    kept = {label: kept_of(choice, labels[label], image) for label in chosen}
+            "Methods and training images", "show", list(cells.index), default=usual(choice),
+            most=MOST,
+        )  # fmt: skip
+    with metric_column:
+        metric = image_scores.metric_of(choice)
+    table = choice.by_image(metric)
+    image, order = choose(choice, cells, chosen, metric, table, truth)
+    draw(choice, cells.loc[chosen], image, truth)
+    image_scores.show(choice, cells, chosen, metric, table, image)
+    st.caption(f"{len(order)} test images; their scores are those of each cell's first refit.")
+
+
+def choose(
+    choice: Choice,
+    cells: pd.DataFrame,
+    chosen: list[str],
+    metric: ScoreColumn,
+    table: pd.DataFrame,
+    truth: dict[str, np.ndarray],
+) -> tuple[str, list[str]]:
+    """Let the user choose a test image among all, the worst of a method first."""
+    by_column, image_column, *columns = st.columns([3, 4, 1, 1, 1], vertical_alignment="bottom")
+    with by_column:
+        by = state.select("Sorted by the score of", "sorted", chosen)
+    scores = image_scores.sorted_scores(table, cells.cell[by], metric)
+    order = [str(name) for name in scores.index]
+    with image_column:
+        image = state.select(
+            "Test image, the worst first", IMAGE, order,
+            default=next((name for name in truth if name in order), order[len(order) // 2]),
+            show=lambda name: f"{name}: {theme.number(scores[name], metric)}",
+        )  # fmt: skip
+    known = max(1, int(scores.notna().sum()))
+    places = {"Worst": 0, "Median": (known - 1) // 2, "Best": known - 1}
+    for column, (label, number) in zip(columns, places.items(), strict=True):
+        column.button(
+            label, key=f"go to {label}", on_click=image_scores.go_to, args=(order[number],),
+            width="stretch",
+        )  # fmt: skip
+    return image, order
+
+
+def draw(choice: Choice, cells: pd.DataFrame, image: str, truth: dict[str, np.ndarray]) -> None:
+    """Draw the pictures of an image."""
+    data = choice.run.manifest.get("data")
+    digest = str(data.get("test")) if isinstance(data, dict) else ""
+    source = Source(choice.run.folder, choice.stamp, digest, image, truth)
+    found = {
+        str(label): source.of_cell(cell.cell, str(label), int(cell.first_seed), cell.kind)
+        for label, cell in cells.iterrows()
+    }
+    some = next((one for one in found.values() if one), None)
+    x = truth.get(image, None if some is None else some.x)
+    if x is None:
+        return
     where = str(choice.run.folder), choice.stamp
-    scores = state.image_scores(*where, tuple(labels[label] for label in chosen), image)
-    shown = [Picture(("Ground truth x",), truth[image])]
-    shown += measurement(truth[image], next((one for one in kept.values() if one), None))
-    named = cells.set_index("label")
-    for label, one in kept.items():
-        method, n_train = named.method[label], named.n_train[label]
-        heading = (method, *([f"{n_train} images"] if n_train else []))
+    scores = state.image_scores(*where, tuple(cells.cell), image)
+    shown = [Picture(("Ground truth x",), x), *measurement(x, some)]
+    reconstructed = []
+    for label, one in found.items():
+        method, n_train, cell = (cells[key][label] for key in ("method", "n_train", "cell"))
+        heading = (str(method), *([f"{n_train} images"] if n_train else []))
         if one is None:
             shown.append(Picture((*heading, "no picture"), None))
         else:
-            heading += score(scores, labels[label], choice)
-            shown.append(Picture(heading, one.x_hat, one.error))
-    figure = charts.pictures(shown, WIDTH, worst_of(kept.values()))
+            heading += score(scores, str(cell), choice)
+            reconstructed.append(Picture(heading, one.x_hat, one.error))
+    shown += reconstructed
+    display, split, form = settings(worst_of(found.values()), len(reconstructed) > 1)
+    if split is not None:
+        shown.append(image_charts.halves(reconstructed[0], reconstructed[1], split))
+    figure = image_charts.pictures(shown, WIDTH, display)
+    config = {
+        "displaylogo": False, "displayModeBar": True,
+        "modeBarButtons": [["toImage", "resetScale2d"]],
+        "toImageButtonOptions": {"format": form, "scale": 2, "filename": f"{choice.task} {image}"},
+    }  # fmt: skip
     # Streamlit's own theme would replace the colour scales.
-    st.plotly_chart(figure, config={"displayModeBar": False}, theme=None, key="pictures")
+    st.plotly_chart(figure, config=config, theme=None, key="pictures")
     st.caption(
-        "Top: images on one grey scale, 0 to 1. Bottom: absolute errors on one scale, which ends "
-        "at the largest error of a reconstruction; the measurement may exceed it. Scores are those "
-        "of this image. Drag to zoom into all images, double-click to reset."
+        "Top: images on one grey scale. Bottom: errors on one scale, which ends at the largest "
+        "error of a reconstruction unless you set its end; the measurement may exceed it. Scores "
+        "are those of this image. Drag to zoom into all images, double-click to reset; the camera "
+        "at the top right saves the figure."
     )
 
 
-def kept_of(choice: Choice, cell: str, image: str) -> CellPictures | None:
-    """Read a cell's pictures; a damaged file is named, and the others are shown."""
-    try:
-        return pictures.of_cell(choice.run.folder, cell, image)
-    except ValueError as error:
-        st.warning(theme.markdown(error), icon=":material/healing:")
-        return None
+def settings(worst: float, several: bool) -> tuple[Display, float | None, str]:
+    """Let the user set how pictures are shown.
+
+    Args:
+        worst: the largest error.
+        several: whether there are two reconstructions to compare.
+
+    Returns:
+        the settings; where a picture of two halves is split, if it is wanted; and the format of a
+        saved figure.
+    """
+    with st.popover("Display", icon=":material/tune:"):
+        window = state.slide("Window: black and white", "window", (0.0, 1.0), (0.0, 1.0), step=0.01)
+        gamma = state.slide(
+            "Gamma", "gamma", (0.3, 3.0), 1.0, step=0.1, help="Above 1, dark parts are brighter."
+        )
+        limit = state.slide(
+            "End of the error scale", "limit", (0.0, 1.0), 0.0, step=0.005,
+            help="0: at the largest error of these reconstructions.",
+        )  # fmt: skip
+        signed = state.tick("Errors with their sign", "signed")
+        halves = several and state.tick(
+            "Split the first two", "halves", help="One picture, whose left part is of the first."
+        )
+        split = state.slide("Split at", "split", (0.0, 1.0), 0.5, step=0.02) if halves else None
+        form = st.radio("Save figures as", ["png", "svg"], format_func=str.upper, horizontal=True)
+    if window[0] == window[1]:
+        window = (window[0], window[0] + 0.01)
+    display = Display(window, gamma, limit or worst, signed, theme.ink())
+    return display, split, str(form)
 
 
 def usual(choice: Choice) -> list[str]:
     """Choose the best classical and the best learned method within reach."""
     reach = choice.within_reach(choice.objective).sort_values("rank")
-    return reach.drop_duplicates("kind").sort_values("kind").label.tolist()
+    return reach.drop_duplicates("kind").sort_values("kind").label.tolist()[:MOST]
 
 
 def measurement(x: np.ndarray, kept: CellPictures | None) -> list[Picture]:
@@ -84,17 +161,18 @@ def measurement(x: np.ndarray, kept: CellPictures | None) -> list[Picture]:
         return []
     y = pictures.as_image(kept.y, x)
     if y is not None:
-        return [Picture(("Measurement y",), y, np.abs(y - x))]
+        return [Picture(("Measurement y",), y, y - x)]
     if kept.start is None:
         return []
     shape = " x ".join(map(str, kept.y.shape))
     st.caption(f"y is not an image of this size ({shape}, {kept.y.dtype}); A_dagger(y) is shown.")
-    return [Picture(("A_dagger(y)", "from y alone"), kept.start, np.abs(kept.start - x))]
+    return [Picture(("A_dagger(y)", "from y alone"), kept.start, kept.start - x)]
 
 
 def worst_of(kept: Iterable[CellPictures | None]) -> float:
     """Return the largest error of a reconstruction; with that of y, all would look dark."""
-    return max((float(np.nanmax(one.error)) for one in kept if one), default=0.0) or 1.0
+    errors = [np.abs(one.error) for one in kept if one]
+    return max((float(np.nanmax(error)) for error in errors), default=0.0) or 1.0
 
 
 def score(scores: pd.DataFrame, cell: str, choice: Choice) -> tuple[str, ...]:
