@@ -1,5 +1,6 @@
 """Networks that apply the operator: against dense linear algebra, and on every linear physics."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from bench import methods, physics, training
 from bench.data import ImageSet
 from bench.methods.learned import _unrolled
+from bench.methods.learned._dihedral import dihedral_mean
 from bench.methods.learned.ista_net import ISTANet, Shrinkage, soft
 from bench.methods.learned.learned_primal_dual import LearnedPrimalDual
 from bench.methods.learned.modl import ERROR, MoDL
@@ -236,6 +238,43 @@ def test_cs_unet_is_modl_until_its_unet_corrects_something() -> None:
     measured_last = build("cs_unet", operator, iterations=0, data_last=True).train()
     measured_last.log_factor.data = modl.log_factor.data
     torch.testing.assert_close(measured_last(y, operator), modl(y, operator))
+
+
+def turned(x: Tensor, times: int, mirrored: bool) -> Tensor:
+    return torch.rot90(x.flip(-1) if mirrored else x, times, (-2, -1))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 10)])
+def test_the_mean_over_copies_turns_with_the_image(size: tuple[int, int]) -> None:
+    """For a linear filter it is the filter's own mean, and one without directions stays."""
+    torch.manual_seed(0)
+    network, x = nn.Conv2d(2, 3, 3, padding=1), torch.rand(2, 2, *size)
+    mean = dihedral_mean(network, x)
+    kernels = [
+        turned(network.weight, times, mirrored) for times in range(4) for mirrored in (False, True)
+    ]
+    filtered = nn.functional.conv2d(x, torch.stack(kernels).mean(0), network.bias, padding=1)
+    torch.testing.assert_close(mean, filtered)
+    for times, mirrored in product(range(4), (False, True)):
+        other = dihedral_mean(network, turned(x, times, mirrored))
+        torch.testing.assert_close(other, turned(mean, times, mirrored))
+    nn.init.constant_(network.weight, 0.1)
+    torch.testing.assert_close(dihedral_mean(network, x), network(x))
+
+
+def test_cs_unet_turns_with_the_measurement_outside_training() -> None:
+    operator = physics.create("gaussian_noise", 0.01, 12)
+    y = operator.measure(images(2, 12, 12), ["a", "b"])
+    ours = awake("cs_unet", operator, solver_steps=6).eval()
+    plain = awake("cs_unet", operator, solver_steps=6, averaged=False).eval()
+    plain.load_state_dict(ours.state_dict())
+    for times, mirrored in product(range(4), (False, True)):
+        there = turned(y, times, mirrored)
+        torch.testing.assert_close(
+            ours(there, operator), turned(ours(y, operator), times, mirrored)
+        )
+    assert not torch.allclose(plain(y.flip(-1), operator), plain(y, operator).flip(-1), atol=1e-3)
+    assert torch.equal(ours.train()(y, operator), plain.train()(y, operator))
 
 
 def test_parameters_of_cs_unet() -> None:

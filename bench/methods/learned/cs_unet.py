@@ -4,17 +4,21 @@ A small network and the measurement take turns to correct the TV reconstruction,
 (Aggarwal, Mani and Jacob, IEEE TMI 38, 2019). Then a U-Net corrects the result once, without the
 measurement, which would bring its noise along. All corrections start at 0, so that an untrained
 network is compressed sensing itself, and what is returned is never worse than that on validation
-images.
+images. Once trained, both networks see the image turned and mirrored in all eight ways, and their
+mean is taken: with ten training images this is worth up to half a decibel, for eight times the
+computation of a reconstruction and none of training.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from bench.methods.learned._dihedral import dihedral_mean
 from bench.methods.learned._unrolled import data_step, to_channels, to_images
 from bench.methods.learned.base import Depth, Norm, Start, Width, padding_to, set_to_zero
 from bench.methods.learned.modl import MoDL
@@ -34,6 +38,7 @@ class CSUNet(MoDL):
         inner_width: channels of the small network's layers.
         solver_steps: see `MoDL`.
         data_last: take account of the measurement once more after the U-Net.
+        averaged: whether a reconstruction takes the mean over turned and mirrored copies.
         physics: see `MoDL`.
     """
 
@@ -51,10 +56,11 @@ class CSUNet(MoDL):
         inner_width: Width = 16,
         solver_steps: Annotated[int, Field(ge=1, le=100)] = 6,
         data_last: bool = False,
+        averaged: bool = True,
         physics: Physics | None = None,
     ):
         super().__init__(inner_width, 5, iterations, solver_steps, norm, physics)
-        self.data_last = data_last
+        self.data_last, self.averaged = data_last, averaged
         self.stride = 2**depth
         self.unet = UNetBody(2 * self.channels, self.channels, width, depth, norm)
         set_to_zero(self.unet.head)
@@ -64,15 +70,30 @@ class CSUNet(MoDL):
         """Those of both networks."""
         return [*super().last_layers, self.unet.head]
 
+    def mean(
+        self, network: Callable[[Tensor], Tensor], channels: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b k h w"]:
+        """Apply a network; outside training, to all copies of the image if it is `averaged`."""
+        alone = self.training or not self.averaged
+        return network(channels) if alone else dihedral_mean(network, channels)
+
+    def correction(self, channels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Apply the small network."""
+        return self.mean(self.network, channels)
+
+    def last_correction(self, channels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Apply the U-Net."""
+        height, width = channels.shape[-2:]
+        padded = pad(channels, padding_to(self.stride, channels), mode="replicate")
+        return self.unet(padded)[..., :height, :width]
+
     def unroll(
         self, start: Shaped[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], physics: Physics
     ) -> Shaped[Tensor, "b 1 h w"]:
         """Take all turns, and correct the result."""
         x = super().unroll(start, y, physics)
         channels = to_channels(torch.cat([x, start], dim=1))
-        padded = pad(channels, padding_to(self.stride, channels), mode="replicate")
-        height, width = x.shape[-2:]
-        z = x + to_images(self.unet(padded)[..., :height, :width])
+        z = x + to_images(self.mean(self.last_correction, channels))
         if not self.data_last:
             return z
         return data_step(z, physics.A_adjoint(y), self.weight(physics), physics, self.solver_steps)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -81,12 +81,16 @@ class MoDL(UnrolledNetwork):
         error = ERROR if self.tv is None else self.tv.error
         return (noise / error) ** 2 * self.log_factor.exp()
 
+    def correction(self, channels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Apply N."""
+        return self.network(channels)
+
     def unroll(
         self, start: Shaped[Tensor, "b 1 h w"], y: Shaped[Tensor, "b ..."], physics: Physics
     ) -> Shaped[Tensor, "b 1 h w"]:
         """Take all turns."""
         b, x, weight = physics.A_adjoint(y), start, self.weight(physics)
         for _ in range(self.iterations):
-            z = x + to_images(self.network(to_channels(x)))
+            z = x + to_images(self.correction(to_channels(x)))
             x = data_step(z, b, weight, physics, self.solver_steps)
         return x
