@@ -14,7 +14,7 @@ from bench.spec import DatasetSpec
 def heads() -> tuple[torch.Tensor, torch.Tensor]:
     """Training and other slices, of other subjects."""
     images = data.load(DatasetSpec(source="template", image_size=32, subjects=18))
-    split = data.split(images, 12, 2, 20)
+    split = data.split(images, 8, 2, 10)
     return torch.tensor(split.train.images), torch.tensor(split.test.images)
 
 
@@ -38,7 +38,7 @@ def test_it_beats_the_tv_that_it_corrects_on_other_images(
     y = operator.measure(test, [f"test {i}" for i in range(len(test))])
     best_tv = max(
         psnr(methods.create("tv", weight=float(weight))(y, operator), test)
-        for weight in np.geomspace(0.15, 2, 6)
+        for weight in np.geomspace(0.2, 2, 5)
     )
     model = methods.create("stacked_cs")
     model.prepare(train, operator, [str(i) for i in range(len(train))])
