@@ -4,6 +4,9 @@ A network that still improves at the end of its training is not a bad network. I
 PyTorch nor Ray: report and dashboard both take words and numbers from here.
 """
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
@@ -28,11 +31,9 @@ def gains(curves: pd.DataFrame) -> pd.DataFrame:
         fitted to the curve), and `rising` (whether `gain` is more than `ENOUGH`).
     """
     lines = {}
-    ordered = curves.sort_values(["cell", "seed", "step"]).dropna(subset=["psnr"])
-    for cell, curve in ordered.groupby("cell"):
-        by_seed = [part for _, part in curve.groupby("seed")[["step", "psnr"]]]
-        step = by_seed[0]["step"].to_numpy(dtype=float)
-        same = [part["psnr"] for part in by_seed if np.array_equal(part["step"], step)]
+    for cell, by_seed in _by_cell(curves.dropna(subset=["psnr"])):
+        step = by_seed[0][0]
+        same = [psnr for steps, psnr in by_seed if np.array_equal(steps, step)]
         if len(step) < 4 or len(same) < len(by_seed):
             continue
         best = np.maximum.accumulate(np.stack(same), axis=1).mean(axis=0)
@@ -49,6 +50,21 @@ def gains(curves: pd.DataFrame) -> pd.DataFrame:
         }
     names = ["steps", "psnr", "gain", *(f"psnr_{k}x" for k in LONGER), "rising"]
     return pd.DataFrame.from_dict(lines, orient="index", columns=names)
+
+
+def _by_cell(curves: pd.DataFrame) -> Iterator[tuple[str, list[tuple[np.ndarray, np.ndarray]]]]:
+    """Yield each cell with the steps and PSNR of its refits; arrays, since there are thousands."""
+    if curves.empty:
+        return
+    ordered = curves.sort_values(["cell", "seed", "step"])
+    step, psnr = (ordered[name].to_numpy(dtype=float) for name in ("step", "psnr"))
+    cell, cells = pd.factorize(ordered["cell"])
+    seed, _ = pd.factorize(ordered["seed"])
+    changes = np.diff(cell, prepend=-1).astype(bool) | np.diff(seed, prepend=-1).astype(bool)
+    starts = np.flatnonzero(changes)
+    refits = zip(cell[starts], starts, [*starts[1:], len(ordered)], strict=True)
+    for code, own in itertools.groupby(refits, key=lambda refit: refit[0]):
+        yield str(cells[code]), [(step[start:end], psnr[start:end]) for _, start, end in own]
 
 
 def _project(

@@ -22,7 +22,7 @@ from bench.statistics import BEATS, Estimate
 RESAMPLES = 1000
 TAILS = [2.5, 97.5]
 EXPONENTS = np.geomspace(0.1, 3, 40)
-POINTS = 60  # of a fitted curve
+POINTS = 30  # of a fitted curve
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ def sample_efficiency(lines: pd.DataFrame, by: Estimate) -> list[Efficiency]:
         return []
     rng = np.random.default_rng(0)
     drawn = rng.multinomial(subjects, np.full(subjects, 1 / subjects), RESAMPLES) / subjects
+    # The mean of each cell over all subjects, then over each resample.
+    means = by.units @ np.concatenate([np.full((1, subjects), 1 / subjects), drawn]).T
     found = []
     other = by.cells.index(reference)
     name = str(lines.set_index("cell")["method"][reference])
@@ -106,12 +108,12 @@ def sample_efficiency(lines: pd.DataFrame, by: Estimate) -> list[Efficiency]:
         if len(sizes) < 2 or own["n_train"].duplicated().any() or reference in set(own["cell"]):
             continue
         cells = [by.cells.index(cell) for cell in own["cell"]]
-        gain = by.sign * (by.units[cells] - by.units[other])
+        gain = by.sign * (means[cells] - means[other])
         noise = np.sqrt(by.between_seeds[cells])[:, None] * rng.normal(
             0, 1, (len(cells), RESAMPLES)
         )
-        samples = np.concatenate([gain.mean(axis=1, keepdims=True), gain @ drawn.T + noise], axis=1)
-        laws = _fit(np.array(sizes, dtype=float), samples)
+        gain[:, 1:] += noise
+        laws = _fit(np.array(sizes, dtype=float), gain)
         at = _overtakes(laws, sizes)
         beats = [by.verdict(cell, reference) == BEATS for cell in own["cell"]]
         found.append(
@@ -142,16 +144,16 @@ def _fit(
 
     Two sizes allow no choice of c, for which 0.5 is taken. A falling course becomes a constant.
     """
-    laws = np.stack([gains.mean(axis=0), np.zeros(gains.shape[1]), np.ones(gains.shape[1])])
-    least = ((gains - laws[0]) ** 2).sum(axis=0)
-    for c in EXPONENTS if len(n) > 2 else [0.5]:
-        basis = np.stack([np.ones_like(n), -(n**-c)], axis=1)
-        a, b = np.linalg.pinv(basis) @ gains
-        error = ((basis @ np.stack([a, b]) - gains) ** 2).sum(axis=0)
-        better = (b > 0) & (error < least)
-        laws[:, better] = np.stack([a, b, np.full_like(a, c)])[:, better]
-        least = np.where(better, error, least)
-    return laws
+    exponents = EXPONENTS if len(n) > 2 else np.array([0.5])
+    basis = np.stack([np.ones((len(exponents), len(n))), -(n ** -exponents[:, None])], axis=2)
+    found = np.linalg.pinv(basis) @ gains
+    error = ((basis @ found - gains) ** 2).sum(axis=1)
+    error[found[:, 1] <= 0] = np.inf
+    best, every = error.argmin(axis=0), np.arange(gains.shape[1])
+    mean = gains.mean(axis=0)
+    constant = np.stack([mean, np.zeros_like(mean), np.ones_like(mean)])
+    law = np.stack([*found[best, :, every].T, exponents[best]])
+    return np.where(error[best, every] < ((gains - mean) ** 2).sum(axis=0), law, constant)
 
 
 def _overtakes(laws: Float64[np.ndarray, "3 samples"], sizes: list[int]) -> list[float]:

@@ -123,7 +123,7 @@ class Estimate:
             ValueError: one of them has no score on some image.
         """
         self._index(cell, over)
-        return float(self._corrected[self.whole.index(cell), self.whole.index(over)])
+        return float(self._corrected[self._among_whole[cell], self._among_whole[over]])
 
     def verdict(self, cell: str, over: str) -> str:
         """State in words how two of `whole` compare, by the corrected test.
@@ -140,19 +140,23 @@ class Estimate:
         """Bound the rank of each of `whole`, 1 for the best mean: all bounds hold together with
         95 % confidence.
         """
-        mean = self.sign * self.mean[[self.cells.index(cell) for cell in self.whole]]
+        mean = self.sign * self.mean[self._index(*self.whole)]
         wins = (self._corrected <= ALPHA) & (mean[:, None] > mean)
         return np.stack([1 + wins.sum(axis=0), len(mean) - wins.sum(axis=1)])
 
     def _index(self, *cells: str) -> list[int]:
-        if any(cell not in self.whole for cell in cells):
+        if any(cell not in self._among_whole for cell in cells):
             raise ValueError(f"{' and '.join(cells)} were not both scored on every image")
         return [self.cells.index(cell) for cell in cells]
 
     @cached_property
+    def _among_whole(self) -> dict[str, int]:
+        return {cell: place for place, cell in enumerate(self.whole)}
+
+    @cached_property
     def _corrected(self) -> Float64[np.ndarray, "whole whole"]:
         """The corrected p of every pair of `whole`."""
-        chosen = [self.cells.index(cell) for cell in self.whole]
+        chosen = self._index(*self.whole)
         units, mean = self.units[chosen], self.mean[chosen]
         seeds, spread = self.between_seeds[chosen], self.spread[chosen]
         a, b = np.triu_indices(len(chosen), 1)

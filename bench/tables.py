@@ -30,7 +30,8 @@ def from_bytes(content: bytes) -> pa.Table:
         ValueError: it has changed since it was written.
     """
     verify(content)
-    return parquet.read_table(io.BytesIO(content))
+    # A third of the time of `read_table`, which treats each file as a data set.
+    return parquet.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
 
 
 def joined(tables: Sequence[pa.Table]) -> pd.DataFrame:

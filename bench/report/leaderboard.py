@@ -197,11 +197,12 @@ def _rising(task: str, lines: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
     """Name the networks that still improved when their steps ended."""
     rising = gains[gains["rising"].astype(bool)]
     named = [
-        f"{line['method']}{_of_size(line['n_train'])} by {gain.gain:.2f} dB (projected: "
-        f"{gain.psnr_2x - gain.psnr:+.1f} dB with twice the steps, "
-        f"{gain.psnr_4x - gain.psnr:+.1f} dB with four times)"
-        for _, line in lines.iterrows()
-        for gain in rising[rising.index == line["cell"]].itertuples()
+        f"{line.method}{_of_size(line.n_train)} by {line.gain:.2f} dB (projected: "
+        f"{line.psnr_2x - line.psnr_reached:+.1f} dB with twice the steps, "
+        f"{line.psnr_4x - line.psnr_reached:+.1f} dB with four times)"
+        for line in lines[["cell", "method", "n_train"]]
+        .join(rising.rename(columns={"psnr": "psnr_reached"}), on="cell", how="inner")
+        .itertuples()
     ]
     if not named:
         return []
