@@ -289,11 +289,13 @@ def _by_method(cells: pd.DataFrame, colours: dict[str, str]) -> Iterator[tuple[s
 
 def _bars(cells: pd.DataFrame, column: str, width: int = 0) -> dict[str, object]:
     """Return the error bars of a 95 % interval, which need not be symmetric."""
+    names = column, f"{column}_low", f"{column}_high"
+    mean, low, high = (cells[name].to_numpy(dtype=float) for name in names)
     return {
         "type": "data",
         "symmetric": False,
-        "array": (cells[f"{column}_high"] - cells[column]).clip(lower=0),
-        "arrayminus": (cells[column] - cells[f"{column}_low"]).clip(lower=0),
+        "array": np.maximum(high - mean, 0),
+        "arrayminus": np.maximum(mean - low, 0),
         "thickness": 1.4,
         "width": width,
     }

@@ -137,16 +137,26 @@ class Remote:
         return (found for found in self._list(recursive=True) if found.key.match(pattern))
 
     def _list(self, recursive: bool) -> list["Remote"]:
+        return [
+            Remote(self.scheme, PurePosixPath(info.path))
+            for info in self._infos(recursive)
+            if info.is_file or not recursive
+        ]
+
+    def _infos(self, recursive: bool) -> list[Any]:
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(str(self.key), recursive=recursive, allow_not_found=True)
         with self._reaching() as store:
-            infos = store.get_file_info(selector)
-        return [
-            Remote(self.scheme, PurePosixPath(info.path))
-            for info in infos
-            if info.is_file or not recursive
-        ]
+            return store.get_file_info(selector)
+
+    def listing(self) -> dict[str, tuple[int, int]]:
+        """List the objects below a folder; see `bench.listing.files`."""
+        return {
+            str(PurePosixPath(info.path).relative_to(self.key)): (info.size, info.mtime_ns)
+            for info in self._infos(recursive=True)
+            if info.is_file
+        }
 
     def rmtree(self) -> None:
         """Delete a folder with its content, if it exists."""

@@ -62,6 +62,13 @@ def table(path: Place) -> pa.Table:
         return tables.from_bytes(path.read_bytes())
 
 
+def sealed_table(path: Place) -> tuple[str, pa.Table]:
+    """Read a table with its seal."""
+    with reading(path):
+        content = path.read_bytes()
+        return tables.seal(content), tables.from_bytes(content)
+
+
 def yaml_mapping(path: Place) -> dict[str, Any]:
     """Read a YAML mapping."""
     with reading(path):

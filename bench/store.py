@@ -34,7 +34,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bench import claim as claims
-from bench import curves, places, run_files, tables
+from bench import curves, listing, places, run_files, tables
 from bench.claim import Claim
 from bench.errors import DamagedError, UserError
 from bench.places import Place
@@ -66,6 +66,8 @@ class Store:
 
     Attributes:
         damaged: a line for each damaged file that was left out in reading.
+        sources: of `rows`, `trials` and `curves`, once they were read, in order: each file's path
+            in the run folder, its seal, and the number of its lines.
 
     Args:
         folder: the run folder, a path or an address (`s3://`, `gs://`); made when first written to.
@@ -79,6 +81,7 @@ class Store:
         self.folder = places.place(folder)
         self.claim = claim
         self.damaged: list[str] = []
+        self.sources: dict[str, list[tuple[str, str, int]]] = {}
 
     # --- what the run is -----------------------------------------------------------------
 
@@ -352,19 +355,27 @@ class Store:
         except FileNotFoundError:
             raise UserError(f"{recipe.parent}: no model of that cell and seed") from None
 
-    def write_report(self, name: str, content: str) -> Place:
-        """Write a file of the report folder and return its place."""
-        self._write(f"report/{name}", content.encode())
+    def write_report(self, name: str, content: str | bytes) -> Place:
+        """Write a file of the report folder and return its path."""
+        whole = content.encode() if isinstance(content, str) else content
+        self._write(f"report/{name}", whole)
         return self.folder / "report" / name
 
     # --- reading and writing -------------------------------------------------------------
 
     def _tables(self, kind: str, keys: Iterable[str]) -> pd.DataFrame:
-        paths = sorted((self.folder / kind).rglob("*.parquet"), key=lambda path: path.parts)
+        names = [name for name in listing.files(self.folder / kind) if name.endswith(".parquet")]
         with ThreadPoolExecutor(READERS) as readers:
-            found = readers.map(lambda path: self._unless_damaged(path, run_files.table), paths)
-            intact = [table for table in found if table is not None]
-        return tables.joined(intact) if intact else pd.DataFrame(columns=list(keys))
+            read = readers.map(
+                lambda name: self._unless_damaged(
+                    self.folder / kind / name, run_files.sealed_table
+                ),
+                names,
+            )
+            intact = [(name, *one) for name, one in zip(names, read, strict=True) if one]
+        self.sources[kind] = [(f"{kind}/{name}", seal, len(one)) for name, seal, one in intact]
+        found = [one for _, _, one in intact]
+        return tables.joined(found) if found else pd.DataFrame(columns=list(keys))
 
     def _unless_damaged(self, path: Place, read: Callable[[Place], Content]) -> Content | None:
         """Read a file; None if it is missing, or damaged, which is then noted in `damaged`."""

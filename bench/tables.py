@@ -10,10 +10,13 @@ Imports neither PyTorch nor Ray, since the dashboard reads the tables too.
 import hashlib
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
+
+SEAL = hashlib.sha256().digest_size
 
 
 def to_bytes(table: pd.DataFrame) -> bytes:
@@ -45,6 +48,25 @@ def joined(tables: Sequence[pa.Table]) -> pd.DataFrame:
         return pd.concat([table.to_pandas() for table in tables], ignore_index=True)
 
 
+def seal(content: bytes) -> str:
+    """Return the checksum of a table's file as it is stored in it, in hexadecimal digits."""
+    footer = _footer(content)
+    return content[max(0, footer - SEAL) : max(0, footer)].hex()
+
+
+def seal_of(file: Path) -> str:
+    """Read the checksum of a table from its file; empty if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            end = stream.seek(0, io.SEEK_END)
+            stream.seek(max(0, end - 8))
+            footer = end - 8 - int.from_bytes(stream.read(4), "little")
+            stream.seek(max(0, footer - SEAL))
+            return stream.read(SEAL).hex()
+    except (OSError, ValueError):
+        return ""
+
+
 def verify(content: bytes) -> None:
     """Verify the checksum of a table's file.
 
@@ -52,8 +74,8 @@ def verify(content: bytes) -> None:
         ValueError: it does not match.
     """
     footer = _footer(content)
-    seal = max(0, footer - hashlib.sha256().digest_size)
-    if content[seal:footer] != hashlib.sha256(content[:seal] + content[footer:]).digest():
+    start = max(0, footer - SEAL)
+    if content[start:footer] != hashlib.sha256(content[:start] + content[footer:]).digest():
         raise ValueError("its checksum does not match")
 
 

@@ -4,7 +4,7 @@ Files of a run in progress are complete but may be missing, except `spec.yaml`.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +14,11 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from bench import badges, curves, markup, score_columns, statistics, tables
+from bench import badges, curves, markup, score_columns, statistics, summary, tables
 from bench.errors import UserError
 from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
+from dashboard.reader import of_folder
 
 KEYS = ("degradation", "level", "n_train", "method")
 COSTS = ("parameters", "flops")  # which are the same on every machine
@@ -27,10 +28,13 @@ CELLS = (
     "cell", "task", "label", "dataset", *KEYS, "kind",
     "seeds", "first_seed", "done", "trials", "replay", *COSTS, *TRUST, "files",
 )  # fmt: skip
-ROW_FILES, TRIAL_FILES = "rows/*/*.parquet", "trials/*.parquet"
-CURVE_FILES = "curves/*/*.parquet"
+# What the report says of a cell in its task, see `bench.statistics.compare`.
+REPORTED = (
+    "rank", "rank_low", "rank_high", "tied_with_best", "against_classical",
+    *statistics.DIFFERENCES, "unscored",
+)  # fmt: skip
 # Files of different releases may differ in their columns.
-ROWS = "read_parquet($files, union_by_name = true, filename = true)"
+ROWS = "read_parquet($files, union_by_name = true)"
 Stamp = tuple[int, int]
 
 
@@ -50,6 +54,8 @@ class Run:
         spec: spec.yaml.
         damaged: files that fail their checksum, and were left out.
         gains: what networks still gained at the end of their training, see `bench.curves.gains`.
+        curves: the validations of refits, see `bench.curves.COLUMNS`.
+        lines: those of the leaderboard, of tasks that have not changed since the report was made.
     """
 
     folder: Path
@@ -62,6 +68,8 @@ class Run:
     spec: dict[str, Any]
     damaged: list[str]
     gains: pd.DataFrame
+    curves: pd.DataFrame
+    lines: pd.DataFrame
 
     @property
     def planned_cells(self) -> int | None:
@@ -92,14 +100,20 @@ def is_run(folder: Path) -> bool:
 def find(results: Path) -> list[Path]:
     """List the run folders below `results`, the newest first."""
     runs = [path.parent for path in results.glob("*/spec.yaml")]
-    return sorted(runs, key=lambda run: stamp(run)[0], reverse=True)
+    return sorted(runs, key=_touched, reverse=True)
+
+
+def _touched(folder: Path) -> int:
+    """Return when a run was last written to; each new table changes the time of its folder."""
+    parts = ("spec.yaml", "manifest.json", "rows", "trials")
+    return max(_modified(folder / part) for part in parts)
 
 
 def stamp(folder: Path) -> Stamp:
     """Return a value that changes with every result: latest modification time, file count."""
-    files = [folder / "spec.yaml", folder / "manifest.json"]
-    files += [*_files(folder, ROW_FILES), *_files(folder, TRIAL_FILES)]
-    times = [time for time in map(_modified, files) if time]
+    names = ("spec.yaml", "manifest.json", summary.SOURCES)
+    times = [time for time in (_modified(folder / name) for name in names) if time]
+    times += [time for _, time in summary.files(folder).values()]
     return max(times, default=0), len(times)
 
 
@@ -109,29 +123,28 @@ def read(folder: Path) -> Run:
     Raises:
         ValueError: a file cannot be read; the message names it.
     """
-    damaged = [
-        str(path.relative_to(folder))
-        for pattern in (ROW_FILES, TRIAL_FILES, CURVE_FILES)
-        for path in _files(folder, pattern)
-        if not _is_sound(path, _modified(path))
-    ]
-    found = []
+    reader = of_folder(folder)
+    reader.update(summary.files(folder))
+    damaged, found = [*reader.damaged], []
     for name, parse in (("spec.yaml", _yaml), ("manifest.json", json.loads)):
         content = _mapping(folder / name, parse)
         damaged += [name] if content is None else []
         found.append(content or {})
     spec, manifest = found
-    trials = _table(folder, TRIAL_FILES, TRIALS, "cell, trial")
+    trials = reader.tables["trials"].drop(columns="file")
+    trials = trials.sort_values(["cell", "trial"], ignore_index=True)
+    trials = trials.reindex(columns=_unique(TRIALS, trials.columns))
     try:
         columns = score_columns.of_run(manifest)
     except UserError:
         columns = score_columns.of_run({})
         damaged.append("manifest.json")
     objective = columns.get(str(spec.get("objective")), columns["psnr"])
-    cells, scored = _cells(folder, spec, trials, columns.values())
+    refits, curve = reader.tables["rows"], reader.tables["curves"]
     return Run(
-        folder, cells, columns, objective, scored, trials, manifest, spec, sorted(damaged),
-        curves.gains(_table(folder, CURVE_FILES, curves.COLUMNS, "cell, seed, step")),
+        folder, _cells(folder, spec, trials, refits), columns, objective,
+        _scored(refits, columns.values()), trials, manifest, spec, sorted(damaged),
+        curves.gains(curve), curve, reader.lines,
     )  # fmt: skip
 
 
@@ -142,8 +155,8 @@ def rows(run: Run, task: str) -> pd.DataFrame:
         ValueError: they cannot be read.
     """
     cells = run.cells[run.cells.task == task]
-    query = f"SELECT * EXCLUDE (filename) FROM {ROWS} WHERE list_contains($cells, cell)"
-    return _query(query, _unique(*cells.files), cells=cells.cell.tolist()).df()
+    query = f"SELECT * FROM {ROWS} WHERE list_contains($cells, cell)"
+    return _query(query, _sound(run.folder, cells), cells=cells.cell.tolist()).df()
 
 
 def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFrame:
@@ -165,6 +178,30 @@ def scores(run: Run, task: str, estimates: Mapping[str, Estimate]) -> pd.DataFra
         bounds = {metric: values.mean, f"{metric}_low": values.low, f"{metric}_high": values.high}
         cells = cells.join(pd.DataFrame(bounds, index=values.cells), on="cell")
     cells["unscored"] = [len(by.unscored.get(cell, ())) for cell in cells.cell]
+    return _marked(run, cells)
+
+
+def reported(run: Run, task: str, metrics: Sequence[str]) -> pd.DataFrame | None:
+    """Return what `scores` would, from the report.
+
+    Args:
+        run: the run.
+        task: its id.
+        metrics: columns; the first one ranks the cells.
+
+    Returns:
+        None if the report has not these scores, or its task has changed since.
+    """
+    cells = run.cells[run.cells.task == task]
+    lines = run.lines[run.lines.cell.isin(cells.cell)]
+    wanted = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
+    if len(lines) != len(cells) or metrics[0] != run.objective.name or {*wanted} - {*lines}:
+        return None
+    return _marked(run, cells.merge(lines[["cell", *REPORTED, *wanted]], on="cell"))
+
+
+def _marked(run: Run, cells: pd.DataFrame) -> pd.DataFrame:
+    """Add badges, and what networks still gained."""
     marks, simulated = badges.of_run(run.manifest), run.manifest.get("simulated") or []
     rising = cells.cell.isin(run.gains.index[run.gains.rising.astype(bool)])
     cells["badges"] = [
@@ -195,28 +232,41 @@ def scores_by_image(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table.where(np.isfinite(table))
 
 
-def image_scores(folder: Path, cells: Iterable[str], image: str) -> pd.DataFrame:
+def image_scores(run: Run, cells: Iterable[str], image: str) -> pd.DataFrame:
     """Read the metrics of one test image for the first refit of each cell, which has pictures."""
     query = f"""
         SELECT * FROM {ROWS}
         WHERE image = $image AND list_contains($cells, cell)
         QUALIFY seed = min(seed) OVER (PARTITION BY cell)"""
-    files = _sound(folder, ROW_FILES)
-    return _query(query, files, image=image, cells=list(cells)).df().set_index("cell")
+    chosen = run.cells[run.cells.cell.isin(list(cells))]
+    if chosen.empty:
+        return pd.DataFrame()
+    values = {"image": image, "cells": chosen.cell.tolist()}
+    return _query(query, _sound(run.folder, chosen), **values).df().set_index("cell")
 
 
 def _cells(
-    folder: Path, spec: dict[str, Any], trials: pd.DataFrame, columns: Iterable[ScoreColumn]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Summarise the rows of each cell; list the score columns that hold at least one score."""
-    files = _sound(folder, ROW_FILES)
-    if not files:
-        return pd.DataFrame(columns=list(CELLS)), []
-    known = {line[0] for line in _query(f"DESCRIBE SELECT * FROM {ROWS}", files).fetchall()}
-    scores = [column.column(one) for column in columns for one in column.conventions]
-    scores = [name for name in scores if name in known]
-    cells = tables.with_task(_query(_summary(known, scores), files).df())
-    scored = [name for name in scores if cells[name].any()]
+    folder: Path, spec: dict[str, Any], trials: pd.DataFrame, refits: pd.DataFrame
+) -> pd.DataFrame:
+    """Summarise the refits of each cell."""
+    if refits.empty:
+        return pd.DataFrame(columns=list(CELLS))
+    refits = tables.with_task(refits)
+    by_cell = refits.groupby("cell", sort=True)
+    facts = [name for name in ("task", "dataset", *KEYS, "kind") if name in refits]
+    cells = by_cell[facts].first()
+    for name in (*COSTS, *TRUST):
+        if name in refits:
+            count = refits[f"{name}_count"]
+            total = (refits[name] * count).groupby(refits["cell"]).sum(min_count=1)
+            cells[name] = total / count.groupby(refits["cell"]).sum()
+    learned = cells["parameters"] > 0 if "parameters" in cells else pd.Series(False, cells.index)
+    named = pd.Series(np.where(learned, "learned", "classical"), cells.index)
+    cells["kind"] = cells["kind"].fillna(named) if "kind" in cells else named
+    cells["seeds"] = by_cell["seed"].nunique()
+    cells["first_seed"] = by_cell["seed"].min()
+    cells["files"] = by_cell["file"].agg(lambda files: sorted(set(files)))
+    cells = cells.reset_index()
     cells["label"] = [
         f"{method} · {n_train}" if n_train else method
         for method, n_train in zip(cells.method, cells.n_train, strict=True)
@@ -229,35 +279,14 @@ def _cells(
         "" if kind == "external" else badges.replay(folder, cell)
         for cell, kind in zip(cells.cell, cells.kind, strict=True)
     ]
-    return cells.reindex(columns=list(CELLS)), scored
+    return cells.reindex(columns=list(CELLS))
 
 
-def _summary(known: set[str], scores: Iterable[str]) -> str:
-    """Write the query that summarises each cell; for a score, whether any value is finite."""
-    facts = [name for name in ("task", "dataset", *KEYS) if name in known]
-    quoted = ['"' + name.replace('"', '""') + '"' for name in scores]
-    costs = [name for name in (*COSTS, *TRUST) if name in known]
-    learned = "max(parameters) > 0" if "parameters" in known else "false"
-    kind = "any_value(kind)" if "kind" in known else f"if({learned}, 'learned', 'classical')"
-    columns = [
-        *(f"any_value({name}) AS {name}" for name in facts),
-        f"{kind} AS kind",
-        "count(DISTINCT seed) AS seeds",
-        "min(seed) AS first_seed",
-        "list_sort(list(DISTINCT filename)) AS files",
-        *(f"coalesce(bool_or(isfinite({name})), false) AS {name}" for name in quoted),
-        *(f"avg({name}) AS {name}" for name in costs),
-    ]
-    return f"SELECT cell, {', '.join(columns)} FROM {ROWS} GROUP BY cell ORDER BY cell"
-
-
-def _table(folder: Path, pattern: str, columns: Iterable[str], order: str) -> pd.DataFrame:
-    """Read the intact files of a kind as one table."""
-    files = _sound(folder, pattern)
-    if not files:
-        return pd.DataFrame(columns=list(columns))
-    table = _query(f"SELECT * EXCLUDE (filename) FROM {ROWS} ORDER BY {order}", files).df()
-    return table.reindex(columns=_unique(columns, table.columns))
+def _scored(refits: pd.DataFrame, columns: Iterable[ScoreColumn]) -> list[str]:
+    """List the score columns that hold at least one score."""
+    names = [column.column(one) for column in columns for one in column.conventions]
+    flags = {name: refits.get(summary.SCORED + name) for name in names}
+    return [name for name, flag in flags.items() if flag is not None and flag.eq(True).any()]
 
 
 def _query(query: str, files: list[str], **values: Any) -> duckdb.DuckDBPyConnection:
@@ -268,12 +297,13 @@ def _query(query: str, files: list[str], **values: Any) -> duckdb.DuckDBPyConnec
         raise ValueError(f"{Path(files[0]).parent}: cannot be read ({error})") from None
 
 
-def _sound(folder: Path, pattern: str) -> list[str]:
-    """List the files that are intact."""
-    return [str(path) for path in _files(folder, pattern) if _is_sound(path, _modified(path))]
+def _sound(folder: Path, cells: pd.DataFrame) -> list[str]:
+    """List the files of some cells' rows that are intact."""
+    paths = [folder / file for file in _unique(*cells.files)]
+    return [str(path) for path in paths if _is_sound(path, _modified(path))]
 
 
-@lru_cache(maxsize=2**17)
+@lru_cache(maxsize=2**14)
 def _is_sound(path: Path, time: int) -> bool:
     """Return whether a file is intact; it is read once for each time of modification."""
     try:
@@ -300,10 +330,6 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
 
 def _yaml(text: str) -> Any:
     return markup.read(text, "spec.yaml")
-
-
-def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(folder.glob(pattern))
 
 
 def _modified(path: Path) -> int:

@@ -81,19 +81,19 @@ def current() -> Choice:
     return st.session_state["choice"]
 
 
-@st.cache_data(show_spinner="Reading the run", max_entries=8)
+@st.cache_resource(show_spinner="Reading the run", max_entries=4)
 def load(folder: str, stamp: Stamp) -> Run:
     """Read a run folder once per change."""
     return runs.read(Path(folder))
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
+@st.cache_resource(show_spinner=False, max_entries=4)  # shared: a task may have 50,000 rows
 def rows(folder: str, stamp: Stamp, task: str) -> pd.DataFrame:
     """Read the rows of a task once per change of the run."""
     return runs.rows(load(folder, stamp), task)
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
+@st.cache_resource(show_spinner=False, max_entries=64)
 def estimate(folder: str, stamp: Stamp, task: str, metric: str, sign: int) -> Estimate:
     """Estimate a metric of a task's cells once per change of the run, as the report does."""
     return statistics.estimate(rows(folder, stamp, task), metric, sign)
@@ -103,7 +103,10 @@ def estimate(folder: str, stamp: Stamp, task: str, metric: str, sign: int) -> Es
 def scores(
     folder: str, stamp: Stamp, task: str, metrics: tuple[tuple[str, int], ...]
 ) -> pd.DataFrame:
-    """Score and rank a task's cells once per change of the run."""
+    """Score and rank a task's cells once per change of the run, or take both from its report."""
+    known = runs.reported(load(folder, stamp), task, [name for name, _ in metrics])
+    if known is not None:
+        return known
     estimates = {name: estimate(folder, stamp, task, name, sign) for name, sign in metrics}
     return runs.scores(load(folder, stamp), task, estimates)
 
@@ -111,7 +114,7 @@ def scores(
 @st.cache_data(show_spinner=False, max_entries=256)
 def image_scores(folder: str, stamp: Stamp, cells: tuple[str, ...], image: str) -> pd.DataFrame:
     """Read one image's metrics once per change of the run."""
-    return runs.image_scores(Path(folder), cells, image)
+    return runs.image_scores(load(folder, stamp), cells, image)
 
 
 @st.cache_data(show_spinner=False, max_entries=16)

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from bench import charts, lesion_table, markdown
+from bench import charts, lesion_table, markdown, summary
 from bench.audit import page as audit_page
 from bench.report import figures, machine, notes, pictures, tex, texts
 from bench.report.edges import at_edge, best_trials
@@ -34,10 +34,11 @@ def write(store: Store) -> Leaderboard:
     Raises:
         UserError: the folder holds no run.
     """
-    spec, rows = store.spec(), store.rows()
-    manifest, trials = store.manifest(), store.trials()
+    spec, before = store.spec(), summary.files(store.folder)
+    rows, trials, validations = store.rows(), store.trials(), store.curves()
+    manifest = store.manifest()
     audit, cells = manifest.get("audit", {}), manifest.get("cells", 0)
-    board = of_store(store, rows, trials)
+    board = of_store(store, rows, trials, validations)
     gallery = pictures.gallery(store, board)
     findings = [
         f"{line} and is left out; rerun the run's command to compute it again"
@@ -48,8 +49,12 @@ def write(store: Store) -> Leaderboard:
     board = replace(board, findings=[*findings, *board.findings])
     lesions = lesion_table.read(store.folder, set(rows["cell"]))
     written = pages(board, spec, manifest, rows, trials, gallery, lesions)
+    content = {"rows": rows, "trials": trials, "curves": validations}
+    compact = summary.write(before, store.sources, content, board.lines)
     for name, text in written.items():
         store.write_report(name, text)
+    for name, table in compact.items():
+        store.write_report(name, table)
     store.write_report("audit.json", json.dumps(audit, indent=1))
     store.write_report("audit.md", audit_page(audit))
     return board
@@ -109,6 +114,7 @@ def pages(
     interactive = {
         "gallery": gallery,
         "figures": figures.of_board(board),
+        "undrawn": figures.undrawn(board),
         "config": charts.CONFIG,
         "plotly": _plotly(),
     }

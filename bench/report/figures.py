@@ -9,21 +9,34 @@ from bench import charts
 from bench.palette import palette
 from bench.report.leaderboard import TASK, Leaderboard
 
-MOST = 24  # tasks with figures; a page of hundreds would be of no use
+MOST = 600  # lines of the leaderboard that are drawn, each in up to four figures
 
 
 def of_board(board: Leaderboard) -> list[dict[str, Any]]:
-    """Draw the figures of a leaderboard: `task` (empty where over tasks), `title`, `json`."""
+    """Draw the figures of a leaderboard: `task` (empty where over tasks), `title`, `json`.
+
+    Only the first tasks have figures if there are more than `MOST` lines; see `undrawn`.
+    """
     if board.lines.empty:
         return []
     colours = palette(sorted(board.lines["method"], key=_floor_first))
     found = [*_over_tasks(board, colours)]
-    for number, (key, lines) in enumerate(board.lines.groupby(TASK, sort=False)):
-        if number < MOST:
+    left_out = undrawn(board)
+    for key, lines in board.lines.groupby(TASK, sort=False):
+        if _name(key) not in left_out:
             found += _of_task(board, _name(key), lines, colours)
     for one in found:
         one["json"] = one["figure"].update_layout(template="plotly_white").to_json()
     return found
+
+
+def undrawn(board: Leaderboard) -> set[str]:
+    """Name the tasks that are left without figures, so that the page stays small."""
+    if board.lines.empty:
+        return set()
+    sizes = board.lines.groupby(TASK, sort=False).size()
+    first, *_ = sizes.index
+    return {_name(key) for key in sizes.index[sizes.cumsum() > MOST] if key != first}
 
 
 def _name(key: Any) -> str:

@@ -53,21 +53,28 @@ class Leaderboard:
     record: pd.DataFrame | None = None
 
 
-def of_store(store: Store, rows: pd.DataFrame, trials: pd.DataFrame) -> Leaderboard:
+def of_store(
+    store: Store,
+    rows: pd.DataFrame,
+    trials: pd.DataFrame,
+    validations: pd.DataFrame | None = None,
+) -> Leaderboard:
     """Build the leaderboard of a run folder, with the metrics that the run declares.
 
     Args:
         store: the run folder.
         rows: all its rows.
         trials: all its trials.
+        validations: those of all its refits; None: they are read.
     """
+    curve = store.curves() if validations is None else validations
     manifest, spec = store.manifest(), store.spec()
     columns = score_columns.of_run(manifest)
     objective = columns.get(spec.objective, columns["psnr"])
     metrics = score_columns.listed(columns, objective.name)
     return build(
         rows, trials, badge_texts.of_run(manifest), str(store.folder), spec.budget.steps, metrics,
-        objective, curves.gains(store.curves()), manifest.get("simulated") or (),
+        objective, curves.gains(curve), manifest.get("simulated") or (),
     )  # fmt: skip
 
 
@@ -195,14 +202,15 @@ def _sentence_case(sentences: Iterable[str]) -> list[str]:
 
 def _rising(task: str, lines: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
     """Name the networks that still improved when their steps ended."""
-    rising = gains[gains["rising"].astype(bool)]
+    rising = gains[gains["rising"].astype(bool)].rename(columns={"psnr": "reached"})
+    own = lines[["cell", "method", "n_train"]].join(rising, on="cell", how="inner")
+    longer = (own[f"psnr_{times}x"] - own["reached"] for times in curves.LONGER)
     named = [
-        f"{line.method}{_of_size(line.n_train)} by {line.gain:.2f} dB (projected: "
-        f"{line.psnr_2x - line.psnr_reached:+.1f} dB with twice the steps, "
-        f"{line.psnr_4x - line.psnr_reached:+.1f} dB with four times)"
-        for line in lines[["cell", "method", "n_train"]]
-        .join(rising.rename(columns={"psnr": "psnr_reached"}), on="cell", how="inner")
-        .itertuples()
+        f"{method}{_of_size(n_train)} by {gain:.2f} dB (projected: {twice:+.1f} dB with twice the "
+        f"steps, {four_times:+.1f} dB with four times)"
+        for method, n_train, gain, twice, four_times in zip(
+            own["method"], own["n_train"], own["gain"], *longer, strict=True
+        )
     ]
     if not named:
         return []
