@@ -35,7 +35,7 @@ BEATS, TIES, LOSES = "beats", "ties with", "loses to"
 # The metric that is defined for every finite reconstruction.
 ALWAYS = "psnr"
 EXACT = 50  # subjects up to which the distribution of ranks is the exact one
-CHUNK = 2**22  # numbers that are compared at once
+CHUNK = 2**18  # numbers that are compared at once; more would leave the cache
 # Columns that `compare` adds: differences to the best cell, and to the best classical one.
 DIFFERENCES = [
     f"{name}{end}" for name in ("to_best", "to_classical") for end in ("", "_low", "_high", "_p")

@@ -8,7 +8,7 @@
     images/<cell>/worst.npz           x, x_hat of the test images with the lowest PSNR, ids
     images/<task>/truth.npz           x of these images
     models/<cell>/<seed>/             weights and what rebuilds the reconstructor
-    report/                           leaderboard, audit
+    report/                           leaderboard, audit, summary/ of the tables
 
 It is in a file system or in an object store. A file is either missing or complete (see
 `bench.places`), so a crash, a kill or a full disk loses only the file that is being written. A

@@ -75,14 +75,15 @@ def refits(
     seed, seeds = pd.factorize(rows["seed"])
     key = (file * max(len(cells), 1) + cell) * max(len(seeds), 1) + seed
     _, first, group = np.unique(key, return_index=True, return_inverse=True)
-    found = rows[[name for name in FACTS if name in rows]].iloc[first].reset_index(drop=True)
+    facts = [name for name in FACTS if name in rows]
+    found = rows.loc[rows.index[first], facts].reset_index(drop=True)
     found.insert(0, "file", np.array(list(files), dtype=object)[file[first]])
 
     def sums(values: np.ndarray) -> np.ndarray:
         return np.bincount(group, values, minlength=len(first))
 
     flags = {}
-    for name in rows.columns.difference(FACTS, sort=False):
+    for name in rows.columns.difference(list(FACTS), sort=False):
         if not pd.api.types.is_numeric_dtype(rows[name]):
             continue
         values = rows[name].to_numpy(dtype=float, na_value=np.nan)

@@ -197,7 +197,7 @@ def reported(run: Run, task: str, metrics: Sequence[str]) -> pd.DataFrame | None
     wanted = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
     if len(lines) != len(cells) or metrics[0] != run.objective.name or {*wanted} - {*lines}:
         return None
-    return _marked(run, cells.merge(lines[["cell", *REPORTED, *wanted]], on="cell"))
+    return _marked(run, cells.join(lines.set_index("cell")[[*REPORTED, *wanted]], on="cell"))
 
 
 def _marked(run: Run, cells: pd.DataFrame) -> pd.DataFrame:

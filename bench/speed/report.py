@@ -21,12 +21,12 @@ def page() -> str:
     """Measure, and return the page as Markdown."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "run")
-        rows = _fill(store)
+        rows = fill(store)
         before = psutil.Process().memory_info().rss
         start, cpu = time.perf_counter(), time.process_time()
         report.write(store)
         took, cpu = time.perf_counter() - start, time.process_time() - cpu
-        peak = _peak()
+        peak = peak_memory()
         size = (Path(folder) / "run/report/leaderboard.html").stat().st_size
     cells = TASKS * METHODS * len(SIZES)
     return (
@@ -41,13 +41,13 @@ def page() -> str:
     )
 
 
-def _peak() -> int:
+def peak_memory() -> int:
     """Return the most memory that this process has held."""
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
     return 1024 * int(line.split()[1])
 
 
-def _fill(store: Store) -> int:
+def fill(store: Store) -> int:
     """Write the tables of a run without running it; return the number of rows."""
     generator = np.random.default_rng(0)
     methods = [{"name": "unet", "label": f"net{k:02}"} for k in range(METHODS)]

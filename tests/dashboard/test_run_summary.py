@@ -18,7 +18,7 @@ TASKS = ("template-gaussian_noise-0.1", "template-gaussian_noise-0.5")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = make_run(tmp_path / "run", size=8, methods=METHODS)
+    made = make_run(tmp_path / "run", size=16, methods=METHODS)
     report.write(Store(made))
     return made
 
