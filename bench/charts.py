@@ -228,26 +228,6 @@ def critical_difference(found: MeanRanks) -> go.Figure:
     return _finish(figure, height=110 + 26 * (len(names) + 1))
 
 
-def search(trials: pd.DataFrame, metric: ScoreColumn, colours: dict[str, str]) -> go.Figure:
-    """Draw every trial's metric on validation images, one row per cell."""
-    figure = go.Figure()
-    symbols = {"complete": "circle", "pruned": "x-thin", "failed": "cross"}
-    for state, own in trials.groupby("state", sort=False):
-        colour = own.method.map(colours).fillna(FAINT)
-        figure.add_scatter(
-            x=own[metric.name],
-            y=own.cell.map(escape),
-            mode="markers",
-            name=escape(state),
-            marker={"symbol": symbols.get(str(state), "diamond"), "size": 9, "color": colour,
-                    "opacity": 0.75, "line": {"color": colour, "width": 1.5}},
-            hovertemplate=f"%{{x:.{metric.decimals}f}} {escape(metric.unit)}<extra></extra>",
-        )  # fmt: skip
-    figure.update_xaxes(title=escape(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False)
-    figure.update_yaxes(type="category", gridcolor=GRID, automargin=True, autorange="reversed")
-    return _finish(figure, height=140 + 26 * trials.cell.nunique())
-
-
 def _line(
     figure: go.Figure, own: pd.DataFrame, x: str, column: str, method: str, colours: dict[str, str]
 ) -> None:

@@ -26,6 +26,7 @@ PAGES = {
     "levels": ("Levels and sizes", ":material/show_chart:"),
     "trust": ("Trust", ":material/verified:"),
     "viewer": ("Images", ":material/image:"),
+    "search": ("Search", ":material/tune:"),
     "progress": ("Run", ":material/list_alt:"),
 }
 

@@ -232,6 +232,11 @@ def scores_by_image(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table.where(np.isfinite(table))
 
 
+def objective_of(run: Run) -> ScoreColumn:
+    """Return the metric that trials are compared by: the objective, or PSNR without it."""
+    return run.objective if run.objective.name in run.trials else run.columns["psnr"]
+
+
 def image_scores(run: Run, cells: Iterable[str], image: str) -> pd.DataFrame:
     """Read the metrics of one test image for the first refit of each cell, which has pictures."""
     query = f"""

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench import score_columns, statistics
+from bench import importance, score_columns, statistics
 from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
+from dashboard import journal, theme
 from dashboard import run as runs
-from dashboard import theme
 from dashboard.run import Run, Stamp
 
 
@@ -121,6 +121,21 @@ def image_scores(folder: str, stamp: Stamp, cells: tuple[str, ...], image: str) 
 def scores_by_image(folder: str, stamp: Stamp, task: str, metric: str) -> pd.DataFrame:
     """Tabulate a metric once per change of the run, see `dashboard.run.scores_by_image`."""
     return runs.scores_by_image(rows(folder, stamp, task), metric)
+
+
+@st.cache_resource(show_spinner="Reading the journal", max_entries=16)
+def validations(folder: str, stamp: Stamp, cell: str) -> pd.DataFrame:
+    """Read the validations of a cell's trials once per change of the run."""
+    every = journal.validations(Path(folder))
+    return every[every.cell == cell]
+
+
+@st.cache_data(show_spinner="Asking Optuna", max_entries=64)
+def importances(
+    trials: pd.DataFrame, space: dict[str, Any], objective: ScoreColumn
+) -> dict[str, float]:
+    """Estimate the importance of a search's parameters once; see `bench.importance`."""
+    return importance.importances(trials, space, objective)
 
 
 def select(

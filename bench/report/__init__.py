@@ -15,8 +15,8 @@ from rich.table import Table
 
 from bench import charts, lesion_table, markdown, summary
 from bench.audit import page as audit_page
+from bench.edges import at_edge, best_trials
 from bench.report import figures, machine, notes, pictures, tex, texts
-from bench.report.edges import at_edge, best_trials
 from bench.report.leaderboard import Leaderboard, of_store
 from bench.spec import Benchmark
 from bench.store import Store

@@ -5,10 +5,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench import charts
 from bench.score_columns import ScoreColumn
 from dashboard import state, theme
-from dashboard.run import Run
+from dashboard.run import Run, objective_of
 from dashboard.state import Choice
 
 
@@ -25,14 +24,6 @@ def show(choice: Choice) -> None:
         cells(run), hide_index=True, column_config=_columns(objective_of(run)), key="cells"
     )
     failures(run.trials)
-    if not run.trials.empty:
-        st.subheader("What the search tried")
-        named = run.trials.merge(run.cells[["cell", "method"]], on="cell", how="left")
-        st.plotly_chart(
-            charts.search(named, objective_of(run), theme.colours(run)),
-            config=charts.CONFIG,
-            key="search",
-        )
     left, right = st.columns(2)
     with left.expander("Benchmark file"):
         st.json(run.spec)
@@ -80,11 +71,6 @@ def cells(run: Run) -> pd.DataFrame:
     table = counts.join(best).join(known, how="outer")
     table["done"] = table.done.eq(True)
     return table.rename_axis("cell").reset_index()
-
-
-def objective_of(run: Run) -> ScoreColumn:
-    """Return the metric that trials are compared by: the objective, or PSNR without it."""
-    return run.objective if run.objective.name in run.trials else run.columns["psnr"]
 
 
 def failures(trials: pd.DataFrame) -> None:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from bench import methods
-from bench.report.edges import at_edge
+from bench.edges import at_edge
 
 SPACES = {
     "tv": methods.find("tv").space(),
