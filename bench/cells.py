@@ -1,6 +1,6 @@
 """The cells of a benchmark: how to list and filter them, and what each of them needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import search_spaces
 from bench import data, methods
@@ -52,6 +52,27 @@ def matching(cells: Sequence[Cell], wanted: Mapping[str, Sequence[str]]) -> list
     if not left:
         chosen = " and ".join(f"{key} {' or '.join(values)}" for key, values in wanted.items())
         raise UserError(f"no cell has {chosen}")
+    return left
+
+
+def finished(cells: Sequence[Cell], done: Collection[str], levels: Sequence[float]) -> list[Cell]:
+    """Choose the cells that have results.
+
+    Args:
+        cells: to choose from.
+        done: ids of cells with results.
+        levels: of the degradations; none: all.
+
+    Raises:
+        UserError: no such level, or none has results.
+    """
+    wanted = [cell for cell in cells if not levels or cell.task.level in levels]
+    if not wanted:
+        known = sorted({f"{cell.task.level:g}" for cell in cells})
+        raise UserError(f"--level: the run has the levels {', '.join(known)}")
+    left = [cell for cell in wanted if cell.id in done]
+    if not left:
+        raise UserError("no cell of these has finished yet")
     return left
 
 

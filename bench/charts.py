@@ -182,7 +182,7 @@ def cost(
             x=own[cost], y=own[metric.name], mode="markers", name=escape(method),
             customdata=own.label.map(escape), error_y=_bars(own, metric.name),
             marker=_marker(own, cells, colours),
-            hovertemplate="<b>%{customdata}</b><br>%{y:.3f} at %{x:,.0f}<extra></extra>",
+            hovertemplate="<b>%{customdata}</b><br>%{y:.3f} at %{x:,.6~r}<extra></extra>",
         )  # fmt: skip
     wide = cells[cost].max() >= 10 * cells[cost].min()  # then only powers of 10 are labelled
     figure.update_xaxes(

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
 
 from bench import data, scoring, training
-from bench.cells import cells_of
+from bench.cells import cells_of, finished
 from bench.data import ImageSet
 from bench.errors import UserError
 from bench.lesion_table import COLUMNS
@@ -118,14 +118,7 @@ def examine(
         raise UserError("a lesion has a contrast of at most 0.5 and a radius of at least 1 pixel")
     if 2 * max(radii) + 1 > spec.dataset.image_size:
         raise UserError(f"radius {max(radii)}: does not fit into {spec.dataset.image_size} pixels")
-    cells = [cell for cell in cells_of(spec) if not levels or cell.task.level in levels]
-    if not cells:
-        known = sorted({f"{cell.task.level:g}" for cell in cells_of(spec)})
-        raise UserError(f"--level: the run has the levels {', '.join(known)}")
-    done = set(store.rows()["cell"])
-    cells = [cell for cell in cells if cell.id in done]
-    if not cells:
-        raise UserError(f"{store.folder}: no cell of these has finished yet")
+    cells = finished(cells_of(spec), set(store.rows()["cell"]), levels)
     loaded = data.load(spec.dataset)
     if loaded.measured is not None:
         raise UserError("lesions cannot be added to what a scanner measured")

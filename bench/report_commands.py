@@ -126,6 +126,28 @@ def lesions(
     console.print(f"\n{file}", markup=False, highlight=False)
 
 
+def timing(folder: Run, level: Levels = None) -> None:
+    """Time reconstruction and training of each method, when nothing else runs."""
+    from bench import report, timing_table
+    from bench import timing as clock
+    from bench.store import Store
+
+    store = Store(folder)
+    table, noisy = timing_table.read(store.folder), 0
+    for found, busy in clock.measure(store, level or []):
+        table = timing_table.merged(table, found)
+        store.write_report(timing_table.FILE, table.to_csv(index=False))
+        beside = busy > clock.QUIET
+        noisy += beside
+        note = f" (no times: other processes kept {busy:.1f} cores busy)" if beside else ""
+        console.print(f"measured: {found['cell'].iloc[0]}{note}", markup=False, highlight=False)
+    report.write(store)
+    file = store.folder / "report" / timing_table.FILE
+    console.print(f"\n{file}", markup=False, highlight=False)
+    if noisy:
+        console.print(f"{noisy} cells have no times: repeat the command when nothing else runs.")
+
+
 def _write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -140,4 +162,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "measurements": measurements,
     "recommend": recommend,
     "score": score,
+    "timing": timing,
 }

@@ -90,6 +90,8 @@ def pages(
         "record": texts.record(board),
         "record_headers": texts.RECORD,
         "trust_headers": texts.TRUST,
+        "cost_headers": ["method", "images", *texts.COSTS.values()],
+        "device": board.device,
         "lesions": texts.lesions(discs),
         "lesion_headers": texts.LESIONS,
         "lesion_contrast": "".join(f"{contrast:g}" for contrast in discs["contrast"][:1]),

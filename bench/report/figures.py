@@ -9,7 +9,14 @@ from bench import charts
 from bench.palette import palette
 from bench.report.leaderboard import TASK, Leaderboard
 
-MOST = 600  # lines of the leaderboard that are drawn, each in up to four figures
+COSTS = {
+    "parameters": "parameters",
+    "flops": "FLOPs per image",
+    "train_cpu_seconds": "CPU-seconds of training",
+    "ms_1": "ms per image, one at a time",
+    "step_mb": "MB of a training step",
+}
+MOST = 350  # lines of the leaderboard that are drawn, each in up to seven figures
 
 
 def of_board(board: Leaderboard) -> list[dict[str, Any]]:
@@ -80,8 +87,8 @@ def _of_task(
         front = charts.pareto(both, "psnr", "ssim")
         figure = charts.tradeoff(both, front, "psnr", "ssim", colours)
         yield {"task": task, "title": "PSNR against SSIM", "figure": figure}
-    for cost, title in (("parameters", "parameters"), ("flops", "FLOPs per image")):
-        costly = shown[shown[cost] > 0].dropna(subset=[objective.name])
+    for cost in (one for one in COSTS if one in shown):
+        title, costly = COSTS[cost], shown[shown[cost] > 0].dropna(subset=[objective.name])
         if len(costly) > 2:
             figure = charts.cost(costly, objective, cost, title, colours)
             yield {"task": task, "title": f"{objective.label} against {title}", "figure": figure}

@@ -1,12 +1,12 @@
 """The leaderboard: one line per cell, ranked within its task."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from bench import badges as badge_texts
-from bench import curves, efficiency, mean_ranks, records, score_columns
+from bench import curves, efficiency, mean_ranks, records, score_columns, timing_table
 from bench.efficiency import Efficiency
 from bench.mean_ranks import MeanRanks
 from bench.score_columns import STANDARD, ScoreColumn
@@ -41,6 +41,8 @@ class Leaderboard:
         lines: the table with `cell`, `kind` and `label`, as the figures need them.
         record: what each method that learns does over all tasks, see `bench.records`; None where
             there is one task.
+        device: on which `reconbench timing` measured `timing_table.COSTS` of `lines`; empty if it
+            was not called.
     """
 
     table: pd.DataFrame
@@ -51,6 +53,7 @@ class Leaderboard:
     ranks: MeanRanks | None = None
     lines: pd.DataFrame = field(default_factory=pd.DataFrame)
     record: pd.DataFrame | None = None
+    device: str = ""
 
 
 def of_store(
@@ -72,10 +75,14 @@ def of_store(
     columns = score_columns.of_run(manifest)
     objective = columns.get(spec.objective, columns["psnr"])
     metrics = score_columns.listed(columns, objective.name)
-    return build(
+    board = build(
         rows, trials, badge_texts.of_run(manifest), str(store.folder), spec.budget.steps, metrics,
         objective, curves.gains(curve), manifest.get("simulated") or (),
     )  # fmt: skip
+    device, costs = timing_table.of_one_device(timing_table.read(store.folder))
+    if board.lines.empty or not device:
+        return board
+    return replace(board, lines=board.lines.join(costs, on="cell"), device=device)
 
 
 def build(

@@ -138,8 +138,10 @@ def notes(
         "Residual / noise: how far A x_hat is from y; 1 is as far as the truth is, less is a fit "
         "to the noise.",
         "GFLOP/image counts PyTorch's convolutions and products of matrices, without Fourier "
-        "transforms. Times are in leaderboard.csv alone: they were measured while other trials "
-        "ran, and cannot be compared.",
+        "transforms. CPU-seconds of training are those of one refit and its validations, on all "
+        "threads together, without waiting. Other times are shown if `reconbench timing` has "
+        "measured them with nothing beside; those in leaderboard.csv were measured while other "
+        "trials ran, and cannot be compared.",
         *audit.get("notes", []),
     ]
 

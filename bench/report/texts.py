@@ -20,6 +20,13 @@ RECORD = [
     "method", "cells", "beat the best classical method", "tie with it", "lose to it", "mean gain",
     "least gain", "first, or tied with the first", "mean lead over the best other that learns",
 ]  # fmt: skip
+COSTS = {
+    "train_cpu_seconds": "CPU-seconds of training",
+    "ms_1": "ms/image",
+    "ms_16": "ms/image, 16 at once",
+    "step_ms": "ms/step",
+    "step_mb": "MB/step",
+}
 TRAILING = {
     "to_best": "to the best",
     "parameters": "parameters",
@@ -37,12 +44,14 @@ def shown(board: Leaderboard) -> dict[str, str]:
 
 def tasks(board: Leaderboard) -> list[dict[str, Any]]:
     """Group the leaderboard by task, its numbers as text."""
+    lines = dict(list(board.lines.groupby(TASK))) if len(board.lines) else {}
     return [
         {
             "title": f"{degradation}, level {level:g}",
             "name": f"{degradation} {level:g}",
             "lines": [_texts(line, board.metrics, board.objective) for _, line in part.iterrows()],
             "trust": trust(part),
+            "costs": costs(lines.get((degradation, level), part)),
         }
         for (degradation, level), part in board.table.groupby(TASK, sort=False)
     ]
@@ -104,6 +113,19 @@ def overview(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
         for (n_train, method), line in zip(wide.index, wide.to_numpy(), strict=True)
     ]
     return ["method", "images", *tasks], lines
+
+
+def costs(lines: pd.DataFrame) -> list[list[str]]:
+    """Write what each line cost; nothing where that is not known."""
+    numbers = lines.reindex(columns=list(COSTS)).astype(float)
+    numbers = numbers.where(numbers > 0)  # a method without training has none
+    known = numbers.notna().any(axis=1)
+    return [
+        [method, str(n_train or "-"), *("-" if pd.isna(one) else f"{one:,.3g}" for one in values)]
+        for method, n_train, values in zip(
+            lines["method"][known], lines["n_train"][known], numbers[known].to_numpy(), strict=True
+        )
+    ]
 
 
 def lesions(lines: pd.DataFrame) -> list[list[str]]:
