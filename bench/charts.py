@@ -17,7 +17,7 @@ from bench.score_columns import ScoreColumn
 
 # Methods far below all others, which would flatten curves.
 FLOOR = ("degraded", "constant", "pseudo_inverse")
-INK, FAINT, FRONT = "#1d2b33", "#8b98a0", "#0f6e84"
+FAINT, FRONT = "#8b98a0", "#0f6e84"
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 # Close to Inferno, whose first colours Streamlit would replace by those of its theme.
 HEAT: list[tuple[float, str]] = [
@@ -26,7 +26,7 @@ HEAT: list[tuple[float, str]] = [
 LOG_RATIO = 8  # an axis that spans at least this ratio is logarithmic
 SYMBOLS = {"learned": "circle", "fitted": "square"}  # of a method; else: diamond
 LEGEND = "Circles are trained on images, squares fitted to them in closed form, diamonds need none"
-GRID = "#e8edef"
+GRID = "rgba(128,140,148,0.22)"  # on a light or a dark page
 
 
 def escape(text: object) -> str:
@@ -64,7 +64,7 @@ def ranking(
                 "color": cells.method.map(colours),
                 "symbol": _symbols(cells, colours),
             },
-            error_x=_bars(cells, column, width=5),
+            error_x={**_bars(cells, column, width=5), "color": FAINT},
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",
         )
     )
@@ -104,7 +104,7 @@ def tradeoff(
     for step, label, x, y in zip(steps, front.label, front[ssim], front[psnr], strict=True):
         figure.add_annotation(
             x=x, y=y, ax=18, ay=-20 - 22 * step, xanchor="left", arrowwidth=1, arrowhead=0,
-            arrowcolor=FRONT, standoff=8, font={"color": INK, "size": 14},
+            arrowcolor=FRONT, standoff=8, font={"size": 14},
             text=f"<b>{escape(label)}</b>",
         )  # fmt: skip
     figure.update_xaxes(title="SSIM", range=low, gridcolor=GRID, zeroline=False)
@@ -124,13 +124,25 @@ def staircase(
 
 
 def against_level(
-    cells: pd.DataFrame, metric: ScoreColumn, column: str, colours: dict[str, str]
+    cells: pd.DataFrame,
+    metric: ScoreColumn,
+    column: str,
+    colours: dict[str, str],
+    title: str = "Level",
 ) -> go.Figure:
-    """Draw a metric against the degradation's level, one line per method."""
+    """Draw a metric against the degradation's level, one line per method.
+
+    Args:
+        cells: one line per cell.
+        metric: what is drawn.
+        column: its column.
+        colours: by method.
+        title: of the axis of levels.
+    """
     figure = go.Figure()
     for method, own in _by_method(cells.sort_values("level"), colours):
         _line(figure, own, "level", column, method, colours)
-    _set_ticks(figure, cells.level, "Level")
+    _set_ticks(figure, cells.level, escape(title))
     figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
     return _finish(figure, height=460)
 
@@ -165,6 +177,60 @@ def add_fits(figure: go.Figure, fits: Iterable[Efficiency], colours: dict[str, s
             line={"color": colour, "width": 1, "dash": "dot"},
         )  # fmt: skip
     return figure
+
+
+def add_bands(
+    figure: go.Figure, cells: pd.DataFrame, x: str, column: str, colours: dict[str, str]
+) -> go.Figure:
+    """Add to lines of methods the bands of their 95 % intervals.
+
+    Args:
+        figure: see `against_level`.
+        cells: those drawn.
+        x: the column across.
+        column: the column upwards, whose bounds are `<column>_low` and `<column>_high`.
+        colours: by method.
+    """
+    for method, own in _by_method(cells.sort_values(x), colours):
+        if len(own) > 1:
+            low, high = own[f"{column}_low"], own[f"{column}_high"]
+            figure.add_scatter(
+                x=[*own[x], *own[x][::-1]], y=[*low, *high[::-1]], fill="toself", mode="none",
+                fillcolor=colours[method], opacity=0.12, hoverinfo="skip", showlegend=False,
+            )  # fmt: skip
+    return figure
+
+
+def add_crossings(
+    figure: go.Figure, fits: Iterable[Efficiency], colours: dict[str, str]
+) -> go.Figure:
+    """Mark in `against_size` where each method overtakes the best classical one, with the 95 %
+    interval; an end beyond the sizes that were run is drawn at the last of them.
+    """
+    for one in fits:
+        at, low, high = one.overtakes
+        if not np.isfinite(at):
+            continue
+        low, high = max(low, one.sizes[0]), min(high, one.sizes[-1])
+        level = float(np.interp(at, one.curve.n_train, one.curve.fit))
+        figure.add_scatter(
+            x=[at], y=[level], mode="markers", showlegend=False,
+            marker={"symbol": "star", "size": 15, "color": colours[one.method],
+                    "line": {"color": "white", "width": 1}},
+            error_x={"type": "data", "symmetric": False, "array": [high - at],
+                     "arrayminus": [at - low], "thickness": 2.5, "width": 7,
+                     "color": colours[one.method]},
+            hovertemplate=f"<b>{escape(one.method)}</b> overtakes {escape(one.reference)} at "
+            f"{at:.0f} images [{low:.0f}, {high:.0f}]<extra></extra>",
+        )  # fmt: skip
+    return figure
+
+
+def highlight(figure: go.Figure, n_train: int) -> go.Figure:
+    """Mark a training-set size in `against_size`."""
+    return figure.add_vline(
+        x=n_train, line={"color": FAINT, "width": 14}, opacity=0.18, layer="below"
+    )
 
 
 def cost(
@@ -212,7 +278,7 @@ def critical_difference(found: MeanRanks) -> go.Figure:
         x = 0.8 - 0.12 * k
         figure.add_scatter(
             x=[x, x], y=[first, end], mode="lines", hoverinfo="skip", showlegend=False,
-            line={"color": INK, "width": 4},
+            line={"color": FAINT, "width": 5},
         )  # fmt: skip
     figure.add_scatter(
         x=[1, 1 + found.critical], y=[-1, -1], mode="lines+text", hoverinfo="skip",

@@ -156,6 +156,20 @@ def metric_code(benchmark: Benchmark, before: Mapping[str, str]) -> dict[str, st
     return code
 
 
+def levels(benchmark: Benchmark) -> dict[str, dict[str, str]]:
+    """Describe the levels of each degradation, by its label, for the axes of charts.
+
+    Returns:
+        `unit`, and `harder`: "greater" or "smaller" levels.
+    """
+    found = {}
+    for one in benchmark.degradations:
+        kind = physics.find(one.name)
+        harder = "greater" if kind.presets[0] <= kind.presets[-1] else "smaller"
+        found[one.label] = {"unit": kind.unit, "harder": harder}
+    return found
+
+
 def digests(split: Split, sizes: list[int]) -> dict[str, str]:
     """Hash each set of images separately: another training-set size changes no other digest."""
     training = {f"train {size}": split.train.first(size).digest() for size in sizes}

@@ -123,6 +123,7 @@ def _record(
         "audit": prepared.audit,
         "metric_code": rules.metric_code(benchmark, before.get("metric_code") or {}),
         "metrics": score_columns.declare(metrics.describe(benchmark.metrics)),
+        "levels": rules.levels(benchmark),
         "spaces": {m.label: methods.find(m.name).space(m.fixed) for m in benchmark.methods},
         **here,
         "starts": [*starts, {"at": provenance.now(), **here}],

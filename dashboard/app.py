@@ -23,6 +23,7 @@ MOST_NAMED = 5  # damaged files in a warning
 PAGES = {
     "leaderboard": ("Leaderboard", ":material/trophy:"),
     "tradeoff": ("Trade-off", ":material/scatter_plot:"),
+    "overview": ("Overview", ":material/grid_on:"),
     "levels": ("Levels and sizes", ":material/show_chart:"),
     "trust": ("Trust", ":material/verified:"),
     "viewer": ("Images", ":material/image:"),

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench import importance, score_columns, statistics
+from bench import importance, records, score_columns, statistics
 from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
-from dashboard import journal, theme
+from dashboard import journal, over_tasks, theme
 from dashboard import run as runs
 from dashboard.run import Run, Stamp
 
@@ -71,6 +71,17 @@ class Choice:
         """
         return scores_by_image(str(self.run.folder), self.stamp, self.task, self.column(metric))
 
+    def overview(self, metric: ScoreColumn) -> pd.DataFrame:
+        """Compare the cells of all tasks with their best classical ones under the chosen
+        convention; see `dashboard.over_tasks.of_task`.
+        """
+        where = str(self.run.folder), self.stamp
+        return overview(*where, self.column(metric), metric.sign)
+
+    def records(self, metric: ScoreColumn) -> pd.DataFrame:
+        """Compare the methods that learn, in all tasks; see `bench.records.of_task`."""
+        return compared(str(self.run.folder), self.stamp, self.column(metric), metric.sign)
+
     def column(self, metric: ScoreColumn) -> str:
         """Name the column of a metric under the chosen convention."""
         return metric.column(self.convention)
@@ -109,6 +120,32 @@ def scores(
         return known
     estimates = {name: estimate(folder, stamp, task, name, sign) for name, sign in metrics}
     return runs.scores(load(folder, stamp), task, estimates)
+
+
+@st.cache_data(show_spinner="Comparing the tasks", max_entries=8)
+def overview(folder: str, stamp: Stamp, metric: str, sign: int) -> pd.DataFrame:
+    """Compare the cells of all tasks once per change of the run."""
+    run = load(folder, stamp)
+    found = []
+    for task, lines in run.cells.sort_values(["degradation", "level"]).groupby("task", sort=False):
+        by = estimate(folder, stamp, str(task), metric, sign)
+        images = rows(folder, stamp, str(task)).image.nunique()
+        title = f"{lines.degradation.iloc[0]} {lines.level.iloc[0]:g}"
+        found.append(over_tasks.of_task(lines, by, images).assign(title=title))
+    return pd.concat(found, ignore_index=True)
+
+
+@st.cache_data(show_spinner="Comparing the tasks", max_entries=8)
+def compared(folder: str, stamp: Stamp, metric: str, sign: int) -> pd.DataFrame:
+    """Compare the methods that learn in all tasks once per change of the run."""
+    tasks = load(folder, stamp).cells.groupby("task", sort=False)
+    return pd.concat(
+        [
+            records.of_task(lines, estimate(folder, stamp, str(task), metric, sign))
+            for task, lines in tasks
+        ],
+        ignore_index=True,
+    )
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
@@ -188,9 +225,13 @@ def several(
         st.query_params.get_all(key),
         default,
     )
-    valid = ([option for option in value or [] if option in options] for value in candidates)
-    st.session_state[key] = next((value for value in valid if value), [])[:most]
-    st.multiselect(label, options, key=key, format_func=show, max_selections=most, help=help)
+    if st.session_state.get(key) != []:  # which is all cleared by the user
+        valid = ([option for option in value or [] if option in options] for value in candidates)
+        st.session_state[key] = next((value for value in valid if value), [])[:most]
+    st.multiselect(
+        label, options, key=key, format_func=show, max_selections=most, help=help,
+        placeholder="The usual ones; choose others",
+    )  # fmt: skip
     chosen = _keep(key) or list(default)
     if len(chosen) == len(options) == len(default):  # as without the key, so the URL can be short
         del st.query_params[key]

@@ -34,6 +34,16 @@ def _label(method: Any) -> str:
     return str(method)
 
 
+def level_axis(run: Run, degradation: str) -> str:
+    """Title an axis of levels with their unit and direction, if the run has recorded them."""
+    known = run.manifest.get("levels")
+    described = known.get(degradation) if isinstance(known, dict) else None
+    if not isinstance(described, dict) or not {"unit", "harder"} <= set(described):
+        return "Level"
+    unit = str(described["unit"])
+    return f"{unit[:1].upper()}{unit[1:]}; {described['harder']} is harder"
+
+
 def markdown(text: object) -> str:
     """Quote text from a file, so that Markdown shows it literally."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(text).replace("\n", " "))

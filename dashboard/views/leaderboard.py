@@ -14,7 +14,8 @@ from bench.statistics import BEATS
 from dashboard import state, theme
 from dashboard.state import Choice
 
-BEST, OUT_OF_REACH = "background-color: #e3f1f2", "color: #a3adb3"
+# Seen on a light and on a dark page.
+BEST, OUT_OF_REACH = "background-color: rgba(15, 150, 180, 0.14)", "color: #8b98a0"
 
 
 def show(choice: Choice) -> None:
@@ -30,6 +31,11 @@ def show(choice: Choice) -> None:
     table(choice, cells)
     st.subheader("How far apart are they?")
     objective = choice.objective
+    above = cells[~cells.method.isin(charts.FLOOR)]
+    if 0 < len(above) < len(cells) and not state.tick(
+        "Lower bounds", "floor", help="Methods far below all others, which would squeeze them."
+    ):
+        cells = above
     chart = charts.ranking(cells, objective, choice.column(objective), theme.colours(choice.run))
     st.plotly_chart(chart, config=charts.CONFIG, key="ranking")
     st.caption(f"Bars: 95 % interval over subjects. {charts.LEGEND}.")

@@ -4,7 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from bench import charts
-from bench.efficiency import sample_efficiency
+from bench.efficiency import Efficiency, sample_efficiency
+from bench.score_columns import ScoreColumn
 from dashboard import state, theme
 from dashboard.state import Choice
 
@@ -12,6 +13,9 @@ from dashboard.state import Choice
 def show(choice: Choice) -> None:
     """Draw a metric against the level and against the training-set size."""
     st.title("How do methods hold up?")
+    if not choice.metrics:
+        st.info("No test image of this run has a finite score.")
+        return
     methods = list(theme.colours(choice.run))
     metric_column, methods_column = st.columns([1, 3])
     with metric_column:
@@ -24,7 +28,7 @@ def show(choice: Choice) -> None:
     with methods_column:
         above = [method for method in methods if method not in charts.FLOOR]
         chosen = state.several("Methods", "curves", methods, default=above or methods)
-    column = choice.column(metric)
+    column, colours = choice.column(metric), theme.colours(choice.run)
     cells = choice.run.cells
     degradation = choice.cells.degradation.iloc[0]
     tasks = cells.task[cells.degradation == degradation].unique()
@@ -35,25 +39,39 @@ def show(choice: Choice) -> None:
         st.subheader(f"Against the level, {choice.n_train} training images")
         # A method without training images is shown at every size.
         same = cells[cells.n_train.isin([0, choice.n_train])]
-        _draw(charts.against_level(same, metric, column, theme.colours(choice.run)), "level")
+        axis = theme.level_axis(choice.run, degradation)
+        figure = charts.against_level(same, metric, column, colours, axis)
+        _draw(charts.add_bands(figure, same, "level", column, colours), "level")
     with right:
         level = choice.cells.level.iloc[0]
         st.subheader(f"Against training images, level {level:g}")
         same = cells[cells.task == choice.task]
-        _draw(charts.against_size(same, metric, column, theme.colours(choice.run)), "size")
+        figure = charts.against_size(same, metric, column, colours)
+        fits = [one for one in efficiency(choice, metric) if one.method in chosen]
+        charts.add_crossings(charts.add_fits(figure, fits, colours), fits, colours)
+        if choice.n_train in set(same.n_train):
+            charts.highlight(figure, choice.n_train)
+        _draw(figure, "size")
     _words(choice)
     st.caption(
         f"{theme.markdown(degradation)}. Dashed: methods that use no training images. "
-        "Bars: 95 % interval over subjects."
+        "Bars and bands: 95 % interval over subjects. Stars: where a fitted course overtakes the "
+        "best classical method, with its 95 % interval. Grey: the available training images. "
+        f"Lower bounds ({', '.join(map(theme.markdown, charts.FLOOR))}) are drawn if you choose "
+        "them."
     )
+
+
+def efficiency(choice: Choice, metric: ScoreColumn) -> list[Efficiency]:
+    """Fit each method's course over the training-set sizes, as the report does."""
+    return sample_efficiency(choice.cells, choice.estimate(metric))
 
 
 def _words(choice: Choice) -> None:
     """Write how many training images each method needs to overtake the best classical one."""
-    cells = choice.run.cells[choice.run.cells.task == choice.task]
     level = choice.cells.level.iloc[0]
     task = f"{choice.cells.degradation.iloc[0]} {level:g}"
-    for one in sample_efficiency(cells, choice.estimate(choice.objective)):
+    for one in efficiency(choice, choice.objective):
         sentence = one.sentence(task)
         st.markdown(theme.markdown(sentence[0].upper() + sentence[1:]))
 

@@ -1,16 +1,21 @@
 """What does PSNR cost: in SSIM, in parameters, in computing?"""
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from bench import charts
+from bench.edges import best_trials
+from dashboard import run as runs
 from dashboard import state, theme
 from dashboard.state import Choice
 
 COSTS = {"parameters": "Parameters", "flops": "FLOPs per image"}
 NAMES = {"ssim": "SSIM", **COSTS}
+CLICK = "Click a point to see its configuration, and the command that trains it again."
 ONE_KIND = f"{charts.LEGEND}; a larger marker means more training images."
 
 
@@ -25,7 +30,8 @@ def show(choice: Choice) -> None:
             "Against", "against", ["ssim", *known_costs(choice)], show=NAMES.__getitem__
         )
     with right:
-        chosen = state.several("Methods", "methods", methods, default=methods)
+        above = [method for method in methods if method not in charts.FLOOR]
+        chosen = state.several("Methods", "methods", methods, default=above or methods)
     cells = choice.within_reach(*both)
     cells = cells[cells.method.isin(chosen)].dropna(subset=[choice.column(both[0])])
     if against == "ssim":
@@ -50,11 +56,12 @@ def against_ssim(choice: Choice, cells: pd.DataFrame) -> None:
     names = [theme.markdown(label) for label in front.label]
     st.markdown(f"#### {verdict(names)}")
     chart = charts.tradeoff(cells, front, psnr, ssim, theme.colours(choice.run))
-    st.plotly_chart(chart, config=charts.CONFIG, key="tradeoff")
+    clickable(chart, "tradeoff")
     st.caption(
         "Up and right is better. In the shaded region the front is at least as good in both. "
-        f"{ONE_KIND} Bars: 95 % interval over subjects."
+        f"{ONE_KIND} Bars: 95 % interval over subjects. {CLICK}"
     )
+    configuration(choice, cells, "tradeoff")
 
 
 def against_cost(choice: Choice, cells: pd.DataFrame, cost: str) -> None:
@@ -69,10 +76,37 @@ def against_cost(choice: Choice, cells: pd.DataFrame, cost: str) -> None:
     names = [theme.markdown(label) for label in reversed(front.label.tolist())]
     st.markdown(f"#### On the Pareto front, from the cheapest to the best: {', '.join(names)}.")
     chart = charts.cost(costly, shown, cost, NAMES[cost], theme.colours(choice.run))
-    st.plotly_chart(chart, config=charts.CONFIG, key="cost")
+    clickable(chart, "cost")
     free = sorted({theme.markdown(label) for label in cells.label[~(cells[cost] > 0)]})
     without = f" Not on this axis, because they have none: {', '.join(free)}." if free else ""
-    st.caption(f"Up and left is better. {ONE_KIND} Bars: 95 % interval over subjects.{without}")
+    st.caption(
+        f"Up and left is better. {ONE_KIND} Bars: 95 % interval over subjects.{without} {CLICK}"
+    )
+    configuration(choice, costly, "cost")
+
+
+def clickable(chart: Any, key: str) -> None:
+    """Draw a chart whose points can be clicked."""
+    st.plotly_chart(
+        chart, config=charts.CONFIG, key=key, on_select="rerun", selection_mode="points"
+    )
+
+
+def configuration(choice: Choice, cells: pd.DataFrame, key: str) -> None:
+    """Show the configuration of the point that was clicked, and the command that repeats it."""
+    points = st.session_state[key].selection.points
+    labels = {charts.escape(label): label for label in cells.label}
+    clicked = [labels[one["customdata"]] for one in points if one.get("customdata") in labels]
+    if not clicked:
+        return
+    cell = cells[cells.label == clicked[0]].iloc[0]
+    st.subheader(theme.markdown(cell.label))
+    if cell.replay:
+        st.code(cell.replay, language=None)
+    trials = choice.run.trials[choice.run.trials.cell == cell.cell]
+    config = best_trials(trials, runs.objective_of(choice.run)).get(str(cell.cell))
+    if config:
+        st.code(json.dumps(config), language="json", wrap_lines=True)
 
 
 def verdict(names: list[str]) -> str:

@@ -26,11 +26,15 @@ def show(choice: Choice) -> None:
     except ValueError as error:
         st.warning(theme.markdown(error), icon=":material/healing:")
         truth = {}
+    if not choice.metrics:
+        st.info("No test image of this run has a finite score.")
+        return
     cells = choice.scores(choice.objective).sort_values("rank").set_index("label")
     methods_column, metric_column = st.columns([3, 1])
     with methods_column:
         chosen = state.several(
-            "Methods and training images", "show", list(cells.index), default=usual(choice),
+            "Methods and training images", "show", list(cells.index),
+            default=usual(choice) or list(cells.index)[:MOST],
             most=MOST,
         )  # fmt: skip
     with metric_column:

@@ -27,7 +27,9 @@ from dashboard import pictures, run, theme
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "dashboard" / "app.py"
-PAGES = ("leaderboard", "tradeoff", "levels", "trust", "viewer", "search", "progress")
+PAGES = (
+    "leaderboard", "tradeoff", "overview", "levels", "trust", "viewer", "search", "progress",
+)  # fmt: skip
 TASK = "template-gaussian_noise-0.5"
 TASKS = {
     "degradations": [{"name": "noise", "levels": [float(level) for level in range(1, 25)]}],
