@@ -61,7 +61,9 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
         `least` (the smallest gain), `first` (a number of cells), `lead` (mean).
     """
     verdicts = {verdict: cells["against"] == verdict for verdict in VERDICTS}
-    by_method = cells.assign(**verdicts, share=cells["first"]).groupby("method")
+    # Without a type, the sum of a single True would be True.
+    first = cells["first"].astype(int)
+    by_method = cells.assign(**verdicts, first=first, share=first).groupby("method")
     table = by_method.agg(
         cells=("gain", "size"),
         **{verdict: (verdict, "sum") for verdict in VERDICTS},
