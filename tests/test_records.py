@@ -45,8 +45,8 @@ def test_counts_are_those_of_the_truth(sign: int) -> None:
 
 
 def test_a_method_without_rivals_or_yardstick_has_neither_lead_nor_gain() -> None:
-    (only,) = records.summary(
-        records.of_task(*scored({("strong", "learned", 10): 0}, 1))
-    ).itertuples()
-    assert (only.cells, only.beats, only.first) == (1, 0, 1)
+    tasks = {("strong", "learned", 10): 0}, {("tv", "classical", 0): 0}
+    cells = pd.concat([records.of_task(*scored(truth, 1)) for truth in tasks])
+    (only,) = records.summary(cells).itertuples()
+    assert (only.cells, only.beats, str(only.first)) == (1, 0, "1")
     assert np.isnan(only.gain) and np.isnan(only.lead)
