@@ -93,7 +93,8 @@ def course(trials: pd.DataFrame, metric: ScoreColumn) -> go.Figure:
             hovertemplate=f"<b>trial %{{x}}</b>, {escape(state)}<br>"
             f"%{{y:.{metric.decimals}f}} {escape(metric.unit)}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="Trial", gridcolor=GRID, zeroline=False)
+    dtick = 1 if len(trials) <= 20 else None  # no trial has half a number
+    figure.update_xaxes(title="Trial", gridcolor=GRID, zeroline=False, dtick=dtick)
     figure.update_yaxes(title=escape(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False)
     return _sized(figure)
 

@@ -1,6 +1,6 @@
 """Entry point: chooses the run, the task and the page.
 
-streamlit run dashboard/app.py -- [RUN]
+streamlit run dashboard/app.py -- [RUN ...]
 """
 
 import sys
@@ -14,8 +14,9 @@ if str(ROOT) not in sys.path:  # a checkout that was never installed
 
 from bench import claim  # noqa: E402
 from bench.errors import UserError  # noqa: E402
+from bench.places import Place, place  # noqa: E402
+from dashboard import mirror, state, theme  # noqa: E402
 from dashboard import run as runs  # noqa: E402
-from dashboard import state, theme  # noqa: E402
 
 RESULTS = Path("results")
 REFRESH_SECONDS = 4
@@ -28,6 +29,7 @@ PAGES = {
     "trust": ("Trust", ":material/verified:"),
     "viewer": ("Images", ":material/image:"),
     "search": ("Search", ":material/tune:"),
+    "compare": ("Compare", ":material/compare_arrows:"),
     "progress": ("Run", ":material/list_alt:"),
 }
 
@@ -35,10 +37,14 @@ PAGES = {
 def main() -> None:
     """Show the page."""
     st.set_page_config("ReconBench", "🩻", layout="wide")
-    given = argument()
-    found = candidates(given)
+    try:
+        given = arguments()
+        found = candidates(given)
+    except UserError as error:
+        st.error(theme.markdown(error), icon=":material/error:")
+        return
     if not found:
-        explain(given)
+        explain(given[0] if given else None)
         return
     page = st.navigation(
         [
@@ -47,11 +53,13 @@ def main() -> None:
         ],
         position="top",
     )
-    folder = choose_run(found)
-    stamp = runs.stamp(folder)
+    st.session_state["found"] = found
+    chosen = choose_run(found)
     try:
+        folder = mirror.local(chosen)
+        stamp = runs.stamp(folder)
         run = state.load(str(folder), stamp)
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         st.error(theme.markdown(error), icon=":material/error:")
         return
     if run.damaged:
@@ -78,27 +86,37 @@ def damage(files: list[str]) -> str:
     return f"Damaged and left out: {named}. Rerun the command of the run to compute them again."
 
 
-def argument() -> Path | None:
-    """Return the folder named on the command line, if any."""
+def arguments() -> list[Place]:
+    """Return the folders named on the command line.
+
+    Raises:
+        UserError: an invalid address.
+    """
     started_by_streamlit = Path(sys.argv[0]).resolve() == Path(__file__).resolve()
-    named = sys.argv[1:] if started_by_streamlit else []
-    return Path(named[0]) if named else None
+    return [place(name) for name in (sys.argv[1:] if started_by_streamlit else [])]
 
 
-def candidates(given: Path | None) -> list[Path]:
-    """List the runs to choose from: the one named, or those of a folder, the newest first."""
-    if given is None:
-        return runs.find(RESULTS)
-    if not runs.is_run(given):
-        return runs.find(given)
-    return [given, *(run for run in runs.find(RESULTS) if run.resolve() != given.resolve())]
+def candidates(given: list[Place]) -> list[Place]:
+    """List the runs to choose from: those that are named, or in a folder that is named, and those
+    in `results`, the newest first.
+
+    Raises:
+        UserError: an object store cannot be reached.
+    """
+    named = [run for one in given for run in ([one] if runs.is_run(one) else runs.find(one))]
+    if given and not named:
+        return []
+    whole = not given or any(runs.is_run(one) for one in given)
+    return list({run.resolve(): run for run in [*named, *(runs.find(RESULTS) if whole else [])]}
+                .values())  # fmt: skip
 
 
-def explain(given: Path | None) -> None:
+def explain(given: Place | None) -> None:
     """Explain what to do where there is no run."""
     st.title("ReconBench")
     if given is not None:
-        what = "is not a run folder (no spec.yaml)" if given.is_dir() else "is not a folder"
+        is_folder = isinstance(given, Path) and given.is_dir()
+        what = "is not a run folder (no spec.yaml)" if is_folder else "is not a folder"
         st.error(f"{theme.markdown(given)} {what}.", icon=":material/folder_off:")
         st.markdown("Give the folder of a run, or leave it out to see the newest one:")
         st.code("streamlit run dashboard/app.py -- results/small_data", language="bash")
@@ -121,7 +139,7 @@ def look_again() -> None:
         st.rerun()
 
 
-def choose_run(found: list[Path]) -> Path:
+def choose_run(found: list[Place]) -> Place:
     """Let the user choose among the runs found, and no other folder."""
     by_name = {str(folder): folder for folder in found}
     with st.sidebar:
@@ -155,6 +173,7 @@ def choose(run: runs.Run, stamp: runs.Stamp) -> state.Choice:
 @st.fragment(run_every=REFRESH_SECONDS)
 def watch(run: runs.Run, stamp: runs.Stamp) -> None:
     """Show the progress of a run, and reload the page when there is a new result."""
+    mirror.renew(run.folder)
     if runs.stamp(run.folder) != stamp:
         st.rerun()
     st.divider()

@@ -16,8 +16,10 @@ import pandas as pd
 
 from bench import badges, curves, markup, score_columns, statistics, summary, tables
 from bench.errors import UserError
+from bench.places import Place
 from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
+from dashboard import mirror
 from dashboard.reader import of_folder
 
 KEYS = ("degradation", "level", "n_train", "method")
@@ -92,15 +94,21 @@ class Run:
         return not self.manifest.get("finished")
 
 
-def is_run(folder: Path) -> bool:
+def is_run(folder: Place) -> bool:
     """Return whether a folder is a run folder."""
-    return (folder / "spec.yaml").is_file()
+    return (folder / "spec.yaml").exists()
 
 
-def find(results: Path) -> list[Path]:
-    """List the run folders below `results`, the newest first."""
+def find(results: Place) -> list[Place]:
+    """List the run folders below `results`, the newest first.
+
+    Raises:
+        UserError: an object store cannot be reached.
+    """
+    if not isinstance(results, Path):
+        return mirror.find(results)
     runs = [path.parent for path in results.glob("*/spec.yaml")]
-    return sorted(runs, key=_touched, reverse=True)
+    return [*sorted(runs, key=_touched, reverse=True)]
 
 
 def _touched(folder: Path) -> int:
@@ -281,7 +289,7 @@ def _cells(
     cells["done"] = cells.seeds >= needed
     cells["trials"] = cells.cell.map(trials.groupby("cell").size()).fillna(0).astype(int)
     cells["replay"] = [
-        "" if kind == "external" else badges.replay(folder, cell)
+        "" if kind == "external" else badges.replay(mirror.address(folder), cell)
         for cell, kind in zip(cells.cell, cells.kind, strict=True)
     ]
     return cells.reindex(columns=list(CELLS))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from dashboard import pictures, theme
+from dashboard import mirror, pictures, theme
 from dashboard.pictures import CellPictures
 from dashboard.reconstructor import ForeignCodeError, Reconstructor
 from dashboard.run import Stamp
@@ -17,7 +17,7 @@ PICTURES = 64
 @st.cache_resource(show_spinner=False, max_entries=RUNS, on_release=Reconstructor.close)
 def reconstructor(folder: str, test: str) -> Reconstructor:
     """Return the process for a run, one for each set of test images."""
-    return Reconstructor(folder)
+    return Reconstructor(mirror.address(Path(folder)))
 
 
 @st.cache_data(show_spinner=False, max_entries=PICTURES)

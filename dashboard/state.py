@@ -12,6 +12,7 @@ from bench import importance, records, score_columns, statistics
 from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
 from dashboard import journal, over_tasks, theme
+from dashboard import merged as merged_runs
 from dashboard import run as runs
 from dashboard.run import Run, Stamp
 
@@ -173,6 +174,12 @@ def importances(
 ) -> dict[str, float]:
     """Estimate the importance of a search's parameters once; see `bench.importance`."""
     return importance.importances(trials, space, objective)
+
+
+@st.cache_data(show_spinner="Merging the runs", max_entries=4)
+def merged(names: tuple[str, ...], stamps: tuple[str, ...]) -> dict[str, Any]:
+    """Merge runs once per change of any; see `dashboard.merged`."""
+    return merged_runs.board(names)
 
 
 def select(

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from bench import lesion_table
-from dashboard import state, theme
+from dashboard import mirror, state, theme
 from dashboard.state import Choice
 
 
@@ -54,7 +54,7 @@ def lesions(choice: Choice, cells: pd.DataFrame) -> None:
     found = lesion_table.read(choice.run.folder, set(cells.cell))
     if found.empty:
         st.info("Not examined yet:")
-        st.code(f"reconbench lesions {choice.run.folder}", language=None)
+        st.code(f"reconbench lesions {mirror.address(choice.run.folder)}", language=None)
         return
     table = lesion_table.summary(found)
     label = table.method + [f" · {n}" if n else "" for n in table.n_train]

@@ -28,7 +28,8 @@ from dashboard import pictures, run, theme
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "dashboard" / "app.py"
 PAGES = (
-    "leaderboard", "tradeoff", "overview", "levels", "trust", "viewer", "search", "progress",
+    "leaderboard", "tradeoff", "overview", "levels", "trust", "viewer", "search", "compare",
+    "progress",
 )  # fmt: skip
 TASK = "template-gaussian_noise-0.5"
 TASKS = {
