@@ -23,7 +23,9 @@ KINDS = ("rows", "trials", "curves")  # folders of tables
 SOURCES = "report/summary/sources.parquet"
 PARTS = ("refits", "trials", "curves", "lines")
 FACTS = ("cell", "seed", "task", "dataset", "degradation", "level", "n_train", "method", "kind")
-MEANS = ("parameters", "flops", "residual_to_noise", "error_seen", "error_unseen")
+MEANS = (
+    "parameters", "flops", "train_cpu_seconds", "residual_to_noise", "error_seen", "error_unseen",
+)  # fmt: skip
 SCORED = "scored "  # begins the names of the columns that say whether a score is known
 Listing = Mapping[str, tuple[int, int]]
 

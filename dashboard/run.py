@@ -23,7 +23,7 @@ from dashboard import mirror
 from dashboard.reader import of_folder
 
 KEYS = ("degradation", "level", "n_train", "method")
-COSTS = ("parameters", "flops")  # which are the same on every machine
+COSTS = ("parameters", "flops", "train_cpu_seconds")  # whatever else ran on the machine
 TRUST = ("residual_to_noise", "error_seen", "error_unseen")
 TRIALS = ("cell", "trial", "state", "psnr", "step", "seconds", "error", "config")
 CELLS = (

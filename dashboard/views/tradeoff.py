@@ -7,13 +7,19 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench import charts
+from bench import charts, timing_table
 from bench.edges import best_trials
 from dashboard import run as runs
 from dashboard import state, theme
 from dashboard.state import Choice
 
-COSTS = {"parameters": "Parameters", "flops": "FLOPs per image"}
+COSTS = {
+    "parameters": "Parameters",
+    "flops": "FLOPs per image",
+    "train_cpu_seconds": "CPU-seconds of training",
+    "ms_1": "ms per image",
+    "step_mb": "MB of a training step",
+}
 NAMES = {"ssim": "SSIM", **COSTS}
 CLICK = "Click a point to see its configuration, and the command that trains it again."
 ONE_KIND = f"{charts.LEGEND}; a larger marker means more training images."
@@ -24,25 +30,25 @@ def show(choice: Choice) -> None:
     st.title("What does PSNR cost?")
     both = choice.run.columns["psnr"], choice.run.columns["ssim"]
     methods = list(theme.colours(choice.run))
+    device, costs = timing_table.of_one_device(timing_table.read(choice.run.folder))
+    measured = choice.run.cells.join(costs, on="cell")
+    known = [name for name in COSTS if name in measured and (measured[name] > 0).any()]
     left, right = st.columns([2, 3])
     with left:
-        against = state.switch(
-            "Against", "against", ["ssim", *known_costs(choice)], show=NAMES.__getitem__
-        )
+        against = state.switch("Against", "against", ["ssim", *known], show=NAMES.__getitem__)
     with right:
         above = [method for method in methods if method not in charts.FLOOR]
         chosen = state.several("Methods", "methods", methods, default=above or methods)
-    cells = choice.within_reach(*both)
+    cells = choice.within_reach(*both).join(costs, on="cell")
     cells = cells[cells.method.isin(chosen)].dropna(subset=[choice.column(both[0])])
     if against == "ssim":
         against_ssim(choice, cells)
     else:
         against_cost(choice, cells, against)
-
-
-def known_costs(choice: Choice) -> list[str]:
-    """List the costs that the run has recorded for any method."""
-    return [name for name in COSTS if (choice.run.cells[name] > 0).any()]
+        if against in costs:
+            st.caption(f"Measured by `reconbench timing` on: {theme.markdown(device)}.")
+        elif "ms_1" not in known:
+            st.caption("`reconbench timing` adds time and memory, measured with nothing beside.")
 
 
 def against_ssim(choice: Choice, cells: pd.DataFrame) -> None:
@@ -65,7 +71,7 @@ def against_ssim(choice: Choice, cells: pd.DataFrame) -> None:
 
 
 def against_cost(choice: Choice, cells: pd.DataFrame, cost: str) -> None:
-    """Draw PSNR against a cost that is the same on every machine."""
+    """Draw PSNR against a cost."""
     psnr = choice.run.columns["psnr"]
     costly = cells[cells[cost] > 0]
     if costly.empty:

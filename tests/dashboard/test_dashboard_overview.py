@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from streamlit.testing.v1 import AppTest
 from synthetic_run import METHODS, make_run
 
-from bench import charts, rules, task_charts
+from bench import charts, rules, task_charts, timing_table
 from bench.efficiency import sample_efficiency
 from bench.palette import palette
 from bench.report.leaderboard import of_store
@@ -122,3 +122,17 @@ def test_axes_of_levels_have_unit_and_direction(run_folder: Path, name: str, har
     assert theme.level_axis(now, "another") == "Level"
     Store(run_folder).write_manifest(levels=[1])
     assert theme.level_axis(run.read(run_folder), name) == "Level"
+
+
+def test_measured_times_are_costs_too(run_folder: Path) -> None:
+    cells = run.read(run_folder).cells
+    ours = cells[cells.task == TASK]
+    times = pd.DataFrame({"cell": ours.cell, "device": "a CPU", "threads": 1, "ms_1": 3.0})
+    (run_folder / "report").mkdir(exist_ok=True)
+    file = run_folder / "report" / timing_table.FILE
+    times.reindex(columns=timing_table.COLUMNS).to_csv(file, index=False)
+    app = open_page("tradeoff", task=TASK, against="ms_1")
+    said = " ".join(one.value for one in [*app.caption, *app.markdown])
+    assert "on: a CPU" in said
+    assert "from the cheapest to the best" in said
+    assert "have none" not in said
