@@ -30,6 +30,16 @@ CELLS = (
     "cell", "task", "label", "dataset", *KEYS, "kind",
     "seeds", "first_seed", "done", "trials", "replay", *COSTS, *TRUST, "files",
 )  # fmt: skip
+# Of what the pages read in spec.yaml and manifest.json; a list has elements of the second type.
+SPEC: dict[str, tuple[type, ...]] = {
+    "name": (str,), "description": (str,), "objective": (str,), "seeds": (int,),
+    "methods": (list, str, dict), "n_train": (list, int),
+}  # fmt: skip
+MANIFEST: dict[str, tuple[type, ...]] = {
+    "audit": (dict,), "data": (dict,), "spaces": (dict,), "metrics": (dict,), "cells": (int,),
+    "trials": (int,), "started": (str,), "finished": (str,), "starts": (list, dict),
+    "simulated": (list, str),
+}  # fmt: skip
 # What the report says of a cell in its task, see `bench.statistics.compare`.
 REPORTED = (
     "rank", "rank_low", "rank_high", "tied_with_best", "against_classical",
@@ -139,6 +149,13 @@ def read(folder: Path) -> Run:
         damaged += [name] if content is None else []
         found.append(content or {})
     spec, manifest = found
+    for name, content, types in (
+        ("spec.yaml", spec, SPEC),
+        ("manifest.json", manifest, MANIFEST),
+    ):
+        for key in _of_wrong_type(content, types):
+            del content[key]
+            damaged.append(f"{name} ({key})")
     trials = reader.tables["trials"].drop(columns="file")
     trials = trials.sort_values(["cell", "trial"], ignore_index=True)
     trials = trials.reindex(columns=_unique(TRIALS, trials.columns))
@@ -339,6 +356,18 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
     except (ValueError, UserError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def _of_wrong_type(content: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> list[str]:
+    """List the keys of a file whose values have another type than it is written with."""
+    wrong = []
+    for key, (kind, *inner) in types.items():
+        value = content.get(key)
+        elements = value if inner and isinstance(value, list) else []
+        fits = value is None or isinstance(value, kind)
+        if not fits or not all(isinstance(one, tuple(inner)) for one in elements):
+            wrong.append(key)
+    return wrong
 
 
 def _yaml(text: str) -> Any:
