@@ -22,9 +22,9 @@ def show(choice: Choice) -> None:
     if lines.task.nunique() < 2:
         st.info("This run has one task so far: see the leaderboard.")
         return
-    look_column, every_column, floor_column = st.columns([2, 2, 2], vertical_alignment="bottom")
+    look_column, every_column, floor_column = st.columns([3, 2, 2], vertical_alignment="bottom")
     with look_column:
-        looks = {"gain": "Gain over the best classical method", "rank": "Rank"}
+        looks = {"gain": "Gain over classical", "rank": "Rank"}
         look = state.switch("Show", "look", list(looks), show=looks.__getitem__)
     with every_column:
         every = state.tick(
