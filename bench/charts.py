@@ -18,7 +18,11 @@ from bench.score_columns import ScoreColumn
 # Methods far below all others, which would flatten curves.
 FLOOR = ("degraded", "constant", "pseudo_inverse")
 FAINT, FRONT = "#8b98a0", "#0f6e84"
-CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "svg"},  # the camera saves it for a paper
+}
 # Close to Inferno, whose first colours Streamlit would replace by those of its theme.
 HEAT: list[tuple[float, str]] = [
     (0.0, "#08051d"), (0.25, "#56106e"), (0.5, "#bb3754"), (0.75, "#f98c0a"), (1.0, "#fcffa4"),

@@ -5,7 +5,7 @@ import streamlit as st
 
 from bench.errors import UserError
 from bench.places import Place, place
-from dashboard import mirror, state, theme
+from dashboard import copying, mirror, state, theme
 from dashboard import run as runs
 from dashboard.state import Choice
 
@@ -69,6 +69,8 @@ def beside(choice: Choice, others: dict[str, Place]) -> None:
         name: st.column_config.NumberColumn(theme.markdown(name), format=look) for name in tables
     }
     st.dataframe(lines.rename_axis("method"), key="beside", column_config=columns)
+    decimals = dict.fromkeys(tables, objective.decimals)
+    copying.offer(lines.rename_axis("method").reset_index(), decimals, "copy beside")
 
 
 def _name(run: runs.Run) -> str:

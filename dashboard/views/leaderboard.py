@@ -11,7 +11,7 @@ from pandas.io.formats.style import Styler
 from bench import charts
 from bench.score_columns import ScoreColumn
 from bench.statistics import BEATS
-from dashboard import state, theme
+from dashboard import copying, state, theme
 from dashboard.state import Choice
 
 # Seen on a light and on a dark page.
@@ -136,6 +136,9 @@ def table(choice: Choice, cells: pd.DataFrame) -> None:
     download.download_button(
         "CSV", csv, f"{choice.task}.csv", "text/csv", icon=":material/download:", width="stretch"
     )
+    with download:
+        decimals = {metric.name: metric.decimals for metric in choice.listed}
+        copying.offer(lines[_shown(lines)], {**decimals, "error_unseen": 1}, "copy leaderboard")
     with st.expander("Reproduce a line"):
         st.code("\n".join(cells.replay), language=None)
 

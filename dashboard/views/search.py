@@ -10,7 +10,7 @@ from bench import charts, search_charts
 from bench.edges import at_edge, best_trials
 from bench.importance import FEWEST
 from bench.score_columns import ScoreColumn
-from dashboard import state, theme
+from dashboard import copying, state, theme
 from dashboard.run import objective_of
 from dashboard.state import Choice
 
@@ -80,6 +80,8 @@ def table(
             ),
         },
     )  # fmt: skip
+    decimals = {"best": objective.decimals, "seconds": 1}
+    copying.offer(lines.drop(columns="cell"), decimals, "copy searches")
 
 
 def closely(choice: Choice, cell: str, trials: pd.DataFrame, objective: ScoreColumn) -> None:
