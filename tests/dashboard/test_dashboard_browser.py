@@ -78,8 +78,6 @@ def test_user_walks_through_the_pages(results: Path, serve: str, page: "playwrig
     page.get_by_text("FLOPs per image", exact=True).click()
     page.get_by_text("from the cheapest to the best").wait_for()
     page.wait_for_url(re.compile(r"against=flops"))
-    page.locator(".js-plotly-plot .scatterlayer .point").last.click()
-    page.get_by_text("reconbench replay").wait_for()
 
     page.get_by_role("link", name="Overview").click()
     see(page, "Which method is best over all tasks?")
@@ -98,9 +96,6 @@ def test_user_walks_through_the_pages(results: Path, serve: str, page: "playwrig
     # truth and measurement, tv and the best network; all but the truth with their errors
     playwright.expect(page.locator(".js-plotly-plot .heatmaplayer image")).to_have_count(7)
     page.wait_for_url(re.compile(r"viewer\?.*n_train=25.*show=tv"))
-    page.locator(".js-plotly-plot").nth(2).locator(".scatterlayer .point").first.click()
-    page.wait_for_url(re.compile(r"image=image\+(?!0)"))
-    page.get_by_text("cannot be made again").first.wait_for()
 
     shared = page.url
     page.goto("about:blank")
