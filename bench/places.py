@@ -137,11 +137,8 @@ class Remote:
         return (found for found in self._list(recursive=True) if found.key.match(pattern))
 
     def _list(self, recursive: bool) -> list["Remote"]:
-        return [
-            Remote(self.scheme, PurePosixPath(info.path))
-            for info in self._infos(recursive)
-            if info.is_file or not recursive
-        ]
+        found = [info for info in self._infos(recursive) if info.is_file or not recursive]
+        return [Remote(self.scheme, PurePosixPath(info.path)) for info in found]
 
     def _infos(self, recursive: bool) -> list[Any]:
         from pyarrow.fs import FileSelector

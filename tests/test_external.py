@@ -152,6 +152,9 @@ def test_runs_are_compared_on_one_board_or_refused_with_the_reason(
     other = tmp_path / "other"
     shutil.copytree(begun / "run", other, ignore=shutil.ignore_patterns("report", "images"))
     here = Store(begun / "run")
+    curve = pd.DataFrame({"step": range(6), "psnr": np.arange(20.0, 26.0), "ssim": 0.5})
+    for store in (here, Store(other)):  # a cell that has not finished in either of them
+        store.write_curve("pending", 0, curve)
     board, rows, _ = combine([here, Store(other)])
     assert {"copy", "copy (other)"} <= set(board.table["method"])
     assert board.lines["cell"].is_unique

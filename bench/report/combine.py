@@ -37,17 +37,21 @@ def combine(stores: Sequence[Store]) -> tuple[Leaderboard, pd.DataFrame, pd.Data
             raise UserError(f"{store.folder}: a run of this name is named twice; rename its folder")
         method = own["method"].where(~own["cell"].isin(again), own["method"] + f" ({name})")
         rows.append(own.assign(cell=own["cell"].replace(again), method=method))
-        trials.append(_renamed(store.trials(), again))
-        gains.append(curves.gains(_renamed(store.curves(), again)))
+        # Trials and curves of a cell without rows, which has not finished, are not on the board.
+        tried, drawn = (
+            one[one["cell"].isin(own["cell"])] for one in (store.trials(), store.curves())
+        )
+        trials.append(_renamed(tried, again))
+        gains.append(curves.gains(_renamed(drawn, again)))
         taken |= dict.fromkeys(rows[-1]["cell"].unique(), str(store.folder))
-    every, tried = pd.concat(rows, ignore_index=True), pd.concat(trials, ignore_index=True)
+    every, searched = pd.concat(rows, ignore_index=True), pd.concat(trials, ignore_index=True)
     _check_measurements(every, stores)
     manifest, spec = first.manifest(), first.spec()
     columns = score_columns.of_run(manifest)
     objective = columns[spec.objective]
     marks = list(dict.fromkeys(one for store in stores for one in badges.of_run(store.manifest())))
     board = build(
-        every, tried, marks, "", spec.budget.steps,
+        every, searched, marks, "", spec.budget.steps,
         score_columns.listed(columns, objective.name), objective,
         pd.concat(gains).astype({"rising": bool}), manifest.get("simulated") or (),
     )  # fmt: skip
@@ -58,7 +62,7 @@ def combine(stores: Sequence[Store]) -> tuple[Leaderboard, pd.DataFrame, pd.Data
             for cell, replay in zip(cells, board.lines["replay"], strict=True)
         ]
     board.findings[:0] = _differences(stores)
-    return board, every, tried
+    return board, every, searched
 
 
 def _renamed(table: pd.DataFrame, again: dict[str, str]) -> pd.DataFrame:
