@@ -97,7 +97,8 @@ class Dies(Slow):
         os._exit(1)
 """
 # What differs from run to run: times, and the name that Ray gives to a node.
-PASSING = ["train_seconds", "train_cpu_seconds", "infer_ms", "seconds", "node"]
+PASSING_ROWS = ["train_seconds", "train_cpu_seconds", "infer_ms"]
+PASSING_TRIALS = ["seconds", "node"]
 # Of a cluster that is started for a test: each worker takes seconds of imports.
 ONE_CPU = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
 STARTED: list[subprocess.Popen] = []
@@ -151,7 +152,7 @@ def results(run: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
     store = Store(run)
     rows = store.rows().sort_values(["cell", "seed", "image"], ignore_index=True)
     trials = store.trials().sort_values(["cell", "trial"], ignore_index=True)
-    return rows.drop(columns=PASSING[:2]), trials.drop(columns=PASSING[2:])
+    return rows.drop(columns=PASSING_ROWS), trials.drop(columns=PASSING_TRIALS)
 
 
 class Undisturbed(NamedTuple):
