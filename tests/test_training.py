@@ -376,7 +376,7 @@ def test_the_average_of_the_weights_is_what_is_kept() -> None:
 
 def test_weights_of_the_pre_training_are_not_kept() -> None:
     """They are often better in PSNR, and then the adversarial loss would have been for nothing."""
-    config = {"pretrain": 0.5, "loss": "adversarial", "discriminator_width": 4, "lr": 3e-2}
+    config = {"pretrain": 0.5, "loss": "adversarial", "discriminator_width": 4, "lr": 0.1}
     budget = Budget(steps=40, batch_size=4, reports=4)
     done = training.fit("unet", {**SMALL, **config}, TRAIN, VAL, OPERATOR, budget, 0)
     assert done.step > 20
