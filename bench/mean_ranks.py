@@ -24,7 +24,7 @@ class MeanRanks:
         tasks: number of tasks.
         p: of Friedman's test; NaN with fewer than three methods.
         critical: the difference from which on two mean ranks differ.
-        groups: runs of neighbours in `ranks` (first and last place) that do not differ.
+        groups: runs of neighbours in `ranks` (indices of first and last) that do not differ.
     """
 
     ranks: pd.Series

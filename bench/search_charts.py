@@ -43,9 +43,7 @@ def curves(validations: pd.DataFrame, trials: pd.DataFrame, metric: ScoreColumn)
             hovertemplate=f"<b>trial {trial}</b>, {escape(state)}<br>step %{{x:,}}: "
             f"%{{y:.{metric.decimals}f}} {escape(metric.unit)}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="Optimiser step", gridcolor=GRID, zeroline=False)
-    figure.update_yaxes(title=escape(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False)
-    return _sized(figure)
+    return _validated(figure, "Optimiser step", metric)
 
 
 def refits(curves: pd.DataFrame, metric: ScoreColumn) -> go.Figure:
@@ -64,9 +62,7 @@ def refits(curves: pd.DataFrame, metric: ScoreColumn) -> go.Figure:
             hovertemplate=f"<b>seed {seed}</b><br>step %{{x:,}}: "
             f"%{{y:.{metric.decimals}f}} {escape(metric.unit)}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="Optimiser step", gridcolor=GRID, zeroline=False)
-    figure.update_yaxes(title=escape(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False)
-    return _sized(figure)
+    return _validated(figure, "Optimiser step", metric)
 
 
 def course(trials: pd.DataFrame, metric: ScoreColumn) -> go.Figure:
@@ -94,9 +90,7 @@ def course(trials: pd.DataFrame, metric: ScoreColumn) -> go.Figure:
             f"%{{y:.{metric.decimals}f}} {escape(metric.unit)}<extra></extra>",
         )  # fmt: skip
     dtick = 1 if len(trials) <= 20 else None  # no trial has half a number
-    figure.update_xaxes(title="Trial", gridcolor=GRID, zeroline=False, dtick=dtick)
-    figure.update_yaxes(title=escape(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False)
-    return _sized(figure)
+    return _validated(figure, "Trial", metric).update_xaxes(dtick=dtick)
 
 
 def importances(values: Mapping[str, float]) -> go.Figure:
@@ -149,9 +143,9 @@ def _axis(name: str, entry: Mapping[str, Any], values: list[Any]) -> dict[str, A
     label = escape(name)
     if "choices" in entry:
         texts = list(dict.fromkeys(str(one) for one in [*entry["choices"], *values]))
-        places = [texts.index(str(value)) for value in values]
+        positions = [texts.index(str(value)) for value in values]
         shown = [escape(text) for text in texts]
-        return {"label": label, "values": places, "tickvals": [*range(len(texts))],
+        return {"label": label, "values": positions, "tickvals": [*range(len(texts))],
                 "ticktext": shown, "range": [-0.3, len(texts) - 0.7]}  # fmt: skip
     low, high = min(entry["low"], *values), max(entry["high"], *values)
     if not entry.get("log"):
@@ -170,8 +164,15 @@ def _best(trials: pd.DataFrame, metric: ScoreColumn) -> int | None:
     complete = trials[trials.state == "complete"].dropna(subset=[metric.name])
     if complete.empty:
         return None
-    place = int(np.argmax(metric.sign * complete[metric.name].to_numpy(dtype=float)))
-    return int(complete["trial"].iloc[place])
+    index = int(np.argmax(metric.sign * complete[metric.name].to_numpy(dtype=float)))
+    return int(complete["trial"].iloc[index])
+
+
+def _validated(figure: go.Figure, across: str, metric: ScoreColumn) -> go.Figure:
+    """Label the axes of a figure of a metric on validation images."""
+    figure.update_xaxes(title=across, gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(title=escape(f"Validation {metric.title}"), gridcolor=GRID, zeroline=False)
+    return _sized(figure)
 
 
 def _sized(figure: go.Figure, height: int = 380) -> go.Figure:

@@ -56,9 +56,7 @@ def main() -> None:
     st.session_state["found"] = found
     chosen = choose_run(found)
     try:
-        folder = mirror.local(chosen)
-        stamp = runs.stamp(folder)
-        run = state.load(str(folder), stamp)
+        run, stamp = state.opened(chosen)
     except (ValueError, UserError) as error:
         st.error(theme.markdown(error), icon=":material/error:")
         return

@@ -10,6 +10,7 @@ from dashboard.state import Choice
 
 IMAGE = "image"  # the key of the chosen image, in the URL too
 SCATTER = "scatter of images"
+MOST = image_charts.MOST_POINTS
 
 
 def metric_of(choice: Choice) -> ScoreColumn:
@@ -70,9 +71,6 @@ def show(
             st.info("Choose two methods above.")
         else:
             pair(choice, cells, (chosen[0], chosen[1]), metric, table, image)
-
-
-MOST = image_charts.MOST_POINTS
 
 
 def pair(

@@ -1,39 +1,32 @@
 """The cells of all tasks of a run, as the page Overview compares them; independent of Streamlit."""
 
-import numpy as np
 import pandas as pd
 
-from bench.efficiency import best_classical
 from bench.mean_ranks import named
-from bench.statistics import Estimate
-
-COLUMNS = ["task", "label", "value", "gain", "low", "high", "n"]
 
 
-def of_task(lines: pd.DataFrame, by: Estimate, n: int) -> pd.DataFrame:
+def of_task(cells: pd.DataFrame, column: str, sign: int) -> pd.DataFrame:
     """Compare the cells of a task with its best classical one.
 
     Args:
-        lines: one line per cell: `cell, task, method, kind, n_train`.
-        by: the metric of the same cells.
-        n: number of test images.
+        cells: with their scores, see `dashboard.run.scores`.
+        column: that of the metric which ranks them.
+        sign: 1 where greater values are better, else -1.
 
     Returns:
         the lines that have a score on every image, with `label` (as mean ranks name it), `value`,
         and `gain` over the best classical cell, positive where better, with its 95 % interval
         (`low, high`); NaN without a classical cell.
     """
-    lines = lines[lines["cell"].isin(by.whole)]
-    reference = best_classical(lines, by)
-    means = pd.Series(by.mean, by.cells)
-    found = []
-    for cell in lines["cell"]:
-        gain = (np.nan,) * 3 if reference is None else by.gain(cell, reference)
-        first, *bounds = (by.sign * one for one in gain)
-        found.append((means[cell], first, min(bounds), max(bounds)))
-    scores = pd.DataFrame(found, columns=["value", "gain", "low", "high"], index=lines.index)
-    labels = [named(*one) for one in zip(lines["method"], lines["n_train"], strict=True)]
-    return lines.assign(label=labels, n=n).join(scores)
+    whole = cells[cells["rank"].notna()]
+    bounds = sign * whole[["to_classical_low", "to_classical_high"]]
+    return whole.assign(
+        label=[named(*one) for one in zip(whole["method"], whole["n_train"], strict=True)],
+        value=whole[column],
+        gain=sign * whole["to_classical"],
+        low=bounds.min(axis=1),
+        high=bounds.max(axis=1),
+    )
 
 
 def largest(lines: pd.DataFrame, n_train: int) -> pd.DataFrame:

@@ -9,9 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from bench import importance, records, score_columns, statistics
+from bench.places import Place
 from bench.score_columns import ScoreColumn
 from bench.statistics import Estimate
-from dashboard import journal, over_tasks, theme
+from dashboard import journal, mirror, over_tasks, theme
 from dashboard import merged as merged_runs
 from dashboard import run as runs
 from dashboard.run import Run, Stamp
@@ -99,6 +100,18 @@ def load(folder: str, stamp: Stamp) -> Run:
     return runs.read(Path(folder))
 
 
+def opened(where: Place) -> tuple[Run, Stamp]:
+    """Read a run wherever it is, and its state.
+
+    Raises:
+        ValueError: it cannot be read.
+        UserError: the object store cannot be reached.
+    """
+    folder = mirror.local(where)
+    stamp = runs.stamp(folder)
+    return load(str(folder), stamp), stamp
+
+
 @st.cache_resource(show_spinner=False, max_entries=4)  # shared: a task may have 50,000 rows
 def rows(folder: str, stamp: Stamp, task: str) -> pd.DataFrame:
     """Read the rows of a task once per change of the run."""
@@ -126,14 +139,15 @@ def scores(
 @st.cache_data(show_spinner="Comparing the tasks", max_entries=8)
 def overview(folder: str, stamp: Stamp, metric: str, sign: int) -> pd.DataFrame:
     """Compare the cells of all tasks once per change of the run."""
-    run = load(folder, stamp)
+    tasks = load(folder, stamp).cells.sort_values(["degradation", "level"]).task.unique()
     found = []
-    for task, lines in run.cells.sort_values(["degradation", "level"]).groupby("task", sort=False):
-        by = estimate(folder, stamp, str(task), metric, sign)
-        images = rows(folder, stamp, str(task)).image.nunique()
-        title = f"{lines.degradation.iloc[0]} {lines.level.iloc[0]:g}"
-        found.append(over_tasks.of_task(lines, by, images).assign(title=title))
-    return pd.concat(found, ignore_index=True)
+    for task in tasks:
+        cells = scores(folder, stamp, str(task), ((metric, sign),))
+        title = f"{cells.degradation.iloc[0]} {cells.level.iloc[0]:g}"
+        found.append(over_tasks.of_task(cells, metric, sign).assign(title=title))
+    # All tasks have the same test images.
+    images = rows(folder, stamp, str(tasks[0])).image.nunique()
+    return pd.concat(found, ignore_index=True).assign(n=images)
 
 
 @st.cache_data(show_spinner="Comparing the tasks", max_entries=8)

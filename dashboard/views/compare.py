@@ -42,9 +42,7 @@ def beside(choice: Choice, others: dict[str, Place]) -> None:
     tables = {_name(choice.run): choice.scores(objective)}
     for name, where in others.items():
         try:
-            folder = mirror.local(where)
-            stamp = runs.stamp(folder)
-            run = state.load(str(folder), stamp)
+            run, stamp = state.opened(where)
         except (ValueError, UserError) as error:
             st.warning(theme.markdown(error), icon=":material/error:")
             continue

@@ -67,8 +67,8 @@ def choose(
             show=lambda name: f"{name}: {theme.number(scores[name], metric)}",
         )  # fmt: skip
     known = max(1, int(scores.notna().sum()))
-    places = {"Worst": 0, "Median": (known - 1) // 2, "Best": known - 1}
-    for column, (label, number) in zip(columns, places.items(), strict=True):
+    numbers = {"Worst": 0, "Median": (known - 1) // 2, "Best": known - 1}
+    for column, (label, number) in zip(columns, numbers.items(), strict=True):
         column.button(
             label, key=f"go to {label}", on_click=image_scores.go_to, args=(order[number],),
             width="stretch",

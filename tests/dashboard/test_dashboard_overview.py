@@ -36,10 +36,11 @@ def open_page(page: str, **query: str) -> AppTest:
 def lines_of(folder: Path) -> pd.DataFrame:
     now = run.read(folder)
     found = []
-    for task, lines in now.cells.groupby("task"):
+    for task in sorted(now.cells.task.unique()):
         rows = run.rows(now, str(task))
-        by = estimate(rows, "psnr", 1)
-        found.append(over_tasks.of_task(lines, by, rows.image.nunique()).assign(title=task))
+        scored = run.scores(now, str(task), {"psnr": estimate(rows, "psnr")})
+        own = over_tasks.of_task(scored, "psnr", 1)
+        found.append(own.assign(title=task, n=rows.image.nunique()))
     return pd.concat(found, ignore_index=True)
 
 
@@ -55,6 +56,17 @@ def test_gains_and_ranks_are_those_of_the_rows(run_folder: Path) -> None:
     assert (lines.low <= lines.gain).all()
     assert set(lines.n) == {24}
     assert lines.groupby("label")["rank"].mean().idxmin() == lines.label.iloc[0]
+
+
+def test_gains_of_a_metric_of_errors_are_positive_where_it_is_lower(run_folder: Path) -> None:
+    now = run.read(run_folder)
+    rows = run.rows(now, TASK).assign(error=lambda rows: -rows.psnr)
+    by = {"error": estimate(rows, "error", -1)}
+    mirrored = over_tasks.of_task(run.scores(now, TASK, by), "error", -1)
+    lines = lines_of(run_folder)
+    expected = lines[lines.task == TASK].set_index("cell").loc[mirrored.cell]
+    for name in ("gain", "low", "high"):
+        np.testing.assert_allclose(mirrored[name], expected[name], atol=1e-9)
 
 
 def test_mean_ranks_are_those_of_the_report(run_folder: Path) -> None:
