@@ -151,7 +151,7 @@ def _texts(line: pd.Series, metrics: Sequence[ScoreColumn], objective: ScoreColu
         str(line["n_train"] or "-"),
         *(_with_interval(line, one) for one in metrics),
         "-"
-        if line["rank"] == 1 or pd.isna(line["to_best"])
+        if pd.isna(line["to_best"]) or line["rank"] == 1
         else _with_interval(line, replace(objective, name="to_best"), "+"),
         f"{line['parameters']:,}" if line["parameters"] else "-",
         f"{line['flops'] / 1e9:.3g}" if line["flops"] > 0 else "-",

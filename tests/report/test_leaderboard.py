@@ -250,6 +250,10 @@ def test_a_cell_with_a_missing_score_is_not_ranked_and_says_so(tmp_path: Path) -
     comparison, lacking = board.findings
     assert "unet (23.76 dB) beats tv" in comparison
     assert lacking.startswith("noise 0.1: nlm has no score on 1 of 30 test images (i3), ")
+    (task,) = texts.tasks(board)
+    shown = dict(zip(texts.shown(board), task["lines"][2], strict=True))
+    assert (shown["rank"], shown["method"], shown["to_best"]) == ("-", "nlm", "-")
+    assert shown["tied_with_best"] == "not scored on every image"
 
 
 def test_a_task_whose_only_cell_lacks_scores_has_no_best() -> None:
