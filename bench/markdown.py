@@ -26,7 +26,7 @@ def _escaped(special: str) -> str:
 
 
 TEMPLATES = Environment(
-    # A path, since importing `bench.report` would import PyTorch.
+    # A path, since importing `bench.report` takes time that other pages can do without.
     loader=FileSystemLoader(Path(__file__).parent / "report" / "templates"),
     autoescape=False,
     finalize=as_text,

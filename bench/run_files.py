@@ -9,17 +9,18 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from safetensors.torch import load
-from torch import Tensor
 
 from bench import markup, tables
 from bench.errors import DamagedError, UserError
 from bench.parsing import one_at_a_time
 from bench.places import Place
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SEAL = "checksum"
 Reader = Callable[[Place], object]
@@ -89,8 +90,10 @@ def arrays(path: Place) -> dict[str, np.ndarray]:
             return dict(np.load(content, allow_pickle=False))
 
 
-def model(recipe_json: Place) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def model(recipe_json: Place) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
     """Read a model; damage of its weights is found by the checksum in its recipe."""
+    from safetensors.torch import load  # late: whoever reads results does without PyTorch
+
     weights = recipe_json.parent / "weights.safetensors"
     content = weights.read_bytes() if weights.exists() else b""
     recipe = unsealed(recipe_json, content)

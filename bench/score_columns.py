@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from bench.errors import UserError
 
+# dB, of PSNR: an error of 1e-5 of the data range, which an operator in float32 makes.
+PERFECT = 100.0
+
 
 @dataclass(frozen=True)
 class ScoreColumn:

@@ -25,13 +25,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from pyarrow import parquet
-from safetensors.torch import save
-from torch import Tensor
 
 from bench import claim as claims
 from bench import curves, listing, places, run_files, tables
@@ -40,6 +38,9 @@ from bench.errors import DamagedError, UserError
 from bench.places import Place
 from bench.run_files import Reader
 from bench.spec import Benchmark, conflicts, parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROW_KEYS = (
     "cell",
@@ -331,9 +332,11 @@ class Store:
         return self._unless_damaged(path, run_files.arrays) or {}
 
     def write_model(
-        self, cell: str, seed: int, recipe: Mapping[str, Any], weights: Mapping[str, Tensor]
+        self, cell: str, seed: int, recipe: Mapping[str, Any], weights: Mapping[str, "Tensor"]
     ) -> None:
         """Write a refit's weights, and the recipe that rebuilds the reconstructor around them."""
+        from safetensors.torch import save  # late: whoever reads results does without PyTorch
+
         folder = f"models/{cell}/{seed}"
         content = b""
         if weights:
@@ -342,7 +345,7 @@ class Store:
             self._write(f"{folder}/weights.safetensors", content)
         self._write(f"{folder}/recipe.json", run_files.sealed(recipe, content))
 
-    def read_model(self, cell: str, seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def read_model(self, cell: str, seed: int) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
         """Read a refit's recipe and weights (empty for a method without).
 
         Raises:

@@ -15,6 +15,7 @@ WITHOUT = ("ray", "streamlit")
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
+        ("bench.report, bench.report.combine", (*WITHOUT, "torch")),
         ("bench.rules, bench.cells, bench.scoring, bench.estimate, bench.replay", WITHOUT),
         (
             "bench.statistics, dashboard.run, bench.image_charts, dashboard.reconstructor",

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from bench.errors import UserError
 from bench.metrics.base import CONVENTIONS, Metric, mean_square, ratio
-from bench.metrics.psnr import PERFECT
 from bench.metrics.ssim import WINDOW, ssim_map, ssim_terms
 from bench.registry import Registry, label_of
-from bench.score_columns import STANDARD, ScoreColumn, is_free
+from bench.score_columns import PERFECT, STANDARD, ScoreColumn, is_free
 from bench.spec import STANDARD_METRICS, column_of
 
 __all__ = [

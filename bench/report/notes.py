@@ -5,9 +5,8 @@ from typing import Any
 import pandas as pd
 
 from bench import badges, mean_ranks
-from bench.metrics import PERFECT
 from bench.report.leaderboard import TASK, Leaderboard
-from bench.score_columns import ScoreColumn
+from bench.score_columns import PERFECT, ScoreColumn
 from bench.spec import Benchmark
 
 
