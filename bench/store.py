@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyarrow import parquet
 
 from bench import claim as claims
@@ -43,21 +44,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROW_KEYS = (
-    "cell",
-    "dataset",
-    "degradation",
-    "level",
-    "n_train",
-    "method",
-    "seed",
-    "image",
-    "subject",
+    "cell", "dataset", "degradation", "level", "n_train", "method", "seed", "image", "subject",
     "measurement_hash",
-)
-
-
+)  # fmt: skip
 RUN_MARKS = ("spec.yaml", "manifest.json")  # a folder with one of them is a run's
-READERS = 8  # threads that read tables, since each request to an object store is slow
+READERS = 8  # threads that read an object store, each request to which is slow
+LOCAL_READERS = 2  # more would only wait for each other
 
 Content = TypeVar("Content")
 
@@ -81,6 +73,7 @@ class Store:
     def __init__(self, folder: str | Place, claim: Claim | None = None):
         self.folder = places.place(folder)
         self.claim = claim
+        self._readers = LOCAL_READERS if isinstance(self.folder, Path) else READERS
         self.damaged: list[str] = []
         self.sources: dict[str, list[tuple[str, str, int]]] = {}
 
@@ -167,7 +160,7 @@ class Store:
         ]
         for folder, pattern, read in kinds:
             checks += [(path, read) for path in (self.folder / folder).rglob(pattern)]
-        with ThreadPoolExecutor(READERS) as readers:
+        with ThreadPoolExecutor(self._readers) as readers:
             for error in readers.map(lambda check: run_files.damage_of(*check), checks):
                 if error is not None:
                     places.set_aside(error.file)
@@ -367,18 +360,22 @@ class Store:
     # --- reading and writing -------------------------------------------------------------
 
     def _tables(self, kind: str, keys: Iterable[str]) -> pd.DataFrame:
-        names = [name for name in listing.files(self.folder / kind) if name.endswith(".parquet")]
-        with ThreadPoolExecutor(READERS) as readers:
+        return tables.joined(self._intact(kind), keys)
+
+    def _intact(self, kind: str) -> Iterator[pa.Table]:
+        """Read the tables of a folder, and note their `sources`."""
+        folder, sources = self.folder / kind, self.sources.setdefault(kind, [])
+        sources.clear()
+        names = [name for name in listing.files(folder) if name.endswith(".parquet")]
+        with ThreadPoolExecutor(self._readers) as readers:
             read = readers.map(
-                lambda name: self._unless_damaged(
-                    self.folder / kind / name, run_files.sealed_table
-                ),
-                names,
+                lambda name: self._unless_damaged(folder / name, run_files.sealed_table), names
             )
-            intact = [(name, *one) for name, one in zip(names, read, strict=True) if one]
-        self.sources[kind] = [(f"{kind}/{name}", seal, len(one)) for name, seal, one in intact]
-        found = [one for _, _, one in intact]
-        return tables.joined(found) if found else pd.DataFrame(columns=list(keys))
+            for name, one in zip(names, read, strict=True):
+                if one:
+                    seal, table = one
+                    sources.append((f"{kind}/{name}", seal, len(table)))
+                    yield table
 
     def _unless_damaged(self, path: Place, read: Callable[[Place], Content]) -> Content | None:
         """Read a file; None if it is missing, or damaged, which is then noted in `damaged`."""

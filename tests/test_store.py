@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
-from bench import badges, claim, run_files, spec
+from bench import badges, claim, run_files, spec, tables
 from bench.cli import DEFAULT_SPEC
 from bench.errors import DamagedError, UnwritableError, UserError
 from bench.store import ROW_KEYS, Store
@@ -82,6 +83,23 @@ def test_rows_come_back(store: Store) -> None:
     assert store.is_finished("cell", 0, {}, pictures=False)
     assert not store.is_finished("cell", 0, {}, pictures=True)
     pd.testing.assert_frame_equal(store.rows().drop(columns="task"), some_rows())
+
+
+@pytest.mark.parametrize("odd", [[], [pd.DataFrame({"b": [7]})]])
+def test_tables_of_several_versions_are_joined_as_pandas_joins_them(
+    odd: list[pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last one, column `b` has a type that has none in common with the others'."""
+    monkeypatch.setattr(tables, "TOGETHER", 2)
+    frames = [
+        pd.DataFrame({"a": [1, 2]}),
+        pd.DataFrame({"b": ["x", None], "a": [3, 4]}),
+        pd.DataFrame({"a": [0.5], "c": [1.5]}),
+        *odd,
+    ]
+    found = tables.joined(pa.Table.from_pandas(one, preserve_index=False) for one in frames)
+    expected = pd.concat(frames, ignore_index=True)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_no_litter(
