@@ -195,17 +195,15 @@ def fewer_is_better(
     """
     found = []
     whole = lines[lines["cell"].isin(by.whole) & (lines["n_train"] > 0)]
-    kinds = whole.set_index("cell")["kind"]
-    for method, own in whole.groupby("method", sort=True):
-        own = own.sort_values("n_train")
-        cells, sizes = own["cell"].tolist(), own["n_train"].tolist()
-        for k, (few, many) in enumerate(itertools.pairwise(cells)):
-            gain, *bounds = (by.sign * one for one in by.gain(few, many))
-            if not min(bounds) > 0:
-                continue
+    ordered = whole.sort_values(["method", "n_train"])[["method", "n_train", "cell", "kind"]]
+    for few, many in itertools.pairwise(ordered.itertuples(index=False)):
+        if few.method != many.method:
+            continue
+        gain, *bounds = (by.sign * one for one in by.gain(few.cell, many.cell))
+        if min(bounds) > 0:
             found.append(
-                f"{task}: {method} is better with {sizes[k]} training images than with "
-                f"{sizes[k + 1]}, by {text(gain)}. {_cause(many, kinds[many], gains)}"
+                f"{task}: {many.method} is better with {few.n_train} training images than with "
+                f"{many.n_train}, by {text(gain)}. {_cause(many.cell, many.kind, gains)}"
             )
     return found
 

@@ -29,14 +29,14 @@ def of_task(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
         one. Differences are positive where the cell is better.
     """
     lines = lines[lines["cell"].isin(by.whole)]
-    mean = by.sign * pd.Series(by.mean, by.cells)
+    mean = dict(zip(by.cells, by.sign * by.mean, strict=True))
     reference = best_classical(lines, by)
     learned = lines[(lines["kind"] != "classical") & (lines["n_train"] > 0)]
+    equals = {n_train: own.tolist() for n_train, own in learned.groupby("n_train")["cell"]}
     found = []
     for cell, method, n_train in learned[["cell", "method", "n_train"]].to_numpy():
-        equal = learned["cell"][learned["n_train"] == n_train]
-        others = mean[equal[equal != cell]]
-        best = str(mean[[*equal, *([reference] if reference else [])]].idxmax())
+        others = [mean[one] for one in equals[n_train] if one != cell]
+        best = max([*equals[n_train], *([reference] if reference else [])], key=mean.__getitem__)
         found.append(
             {
                 "method": method,
@@ -44,7 +44,7 @@ def of_task(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
                 "against": by.verdict(cell, reference) if reference else None,
                 "gain": mean[cell] - mean[reference] if reference else np.nan,
                 "first": by.verdict(cell, best) != LOSES,
-                "lead": mean[cell] - others.max() if len(others) else np.nan,
+                "lead": mean[cell] - max(others) if others else np.nan,
             }
         )
     return pd.DataFrame(found, columns=COLUMNS)

@@ -105,16 +105,25 @@ class Estimate:
             ValueError: one of them has no score on some image.
         """
         a, b = self._index(cell, over)
-        if a == b:
-            return 0.0, 0.0, 0.0
-        gain = float(self.mean[a] - self.mean[b])
+        gain, low, high = self._gains([a], b)[:, 0].tolist()
+        return gain, low, high
+
+    def differences(self, over: str) -> Float64[np.ndarray, "whole 4"]:
+        """Return the mean difference of each of `whole` to one of them, the ends of its 95 %
+        interval, and its corrected p.
+        """
+        gains = self._gains(self._index(*self.whole), *self._index(over))
+        return np.stack([*gains, self._corrected[self._among_whole[over]]], axis=1)
+
+    def _gains(self, a: list[int], b: int) -> Float64[np.ndarray, "3 cells"]:
         variance, freedom = _variance(
-            self.units[[a]] - self.units[[b]],
-            self.between_seeds[[a]] + self.between_seeds[[b]],
-            self.spread[[a]] + self.spread[[b]],
+            self.units[a] - self.units[b],
+            self.between_seeds[a] + self.between_seeds[b],
+            self.spread[a] + self.spread[b],
         )
-        half = float(_half_width(variance, freedom)[0])
-        return gain, gain - half, gain + half
+        gain = self.mean[a] - self.mean[b]
+        half = np.where(np.equal(a, b), 0, _half_width(variance, freedom))
+        return np.stack([gain, gain - half, gain + half])
 
     def p_value(self, cell: str, over: str) -> float:
         """Return the corrected p of the difference of two of `whole`.
@@ -216,19 +225,11 @@ def compare(lines: pd.DataFrame, by: Estimate) -> pd.DataFrame:
         learned = lines["cell"][(lines["kind"] != "classical") & lines["cell"].isin(whole)]
         verdicts = {cell: f"{by.verdict(cell, reference)} {name}" for cell in learned}
     ranks["against_classical"] = [verdicts.get(cell, "") for cell in by.cells]
-    differences = [
-        [
-            value
-            for other in (best, reference)
-            for value in (
-                (*by.gain(cell, other), by.p_value(cell, other))
-                if other and cell in mean.index
-                else (math.nan,) * 4
-            )
-        ]
-        for cell in by.cells
-    ]
-    ranks[DIFFERENCES] = np.reshape(np.array(differences, dtype=float), (-1, len(DIFFERENCES)))
+    differences = np.full((len(by.cells), 2, 4), np.nan)
+    for k, other in enumerate((best, reference)):
+        if other:
+            differences[np.isin(by.cells, whole), k] = by.differences(other)
+    ranks[DIFFERENCES] = differences.reshape(len(by.cells), len(DIFFERENCES))
     return lines.drop(columns=ranks.columns, errors="ignore").join(ranks, on="cell")
 
 

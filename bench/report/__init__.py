@@ -47,7 +47,7 @@ def write(store: Store) -> Leaderboard:
     if (done := notes.own_cells(board)) < cells:
         findings.append(f"Unfinished: {done} of {cells} cells have results.")
     board = replace(board, findings=[*findings, *board.findings])
-    lesions = lesion_table.read(store.folder, set(rows["cell"]))
+    lesions = lesion_table.read(store.folder, rows["cell"].unique())
     written = pages(board, spec, manifest, rows, trials, gallery, lesions)
     content = {"rows": rows, "trials": trials, "curves": validations}
     compact = summary.write(before, store.sources, content, board.lines)
