@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 from scipy.special import stdtr, stdtrit
-from scipy.stats import wilcoxon
 
+from bench import signed_rank
 from bench.errors import UserError
 
 CONFIDENCE = 0.95
@@ -34,7 +34,6 @@ ALPHA = 1 - CONFIDENCE
 BEATS, TIES, LOSES = "beats", "ties with", "loses to"
 # The metric that is defined for every finite reconstruction.
 ALWAYS = "psnr"
-EXACT = 50  # subjects up to which the distribution of ranks is the exact one
 CHUNK = 2**18  # numbers that are compared at once; more would leave the cache
 # Columns that `compare` adds: differences to the best cell, and to the best classical one.
 DIFFERENCES = [
@@ -176,7 +175,7 @@ class Estimate:
             difference = units[i] - units[j]
             variance, freedom = _variance(difference, seeds[i] + seeds[j], spread[i] + spread[j])
             student = _student(mean[i] - mean[j], variance, freedom)
-            p[part] = np.maximum(student, _signed_rank(difference))
+            p[part] = np.maximum(student, signed_rank.p_values(difference))
         matrix = np.ones((len(chosen), len(chosen)))
         matrix[a, b] = matrix[b, a] = holm(p)
         return matrix
@@ -386,15 +385,3 @@ def _student(
     with np.errstate(invalid="ignore", divide="ignore"):
         p = 2 * stdtr(freedom, -np.abs(difference) / np.sqrt(variance))
     return np.where(np.isnan(p) | (difference == 0), 1, p)
-
-
-def _signed_rank(difference: Float64[np.ndarray, "pairs subjects"]) -> np.ndarray:
-    """Return the two-sided p of Wilcoxon's signed-rank test over the subjects.
-
-    Zeros count half for either side. With ties, SciPy's exact distribution is conservative.
-    """
-    if difference.shape[1] < 2 or not len(difference):
-        return np.ones(len(difference))
-    method = "exact" if difference.shape[1] <= EXACT else "asymptotic"
-    p = wilcoxon(difference, axis=1, zero_method="zsplit", method=method).pvalue
-    return np.nan_to_num(p, nan=1.0)

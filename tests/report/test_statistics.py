@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap, norm, ttest_rel, wilcoxon
 
+from bench import signed_rank
 from bench.errors import UserError
 from bench.statistics import compare, estimate
 
@@ -252,3 +253,19 @@ def test_few_subjects_allow_no_verdict_however_clear() -> None:
     assert ours.verdict("c", "a") == "beats"
     fewer = estimate(rows_of({name: column[:6] for name, column in clear.items()}), "psnr")
     assert fewer.verdict("c", "a") == "ties with"
+
+
+@pytest.mark.parametrize(("subjects", "method"), [(2, "exact"), (30, "exact"), (80, "asymptotic")])
+def test_signed_ranks_of_many_pairs_are_scipys_of_each(subjects: int, method: str) -> None:
+    rng = np.random.default_rng(0)
+    difference = rng.normal(0.1, 1, (40, subjects))
+    difference[:10] = difference[:10].round(1)  # ties and zeros
+    difference[10, :2] = 0.0, -0.0
+    difference[11, 1] = -difference[11, 0]
+    difference[12] = 0
+    expected = [
+        wilcoxon(one, zero_method="zsplit", method=method).pvalue if one.any() else 1.0
+        for one in difference
+    ]
+    assert signed_rank.p_values(difference) == pytest.approx(expected, rel=1e-12)
+    assert (signed_rank.p_values(difference[:, :1]) == 1).all()
