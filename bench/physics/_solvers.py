@@ -118,6 +118,8 @@ def conjugate_gradients(
 ) -> Shaped[Tensor, "b ..."]:
     """Solve `operator(x) = right`, each image of the batch independently.
 
+    An image whose residual is small enough stays as it is, whatever the others still need.
+
     Hestenes and Stiefel, J. Res. NBS 49, 1952.
 
     Args:
@@ -140,13 +142,14 @@ def conjugate_gradients(
     direction, slope = residual, None
     power, enough = inner(residual, residual), tolerance**2 * inner(right, right)
     for _ in range(steps):
-        if (power <= enough).all():
+        done = power <= enough
+        if done.all():
             break
         step = residual if precondition is None else precondition(residual)
         before, slope = slope, power if precondition is None else inner(residual, step)
         direction = step if before is None else step + _ratio(slope, before) * direction
         image = operator(direction)
-        length = _ratio(slope, inner(direction, image))
+        length = torch.where(done, 0, _ratio(slope, inner(direction, image)))
         x = x + length * direction
         residual = residual - length * image
         power = inner(residual, residual)

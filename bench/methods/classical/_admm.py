@@ -13,7 +13,7 @@ exact if A^T A were a convolution with its point response.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from bench.methods.classical._transforms import SparsifyingTransform
@@ -26,7 +26,7 @@ from bench.physics._solvers import conjugate_gradients, filtered, self_adjoint
 # physics.
 PENALTY, STRONG = 20.0, 3.0
 RELAXATION = 1.7  # Eckstein and Bertsekas, Math. Programming 55, 1992
-TOLERANCE, MOST_STEPS = 3e-3, 200
+TOLERANCE, MOST_STEPS = 1e-3, 200
 INNER_STEPS, INNER_TOLERANCE = 4, 0.1
 CACHED = 2**19  # numbers processed at a time: they should fit into the processor's cache
 # Least noise assumed: a model is never exact, and some weight is needed to fill missing samples.
@@ -67,8 +67,8 @@ def solve(
         transform: K and its norm.
         weight: lambda, in units of `natural_weight`; one for all images or one for each, so that
             several weights are solved at once where y holds each measurement several times.
-        tolerance: stop when neither x nor d - K x changes x by more than this fraction; 0 runs a
-            fixed number of iterations.
+        tolerance: stop at an image when neither x nor d - K x changes x by more than this fraction,
+            whatever the other images of the batch still need; 0 runs a fixed number of iterations.
         most: stop after so many iterations in any case.
         start: first guesses, such as the solutions for other weights; default: the solution of
             the quadratic problem.
@@ -133,11 +133,15 @@ def iterate(
     image = transform.analyse(x)
     d = torch.zeros_like(image) if start is None else image
     state = State(x, image, d, torch.zeros_like(image), bounded(x), torch.zeros_like(x))
+    done = torch.zeros(len(b), dtype=torch.bool, device=b.device)
     for _ in range(most):
         before, state = state, advance(state, b, update, transform, strength)
+        if done.any():
+            state = State(*(keep(done, *pair) for pair in zip(before, state, strict=True)))
         gap = (state.d - before.image).flatten(1).norm(dim=1)
         change = (state.x - before.x).flatten(1).norm(dim=1)
-        if (torch.maximum(change, gap) <= tolerance * state.x.flatten(1).norm(dim=1)).all():
+        done |= torch.maximum(change, gap) <= tolerance * state.x.flatten(1).norm(dim=1)
+        if done.all():
             break
     return state
 
@@ -185,6 +189,13 @@ def objective(
     """Evaluate 1/2 |A x - y|^2 + strength |K x|."""
     misfit = (physics.A(x) - y).abs().square().flatten(1).sum(1)
     return 0.5 * misfit + strength * transform.norm(transform.analyse(x))
+
+
+def keep(
+    done: Bool[Tensor, " b"], before: Shaped[Tensor, "b ..."], after: Shaped[Tensor, "b ..."]
+) -> Shaped[Tensor, "b ..."]:
+    """Keep the images that have converged as they were, so that none depends on its batch."""
+    return torch.where(done.view(-1, *[1] * (after.ndim - 1)), before, after)
 
 
 def bounded(x: Shaped[Tensor, "b 1 h w"]) -> Shaped[Tensor, "b 1 h w"]:

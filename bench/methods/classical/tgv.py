@@ -19,6 +19,7 @@ from bench.methods.classical._admm import (
     TOLERANCE,
     Update,
     bounded,
+    keep,
     natural_weight,
     penalty,
 )
@@ -52,6 +53,7 @@ class TGV(Classical):
         w = torch.zeros_like(transform.analyse(x))
         u, s, v = torch.zeros_like(w), torch.zeros_like(_symmetrised(w)), torch.zeros_like(x)
         solve_w = _inverse_of_identity_plus_gram((b.shape[-2], b.shape[-1]), b.device)
+        done = torch.zeros(len(b), dtype=torch.bool, device=b.device)
         for _ in range(MOST_STEPS):
             slope, bend = transform.analyse(x) - w, _symmetrised(w)
             p, q = _shorten(slope + u, first), _shorten(bend + s, second)
@@ -63,11 +65,12 @@ class TGV(Classical):
                 z = (x + v).clamp(0, 1)
                 v = v + x - z
                 right = right + mu * (z - v)
-            before, x = x, update(right, x)
+            before, x = x, keep(done, x, update(right, x))
             w = _apply(solve_w, transform.analyse(x) - p + u + _symmetrised_adjoint(q - s))
             change = (x - before).flatten(1).norm(dim=1)
             gap = (p - slope).flatten(1).norm(dim=1)
-            if (torch.maximum(change, gap) <= TOLERANCE * x.flatten(1).norm(dim=1)).all():
+            done |= torch.maximum(change, gap) <= TOLERANCE * x.flatten(1).norm(dim=1)
+            if done.all():
                 break
         return bounded(x)
 

@@ -26,7 +26,7 @@ from jaxtyping import Complex, Float, Shaped
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.methods.classical._admm import bounded, natural_weight
+from bench.methods.classical._admm import bounded, keep, natural_weight
 from bench.methods.learned._prior import Prior
 from bench.methods.learned.base import Width
 from bench.physics import Physics
@@ -342,15 +342,16 @@ def descend(
         weak: J + weak/2 |x|^2 is convex.
         project: onto the convex set of images allowed.
         most: iterations.
-        tolerance: stop when no step is longer than this fraction of its image.
+        tolerance: stop at an image when a step is at most this fraction of it.
     """
     x = project(x)
+    done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     z, momentum = x, x.new_ones(len(x), 1, 1, 1)
     slope = gradient(z)
     for _ in range(most):
-        before, x = x, project(z - step * slope)
-        length = (x - z).flatten(1).norm(dim=1)
-        if (length <= tolerance * x.flatten(1).norm(dim=1)).all():
+        before, x = x, keep(done, x, project(z - step * slope))
+        done |= (x - z).flatten(1).norm(dim=1) <= tolerance * x.flatten(1).norm(dim=1)
+        if done.all():
             break
         grown = 0.5 + (0.25 + momentum**2).sqrt()
         ahead = project(x + (momentum - 1) / grown * (x - before))
