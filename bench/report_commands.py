@@ -31,7 +31,8 @@ def compare(
     spec, manifest = stores[0].spec(), stores[0].manifest()
     report.show(board, spec, console)
     if out is not None:
-        pages = report.pages(board, spec, {**manifest, "cells": 0}, rows, trials, [])
+        others = [store.spec() for store in stores[1:]]
+        pages = report.pages(board, spec, {**manifest, "cells": 0}, rows, trials, [], others=others)
         for name, text in pages.items():
             _write(out / name, text)
         console.print(f"\nReport:    {out / 'leaderboard.html'}", markup=False, highlight=False)

@@ -13,6 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from bench import data, external, report, rules, spec, training
 from bench.data import Split
 from bench.errors import UserError
+from bench.report import notes
 from bench.report.combine import combine
 from bench.scoring import physics_of, score_images
 from bench.store import Store
@@ -160,6 +161,9 @@ def test_runs_are_compared_on_one_board_or_refused_with_the_reason(
     assert board.lines["cell"].is_unique
     assert len(rows) == 2 * len(here.rows())
     assert not any("unequal chances" in line for line in board.findings)
+    specs = [here.spec(), here.spec().model_copy(update={"seeds": 7})]
+    words = " ".join(notes.notes(specs, {}, True, board.objective))
+    assert f"over {specs[0].seeds} or 7 seeds of every method" in words
     store = Store(other)
     mine = store.rows().query("method == 'copy' and level == 0.1")
     store.write_rows(mine["cell"].iloc[0], 0, mine.assign(measurement_hash="other"))

@@ -3,7 +3,7 @@
 import base64
 import gzip
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +68,7 @@ def pages(
     trials: pd.DataFrame,
     gallery: list[dict[str, Any]],
     lesions: pd.DataFrame | None = None,
+    others: Sequence[Benchmark] = (),
 ) -> dict[str, str]:
     """Write the files of a report as text, by name.
 
@@ -79,6 +80,7 @@ def pages(
         trials: all trials.
         gallery: see `pictures.gallery`.
         lesions: what `reconbench lesions` has found, if it was called.
+        others: the benchmarks of the runs that were merged with this one.
     """
     objective, audit = board.objective, manifest.get("audit", {})
     edges = at_edge(trials, _methods(rows), manifest.get("spaces", {}), objective)
@@ -106,7 +108,7 @@ def pages(
         if len(board.lines)
         else {},
         "notes": [
-            *notes.notes(spec, audit, notes.same_measurements(rows), objective),
+            *notes.notes([spec, *others], audit, notes.same_measurements(rows), objective),
             *(
                 f"At the edge of its search space, which may be too small: {where}."
                 for where in edges

@@ -1,5 +1,6 @@
 """The words of a report: its conclusion, its limits, and how its numbers were obtained."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -101,14 +102,20 @@ def _disagreements(board: Leaderboard, rows: pd.DataFrame) -> list[str]:
 
 
 def notes(
-    spec: Benchmark, audit: dict[str, Any], same_measurements: bool, objective: ScoreColumn
+    specs: Sequence[Benchmark],
+    audit: dict[str, Any],
+    same_measurements: bool,
+    objective: ScoreColumn,
 ) -> list[str]:
-    """Describe how the numbers were obtained, and the images."""
-    data, budget = spec.dataset, spec.budget
-    one_seed = spec.seeds == 1
+    """Describe how the numbers of one run, or of several merged ones, were obtained."""
+    data = specs[0].dataset
+    seeds, budgets = [spec.seeds for spec in specs], [spec.budget for spec in specs]
+    trials, steps = [one.trials for one in budgets], [one.steps for one in budgets]
+    batch = [one.batch_size for one in budgets]
+    one_seed = min(seeds) == 1
     return [
         f"Mean over {data.n_test} test images of {data.image_size}x{data.image_size} pixels that "
-        f"no search has seen, and over {_counted(spec.seeds, 'seed')} of every method that is not "
+        f"no search has seen, and over {_counted(seeds, 'seed')} of every method that is not "
         f"deterministic. PSNR and SSIM with data range 1, SSIM with a 7x7 uniform window. PSNR is "
         f"at most {PERFECT:g} dB, that of a perfect reconstruction.",
         *(
@@ -126,8 +133,8 @@ def notes(
         "they tie. A rank's range, in brackets, follows from these verdicts."
         + (" With one seed, nothing shows how much another training would change." * one_seed),
         f"Every method was tuned on the same {data.n_val} validation images with "
-        f"{_counted(budget.trials, 'trial')} (fewer where it has fewer configurations); networks "
-        f"with up to {budget.steps} optimiser steps of {budget.batch_size} images in each.",
+        f"{_counted(trials, 'trial')} (fewer where it has fewer configurations); networks with up "
+        f"to {_counted(steps, 'optimiser step')} of {_counted(batch, 'image')} in each.",
         "The measurements were byte-identical for all methods of a task."
         if same_measurements
         else "THE MEASUREMENTS WERE NOT THE SAME for all methods: do not compare these lines.",
@@ -145,8 +152,10 @@ def notes(
     ]
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _counted(numbers: Sequence[int], what: str) -> str:
+    """Count with the plural where it is due: "1 seed", "3 or 16 trials"."""
+    different = " or ".join(str(number) for number in sorted(set(numbers)))
+    return f"{different} {what}{'' if max(numbers) == 1 else 's'}"
 
 
 def same_measurements(rows: pd.DataFrame) -> bool:
