@@ -12,7 +12,7 @@ import copy
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,7 +124,7 @@ def sample_efficiency(lines: pd.DataFrame, by: Estimate) -> list[Efficiency]:
                 str(method),
                 name,
                 [int(size) for size in sizes],
-                (at[0], *_percentiles(at[1:])),
+                (float(at[0]), *_percentiles(at[1:])),
                 [int(size) for size, one in zip(sizes, beats, strict=True) if one],
                 (float(laws[0, 0]), float(laws[1, 0]), float(laws[2, 0])),
                 _curve(laws, sizes, by.sign, float(by.mean[other])),
@@ -172,16 +172,17 @@ def _fit(
     return np.where(error[best, every] < ((gains - mean) ** 2).sum(axis=0), law, constant)
 
 
-def _overtakes(laws: Float64[np.ndarray, "3 samples"], sizes: list[int]) -> list[float]:
+def _overtakes(
+    laws: Float64[np.ndarray, "3 samples"], sizes: list[int]
+) -> Float64[np.ndarray, " samples"]:
     """Return where each fitted gain becomes positive; -inf and inf beyond the sizes."""
     a, b, c = laws
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         at = np.where(a > 0, (b / a) ** (1 / c), np.inf)
-    at = np.where(at <= sizes[0], -np.inf, np.where(at > sizes[-1], np.inf, at))
-    return [float(one) for one in at]
+    return np.where(at <= sizes[0], -np.inf, np.where(at > sizes[-1], np.inf, at))
 
 
-def _percentiles(values: list[float]) -> tuple[float, float]:
+def _percentiles(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """Return the bounds of a 95 % interval; -inf and inf are values like others."""
     low, high = np.percentile(values, TAILS, method="nearest")
     return float(low), float(high)

@@ -279,10 +279,10 @@ def estimate(rows: pd.DataFrame, metric: str, sign: int = 1) -> Estimate:
     mean = np.full(len(cells), np.nan)
     contributions = []
     for one in range(len(cells)):
-        mine = _contributions(values[owner == one], scored[one], code, len(subjects))
+        mine, present = _contributions(values[owner == one], scored[one], code, len(subjects))
         contributions.append(mine)
         if mine.size:
-            units[one, np.unique(code[scored[one]])] = mine.mean(axis=0)
+            units[one, present] = mine.mean(axis=0)
             mean[one] = mine.mean()
     between_seeds, spread = _between_seeds(contributions)
     names = [str(name) for name in cells]
@@ -302,20 +302,21 @@ def _contributions(
     scored: Bool[np.ndarray, " images"],
     code: Int64[np.ndarray, " images"],
     subjects: int,
-) -> Float64[np.ndarray, "seeds scored_subjects"]:
+) -> tuple[Float64[np.ndarray, "seeds scored_subjects"], Bool[np.ndarray, " subjects"]]:
     """Join the images of each subject to its contribution to the mean over images.
 
     A subject with more images weighs more: its contribution is the mean plus its distance from the
-    mean, by its number of images over the average number. Subjects without a score are left out.
+    mean, by its number of images over the average number. Subjects without a score are left out;
+    also returns which have one.
     """
     count = np.bincount(code[scored], minlength=subjects)
     present = count > 0
     if not present.any():
-        return np.empty((len(values), 0))
+        return np.empty((len(values), 0)), present
     sums = np.stack([np.bincount(code[scored], one[scored], minlength=subjects) for one in values])
     mean = sums.sum() / (len(values) * count.sum())
     weight = present.sum() / count.sum()
-    return mean + weight * (sums - mean * count)[:, present]
+    return mean + weight * (sums - mean * count)[:, present], present
 
 
 def _between_seeds(

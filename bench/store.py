@@ -60,7 +60,8 @@ class Store:
     Attributes:
         damaged: a line for each damaged file that was left out in reading.
         sources: of `rows`, `trials` and `curves`, once they were read, in order: each file's path
-            in the run folder, its seal, and the number of its lines.
+            in the run folder, size and time of modification (ns) before it was read, seal, and the
+            number of its lines.
 
     Args:
         folder: the run folder, a path or an address (`s3://`, `gs://`); made when first written to.
@@ -75,7 +76,7 @@ class Store:
         self.claim = claim
         self._readers = LOCAL_READERS if isinstance(self.folder, Path) else READERS
         self.damaged: list[str] = []
-        self.sources: dict[str, list[tuple[str, str, int]]] = {}
+        self.sources: dict[str, list[tuple[str, int, int, str, int]]] = {}
 
     # --- what the run is -----------------------------------------------------------------
 
@@ -366,15 +367,19 @@ class Store:
         """Read the tables of a folder, and note their `sources`."""
         folder, sources = self.folder / kind, self.sources.setdefault(kind, [])
         sources.clear()
-        names = [name for name in listing.files(folder) if name.endswith(".parquet")]
+        files = {
+            name: facts
+            for name, facts in listing.files(folder).items()
+            if name.endswith(".parquet")
+        }
         with ThreadPoolExecutor(self._readers) as readers:
             read = readers.map(
-                lambda name: self._unless_damaged(folder / name, run_files.sealed_table), names
+                lambda name: self._unless_damaged(folder / name, run_files.sealed_table), files
             )
-            for name, one in zip(names, read, strict=True):
+            for (name, facts), one in zip(files.items(), read, strict=True):
                 if one:
                     seal, table = one
-                    sources.append((f"{kind}/{name}", seal, len(table)))
+                    sources.append((f"{kind}/{name}", *facts, seal, len(table)))
                     yield table
 
     def _unless_damaged(self, path: Place, read: Callable[[Place], Content]) -> Content | None:

@@ -8,7 +8,7 @@ files have other times, keeps its summary.
 Imports neither PyTorch nor Ray, since the dashboard reads it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,25 +101,22 @@ def refits(
 
 
 def write(
-    before: Listing,
-    read: Mapping[str, Iterable[tuple[str, str, int]]],
+    read: Mapping[str, Sequence[tuple[str, int, int, str, int]]],
     content: Mapping[str, pd.DataFrame],
     lines: pd.DataFrame,
 ) -> dict[str, bytes]:
     """Return the files of a summary by their names in `report/`; the last one makes it valid.
 
     Args:
-        before: the tables of the run folder, listed before they were read.
-        read: for each of `KINDS` path, seal and length of the files that were read, in order.
+        read: for each of `KINDS` the files that were read, in order; see `Store.sources`.
         content: for each of `KINDS` the lines of these files.
         lines: of the leaderboard.
     """
-    owners = {kind: [*files] for kind, files in read.items()}
     index = {
-        kind: np.repeat(np.arange(len(files)), [length for _, _, length in files])
-        for kind, files in owners.items()
+        kind: np.repeat(np.arange(len(files)), [length for *_, length in files])
+        for kind, files in read.items()
     }
-    names = {kind: [name for name, _, _ in files] for kind, files in owners.items()}
+    names = {kind: [name for name, *_ in files] for kind, files in read.items()}
     found = {
         "refits": refits(content["rows"], index["rows"], names["rows"]),
         **{
@@ -129,13 +126,8 @@ def write(
         "lines": lines.assign(unscored=[len(one) for one in lines.get("unscored", ())]),
     }
     written = {f"summary/{part}.parquet": tables.to_bytes(found[part]) for part in PARTS}
-    sources = [
-        (name, *before[name], seal)
-        for files in owners.values()
-        for name, seal, _ in files
-        if name in before
-    ]
-    sources += [(name, len(one), 0, tables.seal(one)) for name, one in written.items()]
+    sources = [facts for files in read.values() for *facts, _ in files]
+    sources += [[name, len(one), 0, tables.seal(one)] for name, one in written.items()]
     table = pd.DataFrame(sources, columns=["file", "size", "modified", "seal"])
     return {**written, "summary/sources.parquet": tables.to_bytes(table)}
 

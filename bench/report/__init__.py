@@ -34,7 +34,7 @@ def write(store: Store) -> Leaderboard:
     Raises:
         UserError: the folder holds no run.
     """
-    spec, before = store.spec(), summary.files(store.folder)
+    spec = store.spec()
     rows, trials, validations = store.rows(), store.trials(), store.curves()
     manifest = store.manifest()
     audit, cells = manifest.get("audit", {}), manifest.get("cells", 0)
@@ -50,7 +50,7 @@ def write(store: Store) -> Leaderboard:
     lesions = lesion_table.read(store.folder, rows["cell"].unique())
     written = pages(board, spec, manifest, rows, trials, gallery, lesions)
     content = {"rows": rows, "trials": trials, "curves": validations}
-    compact = summary.write(before, store.sources, content, board.lines)
+    compact = summary.write(store.sources, content, board.lines)
     for name, text in written.items():
         store.write_report(name, text)
     for name, table in compact.items():
