@@ -50,8 +50,10 @@ ROW_KEYS = (
 RUN_MARKS = ("spec.yaml", "manifest.json")  # a folder with one of them is a run's
 READERS = 8  # threads that read an object store, each request to which is slow
 LOCAL_READERS = 2  # more would only wait for each other
+TOGETHER = 250  # tables that are joined as soon as they are read: many small ones fill the memory
 
 Content = TypeVar("Content")
+Source = tuple[str, int, int, str, int]  # see `Store.sources`
 
 
 class Store:
@@ -76,7 +78,7 @@ class Store:
         self.claim = claim
         self._readers = LOCAL_READERS if isinstance(self.folder, Path) else READERS
         self.damaged: list[str] = []
-        self.sources: dict[str, list[tuple[str, int, int, str, int]]] = {}
+        self.sources: dict[str, list[Source]] = {}
 
     # --- what the run is -----------------------------------------------------------------
 
@@ -361,26 +363,24 @@ class Store:
     # --- reading and writing -------------------------------------------------------------
 
     def _tables(self, kind: str, keys: Iterable[str]) -> pd.DataFrame:
-        return tables.joined(self._intact(kind), keys)
-
-    def _intact(self, kind: str) -> Iterator[pa.Table]:
-        """Read the tables of a folder, and note their `sources`."""
-        folder, sources = self.folder / kind, self.sources.setdefault(kind, [])
-        sources.clear()
-        files = {
-            name: facts
-            for name, facts in listing.files(folder).items()
-            if name.endswith(".parquet")
-        }
+        listed = listing.files(self.folder / kind).items()
+        files = [(f"{kind}/{name}", *facts) for name, facts in listed if name.endswith(".parquet")]
+        size = min(TOGETHER, len(files) // self._readers + 1)
+        shares = [files[start : start + size] for start in range(0, len(files), size)]
         with ThreadPoolExecutor(self._readers) as readers:
-            read = readers.map(
-                lambda name: self._unless_damaged(folder / name, run_files.sealed_table), files
-            )
-            for (name, facts), one in zip(files.items(), read, strict=True):
-                if one:
-                    seal, table = one
-                    sources.append((f"{kind}/{name}", *facts, seal, len(table)))
-                    yield table
+            read = list(readers.map(self._share, shares))
+        self.sources[kind] = [source for sources, _ in read for source in sources]
+        return tables.joined([table for _, some in read for table in some], keys)
+
+    def _share(self, files: list[tuple[str, int, int]]) -> tuple[list[Source], list[pa.Table]]:
+        """Read some tables; return the `sources` that are intact, and their joined content."""
+        sources, found = [], []
+        for name, size, modified in files:
+            if one := self._unless_damaged(self.folder / name, run_files.sealed_table):
+                seal, table = one
+                sources.append((name, size, modified, seal, len(table)))
+                found.append(table)
+        return sources, tables.compact(found)
 
     def _unless_damaged(self, path: Place, read: Callable[[Place], Content]) -> Content | None:
         """Read a file; None if it is missing, or damaged, which is then noted in `damaged`."""

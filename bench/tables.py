@@ -9,8 +9,7 @@ Imports neither PyTorch nor Ray, since the dashboard reads the tables too.
 
 import hashlib
 import io
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,6 @@ import pyarrow as pa
 from pyarrow import parquet
 
 SEAL = hashlib.sha256().digest_size
-TOGETHER = 250  # tables that are joined at a time
 
 
 def to_bytes(table: pd.DataFrame) -> bytes:
@@ -39,22 +37,23 @@ def from_bytes(content: bytes) -> pa.Table:
     return parquet.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
 
 
-def joined(tables: Iterable[pa.Table], keys: Iterable[str] = ()) -> pd.DataFrame:
+def joined(tables: Sequence[pa.Table], keys: Iterable[str] = ()) -> pd.DataFrame:
     """Join tables, which may lack columns that others have; without any, the columns are `keys`.
 
-    They are joined before they are converted, and some hundreds at a time: thousands of them would
-    take several times the memory.
+    They are joined before they are converted, which takes half the time for thousands of them.
     """
-    source, parts = iter(tables), []
-    while some := list(islice(source, TOGETHER)):
-        parts += [one.combine_chunks() for one in _concatenated(some)]
-    frames = [one.to_pandas() for one in _concatenated(parts)]
+    frames = [one.to_pandas() for one in _concatenated(tables)]
     if not frames:
         return pd.DataFrame(columns=list(keys))
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
-def _concatenated(tables: list[pa.Table]) -> list[pa.Table]:
+def compact(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Join tables into one, or a few, that take up less memory."""
+    return [one.combine_chunks() for one in _concatenated(tables)]
+
+
+def _concatenated(tables: Sequence[pa.Table]) -> Sequence[pa.Table]:
     """Join tables; unchanged if a column's types, of other versions, have none in common."""
     try:
         return [pa.concat_tables(tables, promote_options="permissive")]

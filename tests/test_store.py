@@ -87,19 +87,19 @@ def test_rows_come_back(store: Store) -> None:
 
 @pytest.mark.parametrize("odd", [[], [pd.DataFrame({"b": [7]})]])
 def test_tables_of_several_versions_are_joined_as_pandas_joins_them(
-    odd: list[pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+    odd: list[pd.DataFrame],
 ) -> None:
     """Of the last one, column `b` has a type that has none in common with the others'."""
-    monkeypatch.setattr(tables, "TOGETHER", 2)
     frames = [
         pd.DataFrame({"a": [1, 2]}),
         pd.DataFrame({"b": ["x", None], "a": [3, 4]}),
         pd.DataFrame({"a": [0.5], "c": [1.5]}),
         *odd,
     ]
-    found = tables.joined(pa.Table.from_pandas(one, preserve_index=False) for one in frames)
     expected = pd.concat(frames, ignore_index=True)
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    parts = [pa.Table.from_pandas(one, preserve_index=False) for one in frames]
+    for some in (parts, [*tables.compact(parts[:2]), *tables.compact(parts[2:])]):
+        pd.testing.assert_frame_equal(tables.joined(some), expected, check_dtype=False)
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_no_litter(
