@@ -160,9 +160,8 @@ def _fit(
 
     Two sizes allow no choice of c, for which 0.5 is taken. A falling course becomes a constant.
     """
-    exponents = EXPONENTS if len(n) > 2 else np.array([0.5])
-    basis = np.stack([np.ones((len(exponents), len(n))), -(n ** -exponents[:, None])], axis=2)
-    found = np.linalg.pinv(basis) @ gains
+    exponents, basis, inverse = _courses(tuple(n))
+    found = inverse @ gains
     error = ((basis @ found - gains) ** 2).sum(axis=1)
     error[found[:, 1] <= 0] = np.inf
     best, every = error.argmin(axis=0), np.arange(gains.shape[1])
@@ -170,6 +169,15 @@ def _fit(
     constant = np.stack([mean, np.zeros_like(mean), np.ones_like(mean)])
     law = np.stack([*found[best, :, every].T, exponents[best]])
     return np.where(error[best, every] < ((gains - mean) ** 2).sum(axis=0), law, constant)
+
+
+@functools.lru_cache(maxsize=8)
+def _courses(n: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the exponents to try, and of each the courses 1 and -n^-c with their inverse."""
+    exponents = EXPONENTS if len(n) > 2 else np.array([0.5])
+    powers = np.array(n) ** -exponents[:, None]
+    basis = np.stack([np.ones_like(powers), -powers], axis=2)
+    return exponents, basis, np.linalg.pinv(basis)
 
 
 def _overtakes(

@@ -83,7 +83,11 @@ def pages(
         others: the benchmarks of the runs that were merged with this one.
     """
     objective, audit = board.objective, manifest.get("audit", {})
-    edges = at_edge(trials, _methods(rows), manifest.get("spaces", {}), objective)
+    lines = board.lines.reindex(columns=["cell", "method", "replay"])
+    methods, replay = (
+        dict(zip(lines["cell"], lines[name], strict=True)) for name in ("method", "replay")
+    )
+    edges = at_edge(trials, methods, manifest.get("spaces", {}), objective)
     discs = lesion_table.none() if lesions is None else lesions
     page = {
         "spec": spec,
@@ -104,9 +108,7 @@ def pages(
         "limits": notes.limits(board, spec, manifest, rows),
         "audit": audit,
         "settings": best_trials(trials, objective),
-        "replay": dict(zip(board.lines["cell"], board.lines["replay"], strict=True))
-        if len(board.lines)
-        else {},
+        "replay": replay,
         "notes": [
             *notes.notes([spec, *others], audit, notes.same_measurements(rows), objective),
             *(
@@ -181,8 +183,3 @@ def _table(
         cells = zip(headings, line, strict=True)
         table.add_row(*(text for key, text in cells if key not in without))
     return table
-
-
-def _methods(rows: pd.DataFrame) -> dict[str, str]:
-    """Look up the method of each cell."""
-    return dict(rows[["cell", "method"]].drop_duplicates().itertuples(index=False, name=None))
