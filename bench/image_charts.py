@@ -91,7 +91,10 @@ def pictures(shown: Sequence[Picture], width: int, display: Display) -> go.Figur
             text="<br>".join([f"<b>{lines[0]}</b>", *lines[1:]]),
         )  # fmt: skip
     figure.update_xaxes(visible=False, constrain="domain")
-    figure.update_yaxes(visible=False, constrain="domain", autorange="reversed", scaleanchor="x")
+    figure.update_yaxes(visible=False, constrain="domain", autorange="reversed")
+    # The axes of one panel, which all others follow: they may have no anchor of their own.
+    last = figure.get_subplot(2, 1)
+    last.yaxis.scaleanchor = last.yaxis.anchor
     bar = {"thickness": 12, "len": 0.48, "x": 1.01, "outlinewidth": 0}
     low, high = display.window
     least, colours, title = (

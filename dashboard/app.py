@@ -117,16 +117,18 @@ def explain(given: Place | None) -> None:
         what = "is not a run folder (no spec.yaml)" if is_folder else "is not a folder"
         st.error(f"{theme.markdown(given)} {what}.", icon=":material/folder_off:")
         st.markdown("Give the folder of a run, or leave it out to see the newest one:")
-        st.code("streamlit run dashboard/app.py -- results/small_data", language="bash")
+        st.code(
+            "streamlit run dashboard/app.py -- results/small_data", language=None, wrap_lines=True
+        )
         return
     st.subheader("There is no run to show yet")
     st.markdown(f"None was found in `{RESULTS}/` of the current folder. Make one:")
-    st.code("make bench", language="bash")
+    st.code("make bench", language=None, wrap_lines=True)
     st.markdown(
         "It takes a few minutes on two CPU cores, and this page shows its results as they arrive. "
         "To open a run that is elsewhere, give its folder:"
     )
-    st.code("streamlit run dashboard/app.py -- path/to/run", language="bash")
+    st.code("streamlit run dashboard/app.py -- path/to/run", language=None, wrap_lines=True)
     look_again()
 
 

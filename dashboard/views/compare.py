@@ -18,7 +18,8 @@ def show(choice: Choice) -> None:
     others = [name for name in found if name != here]
     if not others:
         st.info("There is no other run. Name several when you start the dashboard:")
-        st.code("streamlit run dashboard/app.py -- results/first results/second", language="bash")
+        command = "streamlit run dashboard/app.py -- results/first results/second"
+        st.code(command, language=None, wrap_lines=True)
         return
     chosen = state.several("Other runs", "others", others, default=[])
     if not chosen:

@@ -140,7 +140,7 @@ def table(choice: Choice, cells: pd.DataFrame) -> None:
         decimals = {metric.name: metric.decimals for metric in choice.listed}
         copying.offer(lines[_shown(lines)], {**decimals, "error_unseen": 1}, "copy leaderboard")
     with st.expander("Reproduce a line"):
-        st.code("\n".join(cells.replay), language=None)
+        st.code("\n".join(cells.replay), language=None, wrap_lines=True)
 
 
 def listed(choice: Choice, cells: pd.DataFrame) -> pd.DataFrame:

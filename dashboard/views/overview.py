@@ -22,16 +22,13 @@ def show(choice: Choice) -> None:
     if lines.task.nunique() < 2:
         st.info("This run has one task so far: see the leaderboard.")
         return
-    look_column, every_column, floor_column = st.columns([3, 2, 2], vertical_alignment="bottom")
-    with look_column:
-        looks = {"gain": "Gain over classical", "rank": "Rank"}
-        look = state.switch("Show", "look", list(looks), show=looks.__getitem__)
-    with every_column:
+    looks = {"gain": "Gain over classical", "rank": "Rank"}
+    look = state.switch("Show", "look", list(looks), show=looks.__getitem__)
+    with st.container(horizontal=True, gap="large"):
         every = state.tick(
             "All training-set sizes", "every size",
             help="Otherwise each method with the most of the available training images.",
         )  # fmt: skip
-    with floor_column:
         floor = state.tick("Lower bounds", "floor", help=", ".join(charts.FLOOR))
     lines = lines if every else largest(lines, choice.n_train)
     lines = lines if floor else lines[~lines.method.isin(charts.FLOOR)]

@@ -10,6 +10,8 @@ from dashboard import state, theme
 from dashboard.run import Run, objective_of
 from dashboard.state import Choice
 
+CARD = 152  # pixels, wide enough for hours of minutes
+
 
 def show(choice: Choice) -> None:
     """Show progress, the search of every cell, the benchmark file and the manifest."""
@@ -43,8 +45,9 @@ def numbers(run: Run) -> None:
         "Failed": str(failed),
         "Time": _duration(run.manifest),
     }
-    for column, (label, value) in zip(st.columns(len(cards)), cards.items(), strict=True):
-        column.metric(label, value, border=True)
+    with st.container(horizontal=True):  # in as many rows as the window needs
+        for label, value in cards.items():
+            st.metric(label, value, border=True, width=CARD)
 
 
 def audit(content: dict[str, object]) -> None:

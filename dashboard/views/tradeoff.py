@@ -33,12 +33,9 @@ def show(choice: Choice) -> None:
     device, costs = timing_table.of_one_device(timing_table.read(choice.run.folder))
     measured = choice.run.cells.join(costs, on="cell")
     known = [name for name in COSTS if name in measured and (measured[name] > 0).any()]
-    left, right = st.columns([2, 3])
-    with left:
-        against = state.switch("Against", "against", ["ssim", *known], show=NAMES.__getitem__)
-    with right:
-        above = [method for method in methods if method not in charts.FLOOR]
-        chosen = state.several("Methods", "methods", methods, default=above or methods)
+    against = state.switch("Against", "against", ["ssim", *known], show=NAMES.__getitem__)
+    above = [method for method in methods if method not in charts.FLOOR]
+    chosen = state.several("Methods", "methods", methods, default=above or methods)
     cells = choice.within_reach(*both).join(costs, on="cell")
     cells = cells[cells.method.isin(chosen)].dropna(subset=[choice.column(both[0])])
     if against == "ssim":
@@ -108,7 +105,7 @@ def configuration(choice: Choice, cells: pd.DataFrame, key: str) -> None:
     cell = cells[cells.label == clicked[0]].iloc[0]
     st.subheader(theme.markdown(cell.label))
     if cell.replay:
-        st.code(cell.replay, language=None)
+        st.code(cell.replay, language=None, wrap_lines=True)
     trials = choice.run.trials[choice.run.trials.cell == cell.cell]
     config = best_trials(trials, runs.objective_of(choice.run)).get(str(cell.cell))
     if config:

@@ -54,7 +54,8 @@ def lesions(choice: Choice, cells: pd.DataFrame) -> None:
     found = lesion_table.read(choice.run.folder, set(cells.cell))
     if found.empty:
         st.info("Not examined yet:")
-        st.code(f"reconbench lesions {mirror.address(choice.run.folder)}", language=None)
+        command = f"reconbench lesions {mirror.address(choice.run.folder)}"
+        st.code(command, language=None, wrap_lines=True)
         return
     table = lesion_table.summary(found)
     label = table.method + [f" · {n}" if n else "" for n in table.n_train]

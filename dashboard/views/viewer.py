@@ -55,7 +55,7 @@ def choose(
     truth: dict[str, np.ndarray],
 ) -> tuple[str, list[str]]:
     """Let the user choose a test image among all, the worst of a method first."""
-    by_column, image_column, *columns = st.columns([3, 4, 1, 1, 1], vertical_alignment="bottom")
+    by_column, image_column = st.columns([2, 3])
     with by_column:
         by = state.select("Sorted by the score of", "sorted", chosen)
     scores = image_scores.sorted_scores(table, cells.cell[by], metric)
@@ -68,11 +68,11 @@ def choose(
         )  # fmt: skip
     known = max(1, int(scores.notna().sum()))
     numbers = {"Worst": 0, "Median": (known - 1) // 2, "Best": known - 1}
-    for column, (label, number) in zip(columns, numbers.items(), strict=True):
-        column.button(
-            label, key=f"go to {label}", on_click=image_scores.go_to, args=(order[number],),
-            width="stretch",
-        )  # fmt: skip
+    with st.container(horizontal=True):
+        for label, number in numbers.items():
+            st.button(
+                label, key=f"go to {label}", on_click=image_scores.go_to, args=(order[number],)
+            )
     return image, order
 
 
