@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from bench import hover
 from bench.efficiency import Efficiency
-from bench.mean_ranks import MeanRanks
 from bench.palette import LINES, MARKERS, REFERENCE_LINES, variant
-from bench.score_columns import ScoreColumn
+from bench.score_columns import STANDARD, ScoreColumn
 
 # Methods far below all others, which would flatten curves.
 FLOOR = ("degraded", "constant", "pseudo_inverse")
@@ -69,12 +69,13 @@ def ranking(
                 "symbol": _symbols(cells, colours),
             },
             error_x={**_bars(cells, column, width=5), "color": FAINT},
-            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+            hovertext=hover.of_cells(cells, {column: metric}),
+            hoverinfo="text",
         )
     )
     figure.update_yaxes(type="category", gridcolor=GRID, automargin=True)
     figure.update_xaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
-    return _finish(figure, height=90 + 30 * len(cells))
+    return finish(figure, height=90 + 30 * len(cells))
 
 
 def tradeoff(
@@ -100,8 +101,8 @@ def tradeoff(
             error_x=_bars(own, ssim),
             error_y=_bars(own, psnr),
             marker=_marker(own, cells, colours),
-            hovertemplate="<b>%{customdata}</b><br>PSNR %{y:.2f} dB<br>SSIM %{x:.3f}"
-            "<extra></extra>",
+            hovertext=hover.of_cells(own, {psnr: STANDARD["psnr"], ssim: STANDARD["ssim"]}),
+            hoverinfo="text",
         )  # fmt: skip
     # No cell lies above and to the right of the front; staggered labels do not overlap.
     steps = range(len(front) - 1, -1, -1)
@@ -113,7 +114,7 @@ def tradeoff(
         )  # fmt: skip
     figure.update_xaxes(title="SSIM", range=low, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(title="PSNR (dB)", range=high, gridcolor=GRID, zeroline=False)
-    return _finish(figure, height=560).update_layout(margin={"t": 40, "r": 150})
+    return finish(figure, height=560).update_layout(margin={"t": 40, "r": 150})
 
 
 def staircase(
@@ -144,11 +145,11 @@ def against_level(
         title: of the axis of levels.
     """
     figure = go.Figure()
-    for method, own in _by_method(cells.sort_values("level"), colours):
-        _line(figure, own, "level", column, method, colours)
+    for _, own in _by_method(cells.sort_values("level"), colours):
+        _line(figure, own, "level", metric, column, colours)
     _set_ticks(figure, cells.level, escape(title))
     figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
-    return _finish(figure, height=460)
+    return finish(figure, height=460)
 
 
 def against_size(
@@ -157,14 +158,14 @@ def against_size(
     """Draw a metric against the training-set size; a method that uses none is a horizontal line."""
     figure = go.Figure()
     sizes = sorted(cells.n_train[cells.n_train > 0].unique()) or [1, 10]
-    for method, own in _by_method(cells.sort_values("n_train"), colours):
+    for _, own in _by_method(cells.sort_values("n_train"), colours):
         if own.n_train.iloc[0]:
-            _line(figure, own, "n_train", column, method, colours)
+            _line(figure, own, "n_train", metric, column, colours)
         else:
-            _reference(figure, sizes, own[column].iloc[0], method, colours)
+            _reference(figure, sizes, own, metric, column, colours)
     _set_ticks(figure, pd.Series(sizes), "Training images")
     figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
-    return _finish(figure, height=460)
+    return finish(figure, height=460)
 
 
 def add_fits(figure: go.Figure, fits: Iterable[Efficiency], colours: dict[str, str]) -> go.Figure:
@@ -252,55 +253,24 @@ def cost(
             x=own[cost], y=own[metric.name], mode="markers", name=escape(method),
             customdata=own.label.map(escape), error_y=_bars(own, metric.name),
             marker=_marker(own, cells, colours),
-            hovertemplate="<b>%{customdata}</b><br>%{y:.3f} at %{x:,.6~r}<extra></extra>",
+            hovertext=hover.of_cells(
+                own, {metric.name: metric}, [f"{title}: {value:,.6g}" for value in own[cost]]
+            ),
+            hoverinfo="text",
         )  # fmt: skip
     wide = cells[cost].max() >= 10 * cells[cost].min()  # then only powers of 10 are labelled
     figure.update_xaxes(
         title=escape(title), type="log", dtick=1 if wide else None, gridcolor=GRID, zeroline=False
     )
     figure.update_yaxes(title=escape(metric.title), gridcolor=GRID, zeroline=False)
-    return _finish(figure, height=460)
-
-
-def critical_difference(found: MeanRanks) -> go.Figure:
-    """Draw mean ranks, the best on top; bars join those that do not differ."""
-    names = [escape(name) for name in found.ranks.index]
-    figure = go.Figure(
-        go.Scatter(
-            x=found.ranks,
-            y=list(range(len(names))),
-            mode="markers+text",
-            text=names,
-            textposition="middle right",
-            marker={"size": 9, "color": FRONT},
-            showlegend=False,
-            hovertemplate="%{text}: %{x:.2f}<extra></extra>",
-        )
-    )
-    last = float(found.ranks.max())
-    for k, (first, end) in enumerate(found.groups):
-        x = 0.8 - 0.12 * k
-        figure.add_scatter(
-            x=[x, x], y=[first, end], mode="lines", hoverinfo="skip", showlegend=False,
-            line={"color": FAINT, "width": 5},
-        )  # fmt: skip
-    figure.add_scatter(
-        x=[1, 1 + found.critical], y=[-1, -1], mode="lines+text", hoverinfo="skip",
-        showlegend=False, line={"color": FAINT, "width": 3},
-        text=["", f"critical difference {found.critical:.2f}"], textposition="middle right",
-    )  # fmt: skip
-    room = 0.35 * max(last, 1 + found.critical)
-    figure.update_xaxes(
-        title="mean rank over tasks (1 is best)", gridcolor=GRID, zeroline=False,
-        range=[0.7 - 0.12 * len(found.groups), max(last, 1 + found.critical) + room],
-    )  # fmt: skip
-    figure.update_yaxes(visible=False, autorange="reversed")
-    return _finish(figure, height=110 + 26 * (len(names) + 1))
+    return finish(figure, height=460)
 
 
 def _line(
-    figure: go.Figure, own: pd.DataFrame, x: str, column: str, method: str, colours: dict[str, str]
-) -> None:
+    figure: go.Figure, own: pd.DataFrame, x: str, metric: ScoreColumn, column: str,
+    colours: dict[str, str],
+) -> None:  # fmt: skip
+    method = own.method.iloc[0]
     dash = LINES[variant(method, colours)]
     figure.add_scatter(
         x=own[x],
@@ -310,22 +280,31 @@ def _line(
         error_y=_bars(own, column, width=4),
         line={"color": colours[method], "width": 2.2, "dash": dash},
         marker={"size": 9, "symbol": _symbols(own, colours)},
-        hovertemplate=f"<b>{escape(method)}</b>, %{{x}}: %{{y:.3f}}<extra></extra>",
+        hovertext=hover.of_cells(
+            own,
+            {column: metric},
+            [f"level {level:g}" for level in own.level] if "level" in own else (),
+        ),
+        hoverinfo="text",
     )
 
 
 def _reference(
-    figure: go.Figure, sizes: list[int], value: float, method: str, colours: dict[str, str]
-) -> None:
+    figure: go.Figure, sizes: list[int], own: pd.DataFrame, metric: ScoreColumn, column: str,
+    colours: dict[str, str],
+) -> None:  # fmt: skip
+    method = own.method.iloc[0]
     dash = REFERENCE_LINES[variant(method, colours)]
     ends = sizes if len(sizes) > 1 else [sizes[0] / 1.2, sizes[0] * 1.2]
     figure.add_scatter(
         x=ends,
-        y=[value] * len(ends),
+        y=[own[column].iloc[0]] * len(ends),
         mode="lines",
         name=escape(method),
         line={"color": colours[method], "dash": dash, "width": 1.8},
-        hovertemplate=f"<b>{escape(method)}</b>, no training images: %{{y:.3f}}<extra></extra>",
+        hovertext=hover.of_cells(own.iloc[:1], {column: metric}, ["no training images"])
+        * len(ends),
+        hoverinfo="text",
     )
 
 
@@ -390,7 +369,8 @@ def _padded(values: pd.Series) -> list[float]:
     return [finite.min() - margin, finite.max() + margin]
 
 
-def _finish(figure: go.Figure, height: int) -> go.Figure:
+def finish(figure: go.Figure, height: int) -> go.Figure:
+    """Set what is the same in every figure, and its height in pixels."""
     return figure.update_layout(
         height=height, margin={"t": 16, "r": 16, "b": 48, "l": 16}, showlegend=None,
         legend={"orientation": "h", "y": -0.18, "x": 0}, hoverlabel={"align": "left"},

@@ -158,11 +158,13 @@ def distribution(
     figure = go.Figure()
     every = sum(map(len, scores.values())) <= MOST_POINTS
     for (label, values), colour in zip(scores.items(), colours, strict=True):
+        finite = values[np.isfinite(values)]
         figure.add_box(
-            x=values[np.isfinite(values)], name=escape(label), line={"color": colour, "width": 1.6},
+            x=finite, y0=escape(label), name=f"{escape(label)}, {len(finite)} images",
+            line={"color": colour, "width": 1.6},
             fillcolor="rgba(0,0,0,0)", boxpoints="all" if every else False, jitter=0.6,
             pointpos=0, marker={"size": 4, "opacity": 0.45, "color": colour}, showlegend=False,
-            hoverinfo="x",
+            hoverinfo="x+name", hoverlabel={"namelength": -1},
         )  # fmt: skip
     figure.update_xaxes(
         title=escape(metric.title), gridcolor=GRID, zeroline=False, hoverformat=_format(metric)
@@ -190,7 +192,11 @@ def against(
     low, high = float(values.min()), float(values.max())
     room = 0.04 * (high - low) or 1.0
     ends = [low - room, high + room]
-    text = f"%{{customdata[1]}}<br>%{{x:{_format(metric)}}} and %{{y:{_format(metric)}}}"
+    form, unit = _format(metric), escape(f" {metric.unit}".rstrip())
+    text = "%{customdata[1]}" + "".join(
+        f"<br>{escape(label)}: %{{{axis}:{form}}}{unit}"
+        for label, axis in zip(labels, "xy", strict=True)
+    )
     is_marked = scores.index == marked
     figure = go.Figure()
     figure.add_scatter(

@@ -1,4 +1,4 @@
-"""The figure of all tasks at once: methods by tasks.
+"""The figures of all tasks at once: methods by tasks, mean ranks.
 
 Imports neither PyTorch, Ray nor Streamlit.
 """
@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.charts import escape
+from bench.charts import FAINT, FRONT, GRID, escape, finish
+from bench.mean_ranks import MeanRanks
 from bench.score_columns import ScoreColumn
 
 GAINS: list[tuple[float, str]] = [
@@ -35,7 +36,7 @@ def gains(lines: pd.DataFrame, metric: ScoreColumn) -> go.Figure:
         "<b>%{y}</b>, %{x}, %{customdata[4]} training images<br>"
         f"gain %{{z:{form}}} {escape(metric.unit)} "
         f"[%{{customdata[0]:{form}}}, %{{customdata[1]:{form}}}]<br>"
-        f"{escape(metric.label)} %{{customdata[2]:.{metric.decimals}f}}, "
+        f"{escape(metric.label)} %{{customdata[2]:.{metric.decimals}f}} {escape(metric.unit)}, "
         "%{customdata[3]} test images<extra></extra>"
     )
     title = escape(f"gain ({metric.unit})" if metric.unit else "gain")
@@ -43,11 +44,53 @@ def gains(lines: pd.DataFrame, metric: ScoreColumn) -> go.Figure:
     return _squares(lines, "gain", form, hover, title, scale)
 
 
-def ranks(lines: pd.DataFrame) -> go.Figure:
+def ranks(lines: pd.DataFrame, metric: ScoreColumn) -> go.Figure:
     """Draw each cell's rank in its task; see `gains`, and `rank` among these lines."""
-    hover = "<b>%{y}</b>, %{x}<br>rank %{z} of these<extra></extra>"
+    form = f".{metric.decimals}f"
+    hover = (
+        "<b>%{y}</b>, %{x}, %{customdata[4]} training images<br>rank %{z} of these<br>"
+        f"{escape(metric.label)} %{{customdata[2]:{form}}} {escape(metric.unit)}, "
+        "%{customdata[3]} test images<extra></extra>"
+    )
     scale = {"colorscale": RANKS, "zmin": 1, "zmax": max(2.0, float(lines["rank"].max()))}
     return _squares(lines, "rank", ".0f", hover, "rank", scale)
+
+
+def critical_difference(found: MeanRanks) -> go.Figure:
+    """Draw mean ranks, the best on top; bars join those that do not differ."""
+    names = [escape(name) for name in found.ranks.index]
+    figure = go.Figure(
+        go.Scatter(
+            x=found.ranks,
+            y=list(range(len(names))),
+            mode="markers+text",
+            text=names,
+            textposition="middle right",
+            marker={"size": 9, "color": FRONT},
+            showlegend=False,
+            hovertemplate=f"%{{text}}: mean rank %{{x:.2f}} over {found.tasks} tasks"
+            "<extra></extra>",
+        )
+    )
+    last = float(found.ranks.max())
+    for k, (first, end) in enumerate(found.groups):
+        x = 0.8 - 0.12 * k
+        figure.add_scatter(
+            x=[x, x], y=[first, end], mode="lines", hoverinfo="skip", showlegend=False,
+            line={"color": FAINT, "width": 5},
+        )  # fmt: skip
+    figure.add_scatter(
+        x=[1, 1 + found.critical], y=[-1, -1], mode="lines+text", hoverinfo="skip",
+        showlegend=False, line={"color": FAINT, "width": 3},
+        text=["", f"critical difference {found.critical:.2f}"], textposition="middle right",
+    )  # fmt: skip
+    room = 0.35 * max(last, 1 + found.critical)
+    figure.update_xaxes(
+        title="mean rank over tasks (1 is best)", gridcolor=GRID, zeroline=False,
+        range=[0.7 - 0.12 * len(found.groups), max(last, 1 + found.critical) + room],
+    )  # fmt: skip
+    figure.update_yaxes(visible=False, autorange="reversed")
+    return finish(figure, height=110 + 26 * (len(names) + 1))
 
 
 def _squares(

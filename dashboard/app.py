@@ -15,7 +15,7 @@ if str(ROOT) not in sys.path:  # a checkout that was never installed
 from bench import claim  # noqa: E402
 from bench.errors import UserError  # noqa: E402
 from bench.places import Place, place  # noqa: E402
-from dashboard import mirror, state, theme  # noqa: E402
+from dashboard import mirror, present, state, theme  # noqa: E402
 from dashboard import run as runs  # noqa: E402
 
 RESULTS = Path("results")
@@ -46,6 +46,7 @@ def main() -> None:
     if not found:
         explain(given[0] if given else None)
         return
+    theme.apply()
     page = st.navigation(
         [
             st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name, default=not index)
@@ -65,6 +66,7 @@ def main() -> None:
     with st.sidebar:
         if not run.cells.empty:
             st.session_state["choice"] = choose(run, stamp)
+            present.choose_format()
         if run.in_progress:
             watch(run, stamp)
     if run.cells.empty:

@@ -1,39 +1,32 @@
-"""Tables to be copied into a paper or a page."""
+"""Tables as texts, to be copied into a paper or a page."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-import streamlit as st
 
 from bench import markdown
 
 
-def offer(table: pd.DataFrame, decimals: dict[str, int], key: str) -> None:
-    """Offer a table as Markdown and LaTeX, each with a button that copies it.
+def as_texts(table: pd.DataFrame, forms: Mapping[str, str]) -> pd.DataFrame:
+    """Write every value as it is shown; missing ones are empty.
 
     Args:
         table: what is shown.
-        decimals: by column of numbers; others are written as they are.
-        key: of the widget.
+        forms: by column of numbers, Streamlit's format: `%.2f`, or `localized` with separators of
+            thousands. Values of others are written as they are.
     """
-    with st.popover("Copy", icon=":material/content_copy:", width="stretch", key=key):
-        texts = as_texts(table, decimals)
-        st.caption("Markdown")
-        st.code(as_markdown(texts), language=None, height=160)
-        st.caption("LaTeX, for the package booktabs")
-        st.code(as_latex(texts), language=None, height=160)
 
-
-def as_texts(table: pd.DataFrame, decimals: dict[str, int]) -> pd.DataFrame:
-    """Write every value as it is shown; missing ones are empty."""
-
-    def text(value: Any, name: str) -> str:
+    def text(value: Any, form: str) -> str:
         if pd.isna(value):
             return ""
-        return f"{value:.{decimals[name]}f}" if name in decimals else str(value)
+        if "%" in form:
+            return form % value
+        return f"{value:,.10g}" if form else str(value)
 
     written = {
-        str(name): [text(value, str(name)) for value in column] for name, column in table.items()
+        str(name): [text(value, forms.get(str(name), "")) for value in column]
+        for name, column in table.items()
     }
     return pd.DataFrame(written, dtype=object)
 

@@ -5,7 +5,7 @@ import streamlit as st
 
 from bench import charts, image_charts
 from bench.score_columns import ScoreColumn
-from dashboard import state, theme
+from dashboard import present, state, theme
 from dashboard.state import Choice
 
 IMAGE = "image"  # the key of the chosen image, in the URL too
@@ -54,13 +54,11 @@ def show(
         st.subheader("How much do the images differ?")
         above = cells[~cells.method.isin(charts.FLOOR) | cells.index.isin(chosen)]
         colours = theme.colours(choice.run)
-        st.plotly_chart(
-            image_charts.distribution(
-                {str(label): table[cell].to_numpy() for label, cell in above.cell.items()},
-                metric, [colours[method] for method in above.method],
-            ),
-            config=charts.CONFIG, key="distribution",
-        )  # fmt: skip
+        scores = {str(label): table[cell].to_numpy() for label, cell in above.cell.items()}
+        figure = image_charts.distribution(
+            scores, metric, [colours[method] for method in above.method]
+        )
+        present.figure(figure, "distribution")
         hidden = sorted(set(cells.method) - set(above.method))
         without = f" Not drawn: {', '.join(map(theme.markdown, hidden))}." if hidden else ""
         points = "A point is a test image. " if table[above.cell].size <= MOST else ""
@@ -89,9 +87,7 @@ def pair(
     first, second = (both.iloc[:, k] for k in (0, 1))
     drawn = image_charts.thinned(both.assign(gap=second - first).sort_values("gap"), MOST)
     figure = image_charts.against(drawn.iloc[:, :2], metric, labels, image)
-    st.plotly_chart(
-        figure, config=charts.CONFIG, key=SCATTER, on_select=_chosen, selection_mode="points"
-    )
+    present.figure(figure, SCATTER, on_select=_chosen, selection_mode="points")
     ahead = int((metric.sign * (second - first) > 0).sum())
     names = [theme.markdown(label) for label in labels]
     left_out = "" if len(drawn) == len(both) else f" {len(drawn)} of them are drawn."

@@ -52,6 +52,8 @@ class Reconstructor:
             ForeignCodeError: it is needed, but not allowed.
             ValueError: the reconstruction is not possible; the message says why.
         """
+        if self._lacks_model(cell, seed):  # known without a process, which takes a second to start
+            raise ValueError(f"{self._folder}: no model of that cell and seed")
         request = {"cell": cell, "seed": seed, "image": image, "foreign": foreign}
         with self._alone:
             head, content = self._ask(json.dumps(request).encode() + b"\n")
@@ -67,6 +69,11 @@ class Reconstructor:
         """End the process."""
         with self._alone:
             self._stop()
+
+    def _lacks_model(self, cell: str, seed: int) -> bool:
+        """Return whether a run in a file system has no model of a refit."""
+        run = Path(self._folder)
+        return run.is_dir() and not (run / "models" / cell / str(seed)).is_dir()
 
     def _ask(self, request: bytes) -> tuple[dict[str, Any], bytes]:
         process = self._process

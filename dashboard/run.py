@@ -28,7 +28,7 @@ TRUST = ("residual_to_noise", "error_seen", "error_unseen")
 TRIALS = ("cell", "trial", "state", "psnr", "step", "seconds", "error", "config")
 CELLS = (
     "cell", "task", "label", "dataset", *KEYS, "kind",
-    "seeds", "first_seed", "done", "trials", "replay", *COSTS, *TRUST, "files",
+    "images", "seeds", "first_seed", "done", "trials", "replay", *COSTS, *TRUST, "files",
 )  # fmt: skip
 # Of what the pages read in spec.yaml and manifest.json; a list has elements of the second type.
 SPEC: dict[str, tuple[type, ...]] = {
@@ -293,6 +293,8 @@ def _cells(
     learned = cells["parameters"] > 0 if "parameters" in cells else pd.Series(False, cells.index)
     named = pd.Series(np.where(learned, "learned", "classical"), cells.index)
     cells["kind"] = cells["kind"].fillna(named) if "kind" in cells else named
+    counts = refits.filter(regex="_count$").max(axis="columns")
+    cells["images"] = counts.groupby(refits["cell"]).max()
     cells["seeds"] = by_cell["seed"].nunique()
     cells["first_seed"] = by_cell["seed"].min()
     cells["files"] = by_cell["file"].agg(lambda files: sorted(set(files)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from bench.palette import palette
+from bench.palette import on_dark, palette
 from bench.score_columns import ScoreColumn
 from dashboard.run import Run
 
@@ -15,17 +15,34 @@ CONVENTIONS = {
     "volume": "Volume: its maximum (fastMRI)",
     "roi": "ROI: foreground only",
 }
+WIDE = "wide"  # the key of a container that a narrow window scrolls
+# Text on the dark page's accent is dark as well: white would have a contrast of 2.9.
+STYLE = """<style>
+.st-key-wide {overflow-x: auto}
+.st-key-wide > * {min-width: 44rem}
+%s</style>"""
+ON_ACCENT = '[data-baseweb="tag"] * {color: #0a1115}\n'
+
+
+def apply() -> None:
+    """Set what Streamlit's themes cannot."""
+    st.html(STYLE % (ON_ACCENT if _dark() else ""))
+
+
+def _dark() -> bool:
+    return st.context.theme.type == "dark"
 
 
 def ink() -> str:
     """Return the colour of text on the page, which follows the system or the user's choice."""
-    return "#e8edef" if st.context.theme.type == "dark" else "#1d2b33"
+    return "#e8edef" if _dark() else "#1d2b33"
 
 
 def colours(run: Run) -> dict[str, str]:
     """Assign a colour to every method of the run, in the order of the benchmark file."""
     planned = [_label(method) for method in run.spec.get("methods") or []]
-    return palette([*planned, *sorted(run.cells.method.unique())])
+    found = palette([*planned, *sorted(run.cells.method.unique())])
+    return {name: on_dark(colour) for name, colour in found.items()} if _dark() else found
 
 
 def _label(method: Any) -> str:

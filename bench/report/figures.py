@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench import charts
+from bench import charts, task_charts
 from bench.palette import palette
 from bench.report.leaderboard import TASK, Leaderboard
 
@@ -61,7 +61,7 @@ def _over_tasks(board: Leaderboard, colours: dict[str, str]) -> Iterator[dict[st
         yield {
             "task": "",
             "title": "Mean ranks over all tasks",
-            "figure": charts.critical_difference(board.ranks),
+            "figure": task_charts.critical_difference(board.ranks),
         }
     lines, objective = board.lines, board.objective
     for degradation, own in lines.groupby("degradation", sort=False):

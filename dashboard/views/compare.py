@@ -5,7 +5,7 @@ import streamlit as st
 
 from bench.errors import UserError
 from bench.places import Place, place
-from dashboard import copying, mirror, state, theme
+from dashboard import mirror, present, state, theme
 from dashboard import run as runs
 from dashboard.state import Choice
 
@@ -67,9 +67,7 @@ def beside(choice: Choice, others: dict[str, Place]) -> None:
     columns = {
         name: st.column_config.NumberColumn(theme.markdown(name), format=look) for name in tables
     }
-    st.dataframe(lines.rename_axis("method"), key="beside", column_config=columns)
-    decimals = dict.fromkeys(tables, objective.decimals)
-    copying.offer(lines.rename_axis("method").reset_index(), decimals, "copy beside")
+    present.table(lines.rename_axis("method").reset_index(), "beside", columns)
 
 
 def _name(run: runs.Run) -> str:
@@ -93,9 +91,9 @@ def merge(choice: Choice, names: list[str]) -> None:
     lines = lines[(lines.degradation == facts.degradation) & (lines.level == facts.level)]
     metrics = [one.name for one in choice.listed if one.name in lines]
     shown = ["rank", "method", "n_train", *metrics, "tied_with_best", "against_classical", "badges"]
-    st.dataframe(
-        lines[shown], hide_index=True, key="merged",
-        column_config={
+    present.table(
+        lines[shown], "merged",
+        {
             one.name: st.column_config.NumberColumn(
                 theme.markdown(one.title), format=f"%.{one.decimals}f"
             )

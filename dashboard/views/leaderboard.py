@@ -11,7 +11,7 @@ from pandas.io.formats.style import Styler
 from bench import charts
 from bench.score_columns import ScoreColumn
 from bench.statistics import BEATS
-from dashboard import copying, state, theme
+from dashboard import present, state, theme
 from dashboard.state import Choice
 
 # Seen on a light and on a dark page.
@@ -37,7 +37,7 @@ def show(choice: Choice) -> None:
     ):
         cells = above
     chart = charts.ranking(cells, objective, choice.column(objective), theme.colours(choice.run))
-    st.plotly_chart(chart, config=charts.CONFIG, key="ranking")
+    present.figure(chart, "ranking")
     st.caption(f"Bars: 95 % interval over subjects. {charts.LEGEND}.")
 
 
@@ -129,6 +129,7 @@ def table(choice: Choice, cells: pd.DataFrame) -> None:
     st.dataframe(
         styled(lines, choice), column_order=_shown(lines), hide_index=True,
         column_config=_columns(choice), height=2 + 35 * (len(lines) + 1), row_height=35,
+        placeholder="-",
     )  # fmt: skip
     explain, download = st.columns([5, 1], vertical_alignment="top")
     explain.caption(_legend(cells))
@@ -137,8 +138,7 @@ def table(choice: Choice, cells: pd.DataFrame) -> None:
         "CSV", csv, f"{choice.task}.csv", "text/csv", icon=":material/download:", width="stretch"
     )
     with download:
-        decimals = {metric.name: metric.decimals for metric in choice.listed}
-        copying.offer(lines[_shown(lines)], {**decimals, "error_unseen": 1}, "copy leaderboard")
+        present.offer(lines[_shown(lines)], "leaderboard", _columns(choice), width="stretch")
     with st.expander("Reproduce a line"):
         st.code("\n".join(cells.replay), language=None, wrap_lines=True)
 

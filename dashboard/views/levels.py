@@ -6,7 +6,7 @@ import streamlit as st
 from bench import charts
 from bench.efficiency import Efficiency, sample_efficiency
 from bench.score_columns import ScoreColumn
-from dashboard import state, theme
+from dashboard import present, state, theme
 from dashboard.state import Choice
 
 
@@ -41,7 +41,9 @@ def show(choice: Choice) -> None:
         same = cells[cells.n_train.isin([0, choice.n_train])]
         axis = theme.level_axis(choice.run, degradation)
         figure = charts.against_level(same, metric, column, colours, axis)
-        _draw(charts.add_bands(figure, same, "level", column, colours), "level")
+        present.figure(
+            charts.add_bands(figure, same, "level", column, colours), "against the level"
+        )
     with right:
         level = choice.cells.level.iloc[0]
         st.subheader(f"Against training images, level {level:g}")
@@ -51,7 +53,7 @@ def show(choice: Choice) -> None:
         charts.add_crossings(charts.add_fits(figure, fits, colours), fits, colours)
         if choice.n_train in set(same.n_train):
             charts.highlight(figure, choice.n_train)
-        _draw(figure, "size")
+        present.figure(figure, "against training images")
     _words(choice)
     st.caption(
         f"{theme.markdown(degradation)}. Dashed: methods that use no training images. "
@@ -74,10 +76,6 @@ def _words(choice: Choice) -> None:
     for one in efficiency(choice, choice.objective):
         sentence = one.sentence(task)
         st.markdown(theme.markdown(sentence[0].upper() + sentence[1:]))
-
-
-def _draw(chart: object, key: str) -> None:
-    st.plotly_chart(chart, config=charts.CONFIG, key=f"against {key}")
 
 
 show(state.current())

@@ -6,7 +6,7 @@ import streamlit as st
 from bench import charts, records, task_charts
 from bench.mean_ranks import over_tasks
 from bench.score_columns import ScoreColumn
-from dashboard import state, theme
+from dashboard import present, state, theme
 from dashboard.over_tasks import largest, ranked
 from dashboard.state import Choice
 
@@ -50,8 +50,8 @@ def squares(lines: pd.DataFrame, metric: ScoreColumn, look: str) -> None:
     kept = labels[: max(1, MOST_SQUARES // tasks)]
     shown = lines[lines.label.isin(kept)]
     by_gain = look == "gain" and shown.gain.notna().any()
-    figure = task_charts.gains(shown, metric) if by_gain else task_charts.ranks(shown)
-    st.plotly_chart(figure, config=charts.CONFIG, key="squares", theme="streamlit")
+    figure = task_charts.gains(shown, metric) if by_gain else task_charts.ranks(shown, metric)
+    present.figure(figure, "methods by tasks")
     words = ["The best mean rank is on top. Empty: not scored on every test image (yet)."]
     if by_gain:
         words.append(
@@ -71,7 +71,7 @@ def mean_ranks(lines: pd.DataFrame) -> None:
         st.info("Too few methods are scored in every task.")
         return
     st.markdown(theme.markdown(found.sentence()))
-    st.plotly_chart(charts.critical_difference(found), config=charts.CONFIG, key="mean ranks")
+    present.figure(task_charts.critical_difference(found), "mean ranks")
     left = len(set(lines.label)) - len(found.ranks)
     without = f" Left out, because a task lacks them: {left}." if left else ""
     st.caption(f"Bars join methods whose mean ranks do not differ.{without}")
@@ -88,9 +88,9 @@ def wins(choice: Choice, metric: ScoreColumn) -> None:
     form = f"%+.{metric.decimals}f"
     unit = theme.markdown(f" {metric.unit}".rstrip())
     against = "By the corrected test, against the best classical method of the task."
-    st.dataframe(
-        table, hide_index=True, key="wins",
-        column_config={
+    present.table(
+        table, "wins",
+        {
             "method": "Method",
             "cells": number("Cells", help="Tasks and training-set sizes."),
             records.VERDICTS[0]: number("Beats classical", help=against),

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.score_columns import ScoreColumn
-from dashboard import state, theme
+from dashboard import present, state, theme
 from dashboard.run import Run, objective_of
 from dashboard.state import Choice
 
@@ -22,9 +22,7 @@ def show(choice: Choice) -> None:
     numbers(run)
     audit(run.manifest.get("audit") or {})
     st.subheader("Cells")
-    st.dataframe(
-        cells(run), hide_index=True, column_config=_columns(objective_of(run)), key="cells"
-    )
+    present.table(cells(run), "cells", _columns(objective_of(run)))
     failures(run.trials)
     left, right = st.columns(2)
     with left.expander("Benchmark file"):
@@ -58,7 +56,7 @@ def audit(content: dict[str, object]) -> None:
     if isinstance(skipped, dict) and skipped:
         with st.expander(f"Files left out: {len(skipped)}"):
             table = pd.DataFrame(skipped.items(), columns=["File", "Why"])
-            st.dataframe(table, hide_index=True)
+            present.table(table, "files left out")
 
 
 def cells(run: Run) -> pd.DataFrame:
@@ -81,7 +79,7 @@ def failures(trials: pd.DataFrame) -> None:
     failed = trials[trials.state == "failed"]
     if len(failed):
         with st.expander(f"Failed trials: {len(failed)}"):
-            st.dataframe(failed[["cell", "trial", "error", "config"]], hide_index=True)
+            present.table(failed[["cell", "trial", "error", "config"]], "failed trials")
 
 
 def _columns(objective: ScoreColumn) -> dict[str, Any]:

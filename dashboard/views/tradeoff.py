@@ -9,8 +9,8 @@ import streamlit as st
 
 from bench import charts, timing_table
 from bench.edges import best_trials
+from dashboard import present, state, theme
 from dashboard import run as runs
-from dashboard import state, theme
 from dashboard.state import Choice
 
 COSTS = {
@@ -90,9 +90,7 @@ def against_cost(choice: Choice, cells: pd.DataFrame, cost: str) -> None:
 
 def clickable(chart: Any, key: str) -> None:
     """Draw a chart whose points can be clicked."""
-    st.plotly_chart(
-        chart, config=charts.CONFIG, key=key, on_select="rerun", selection_mode="points"
-    )
+    present.figure(chart, key, on_select="rerun", selection_mode="points")
 
 
 def configuration(choice: Choice, cells: pd.DataFrame, key: str) -> None:
@@ -109,7 +107,7 @@ def configuration(choice: Choice, cells: pd.DataFrame, key: str) -> None:
     trials = choice.run.trials[choice.run.trials.cell == cell.cell]
     config = best_trials(trials, runs.objective_of(choice.run)).get(str(cell.cell))
     if config:
-        st.code(json.dumps(config), language="json", wrap_lines=True)
+        st.code(json.dumps(config), language=None, wrap_lines=True)
 
 
 def verdict(names: list[str]) -> str:

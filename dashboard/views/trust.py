@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from bench import lesion_table
-from dashboard import mirror, state, theme
+from dashboard import mirror, present, state, theme
 from dashboard.state import Choice
 
 
@@ -25,7 +25,7 @@ def errors(cells: pd.DataFrame) -> None:
         st.info("Not known: the operator is not linear or not known, or the run is an earlier one.")
         return
     number = st.column_config.NumberColumn
-    st.dataframe(
+    present.table(
         pd.DataFrame(
             {
                 "Method": known.label,
@@ -34,8 +34,8 @@ def errors(cells: pd.DataFrame) -> None:
                 "Residual / noise": known.residual_to_noise,
             }
         ),
-        hide_index=True,
-        column_config={
+        "errors",
+        {
             "Seen %": number(format="%.1f"),
             "Unseen %": number(format="%.1f"),
             "Residual / noise": number(format="%.2f"),
@@ -60,7 +60,7 @@ def lesions(choice: Choice, cells: pd.DataFrame) -> None:
     table = lesion_table.summary(found)
     label = table.method + [f" · {n}" if n else "" for n in table.n_train]
     bar = st.column_config.ProgressColumn
-    st.dataframe(
+    present.table(
         pd.DataFrame(
             {
                 "Radius": [f"{radius} px" for radius in table.radius],
@@ -70,8 +70,8 @@ def lesions(choice: Choice, cells: pd.DataFrame) -> None:
                 "False lesions an image": table.false_lesions,
             }
         ),
-        hide_index=True,
-        column_config={
+        "lesions",
+        {
             "Contrast shown": bar(format="%.0f %%", min_value=0, max_value=100),
             "In the worst tenth": bar(format="%.0f %%", min_value=0, max_value=100),
             "False lesions an image": st.column_config.NumberColumn(format="%.1f"),

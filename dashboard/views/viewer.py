@@ -9,7 +9,7 @@ import streamlit as st
 from bench import image_charts
 from bench.image_charts import Display, Picture
 from bench.score_columns import ScoreColumn
-from dashboard import image_scores, pictures, state, theme
+from dashboard import image_scores, pictures, present, state, theme
 from dashboard.image_scores import IMAGE
 from dashboard.pictures import CellPictures
 from dashboard.sources import Source
@@ -41,8 +41,10 @@ def show(choice: Choice) -> None:
         metric = image_scores.metric_of(choice)
     table = choice.by_image(metric)
     image, order = choose(choice, cells, chosen, metric, table, truth)
-    draw(choice, cells.loc[chosen], image, truth)
+    place = st.container()
     image_scores.show(choice, cells, chosen, metric, table, image)
+    with place:  # last, since a picture that is not stored takes seconds
+        draw(choice, cells.loc[chosen], image, truth)
     st.caption(f"{len(order)} test images; their scores are those of each cell's first refit.")
 
 
@@ -102,17 +104,14 @@ def draw(choice: Choice, cells: pd.DataFrame, image: str, truth: dict[str, np.nd
             heading += score(scores, str(cell), choice)
             reconstructed.append(Picture(heading, one.x_hat, one.error))
     shown += reconstructed
-    display, split, form = settings(worst_of(found.values()), len(reconstructed) > 1)
+    display, split = settings(worst_of(found.values()), len(reconstructed) > 1)
     if split is not None:
         shown.append(image_charts.halves(reconstructed[0], reconstructed[1], split))
     figure = image_charts.pictures(shown, WIDTH, display)
-    config = {
-        "displaylogo": False, "displayModeBar": True,
-        "modeBarButtons": [["toImage", "resetScale2d"]],
-        "toImageButtonOptions": {"format": form, "scale": 2, "filename": f"{choice.task} {image}"},
-    }  # fmt: skip
+    bar = {"displayModeBar": True, "modeBarButtons": [["toImage", "resetScale2d"]]}
     # Streamlit's own theme would replace the colour scales.
-    st.plotly_chart(figure, config=config, theme=None, key="pictures")
+    with st.container(key=theme.WIDE):
+        present.figure(figure, "pictures", config=bar, theme=None)
     st.caption(
         "Top: images on one grey scale. Bottom: errors on one scale, which ends at the largest "
         "error of a reconstruction unless you set its end; the measurement may exceed it. Scores "
@@ -121,7 +120,7 @@ def draw(choice: Choice, cells: pd.DataFrame, image: str, truth: dict[str, np.nd
     )
 
 
-def settings(worst: float, several: bool) -> tuple[Display, float | None, str]:
+def settings(worst: float, several: bool) -> tuple[Display, float | None]:
     """Let the user set how pictures are shown.
 
     Args:
@@ -129,8 +128,7 @@ def settings(worst: float, several: bool) -> tuple[Display, float | None, str]:
         several: whether there are two reconstructions to compare.
 
     Returns:
-        the settings; where a picture of two halves is split, if it is wanted; and the format of a
-        saved figure.
+        the settings; and where a picture of two halves is split, if it is wanted.
     """
     with st.popover("Display", icon=":material/tune:"):
         window = state.slide("Window: black and white", "window", (0.0, 1.0), (0.0, 1.0), step=0.01)
@@ -146,11 +144,10 @@ def settings(worst: float, several: bool) -> tuple[Display, float | None, str]:
             "Split the first two", "halves", help="One picture, whose left part is of the first."
         )
         split = state.slide("Split at", "split", (0.0, 1.0), 0.5, step=0.02) if halves else None
-        form = st.radio("Save figures as", ["png", "svg"], format_func=str.upper, horizontal=True)
     if window[0] == window[1]:
         window = (window[0], window[0] + 0.01)
     display = Display(window, gamma, limit or worst, signed, theme.ink())
-    return display, split, str(form)
+    return display, split
 
 
 def usual(choice: Choice) -> list[str]:

@@ -98,7 +98,7 @@ def test_runs_beside_each_other(results: Path) -> None:
     make_run(results / "first", size=16, methods=("tv", "unet"))
     make_run(results / "second", size=16, methods=("tv", "nlm"))
     app = open_compare(run="results/first", task=TASK, others="results/second")
-    table = app.dataframe[0].value
+    table = app.dataframe[0].value.set_index("method")
     assert list(table.columns) == ["results/first", "results/second"]
     for name in table:
         rows = pd.concat(map(pd.read_parquet, Path(name).glob(f"rows/{TASK}-*tv/*.parquet")))

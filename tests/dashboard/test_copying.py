@@ -7,13 +7,18 @@ from dashboard import copying
 
 EVIL = "a|b <script> **c** 50% $x_1$ \\ & #"
 TABLE = pd.DataFrame(
-    {"method": ["tv", EVIL], "psnr": [23.456, None], "tied": pd.array([True, None], "boolean")}
+    {
+        "method": ["tv", EVIL],
+        "psnr": [23.456, None],
+        "tied": pd.array([True, None], "boolean"),
+        "steps": [12345, None],
+    }
 )
-TEXTS = copying.as_texts(TABLE, {"psnr": 2})
+TEXTS = copying.as_texts(TABLE, {"psnr": "%.2f", "steps": "localized"})
 
 
 def test_values_are_written_as_they_are_shown() -> None:
-    assert TEXTS.to_numpy().tolist() == [["tv", "23.46", "True"], [EVIL, "", ""]]
+    assert TEXTS.to_numpy().tolist() == [["tv", "23.46", "True", "12,345"], [EVIL, "", "", ""]]
 
 
 def test_a_parser_of_markdown_finds_the_same_cells() -> None:
@@ -30,7 +35,7 @@ def test_a_parser_of_markdown_finds_the_same_cells() -> None:
 def test_latex_has_no_special_character_left_alone() -> None:
     lines = copying.as_latex(TEXTS).splitlines()
     (line,) = (line for line in lines if "script" in line)
-    assert line.count("&") - line.count("\\&") == 2  # of three columns
+    assert line.count("&") - line.count("\\&") == 3  # of four columns
     for special in "%$_#":
         assert line.count(special) == line.count(f"\\{special}")
     assert "\\toprule" in lines

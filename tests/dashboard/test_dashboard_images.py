@@ -43,6 +43,7 @@ for line in sys.stdin:
 @pytest.fixture(autouse=True)
 def process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconstructor, "COMMAND", [sys.executable, "-c", PROCESS])
+    monkeypatch.setattr(Reconstructor, "_lacks_model", lambda *_: False)
 
 
 def open_images(**query: str) -> AppTest:
@@ -101,6 +102,19 @@ def test_the_process_is_started_again_after_it_has_ended(tmp_path: Path) -> None
             ours.of_cell("n25-unet", 0, "a")
     finally:
         ours.close()
+
+
+def test_without_a_model_no_process_is_started(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(reconstructor, "COMMAND", ["no such program"])
+    ours = Reconstructor(str(run_folder))
+    with pytest.raises(ValueError, match="no model of that cell and seed"):
+        ours.of_cell(f"{TASK}-n0-tv", 0, "image 9")
+    (run_folder / "models" / f"{TASK}-n0-tv" / "0").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no such program"):
+        ours.of_cell(f"{TASK}-n0-tv", 0, "image 9")
 
 
 def test_scores_are_those_of_the_refit_whose_pictures_are_shown() -> None:

@@ -126,8 +126,12 @@ def test_the_page_shows_a_search(folder: Path) -> None:
     assert not app.exception
     line = app.dataframe[0].value.set_index("method").loc["unet · 100"]
     assert (line.complete, line.pruned, line.step) == (9, 3, 9 * 60 + 3 * 40)
+    planned = Store(folder).spec().budget
+    assert line.budget == pytest.approx(100 * line.step / (planned.trials * planned.steps))
+    nothing_varied = app.dataframe[0].value.set_index("method").loc["tv"]
+    assert pd.isna(nothing_varied.budget)
     best = trials[trials.state == "complete"].set_index("psnr").config
-    (shown,) = (one.value for one in app.code if one.language == "json")
+    (shown,) = (one.value for one in app.code if one.value.startswith("{"))
     assert json.loads(shown) == json.loads(best[max(best.index)])
     captions = " ".join(one.value for one in app.caption)
     assert "3 after 40 steps" in captions
