@@ -20,13 +20,13 @@ WIDE = "wide"  # the key of a container that a narrow window scrolls
 STYLE = """<style>
 .st-key-wide {overflow-x: auto}
 .st-key-wide > * {min-width: 44rem}
-%s</style>"""
-ON_ACCENT = '[data-baseweb="tag"] * {color: #0a1115}\n'
+[data-tag] * {color: light-dark(#ffffff, #0a1115)}
+</style>"""
 
 
 def apply() -> None:
     """Set what Streamlit's themes cannot."""
-    st.html(STYLE % (ON_ACCENT if _dark() else ""))
+    st.html(STYLE)
 
 
 def _dark() -> bool:
