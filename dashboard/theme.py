@@ -19,7 +19,7 @@ WIDE = "wide"  # the key of a container that a narrow window scrolls
 # Text on the dark page's accent is dark as well: white would have a contrast of 2.9.
 STYLE = """<style>
 .st-key-wide {overflow-x: auto}
-.st-key-wide > * {min-width: 44rem}
+.st-key-wide > * {min-width: 56rem}
 [data-tag] * {color: light-dark(#ffffff, #0a1115)}
 </style>"""
 
