@@ -244,7 +244,8 @@ def _resident_raw() -> int:
         methods=[METHOD],
         degradations=[{"name": "mri_cartesian", "levels": [4]}],
         dataset={"source": "template", "image_size": RAW_SIZE, "n_val": 2, "n_test": 2},
-        budget={"trials": AT_ONCE, "steps": 30, "reports": 1, "batch_size": 4},
+        # Enough trials that all processes have started before the first ones run out of work.
+        budget={"trials": 4 * AT_ONCE, "steps": 30, "reports": 1, "batch_size": 4},
         search={"pruner": "none"},
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, _cluster(), _store(benchmark) as store:
