@@ -57,7 +57,7 @@ def _cell(cell: Mapping[Any, Any], metrics: Mapping[str, ScoreColumn], further: 
         counted(cell.get("seeds", math.nan), "seed"),
     )
     lines = [
-        f"<b>{html.escape(str(cell.get('label', cell['method'])))}</b>",
+        f"<b>{html.escape(str(cell['label' if 'label' in cell else 'method']))}</b>",
         html.escape(further),
         *(score(metric, *bounds[name]) for name, metric in metrics.items()),
         ", ".join(filter(None, numbers)),
