@@ -10,10 +10,11 @@ import torch
 from bench import api, badges, data, methods, metrics, physics, rules, spec, training
 from bench.cells import cells_of
 from bench.data import Dataset
-from bench.data.coils import compressed, misfit, noise_std
+from bench.data.coils import compressed, espirit, misfit, noise_std, sensitivities
 from bench.data.measured import open_file
 from bench.data.raw import _fitted
 from bench.errors import UserError
+from bench.physics._coils import birdcage
 from bench.physics.mri_cartesian import fourier, inverse_fourier
 from bench.scoring import physics_of, rebuild, score_refit
 from bench.spec import Benchmark, DatasetSpec
@@ -286,3 +287,15 @@ def test_from_python(dataset: Dataset) -> None:
     task = api.task(dataset, "mri_cartesian", 4, n_val=2, n_test=4)
     model = api.fit("tv", task)
     assert (api.evaluate(model, task).psnr > 18).all()
+
+
+def test_a_centre_too_small_for_espirit_still_gives_maps() -> None:
+    """As with 4x fewer lines of 64, of which 4 are in the centre; ESPIRiT finds nothing there."""
+    x = kspace_files.images(1, 1, 64)[0]
+    kspace = kspace_files.kspace_of(x, COILS, 0.001, 0, oversampling=1)[0]
+    assert not espirit(kspace, 6).any()
+    maps, true = sensitivities(kspace, 6), birdcage(COILS, (64, 64)).numpy()
+    true = true / np.linalg.norm(true, axis=0)
+    inside = x[0] > 0.1
+    assert np.abs((maps.conj() * true).sum(0))[inside].mean() > 0.95
+    assert np.linalg.norm(maps, axis=0)[inside] == pytest.approx(1, abs=1e-4)

@@ -67,14 +67,45 @@ def compressed(
 def sensitivities(
     kspace: Complex64[np.ndarray, "coils h w"], calibration: int
 ) -> Complex64[np.ndarray, "coils h w"]:
-    """Estimate the maps of a slice; 1 for a single coil, 0 for coils without signal."""
+    """Estimate the maps of a slice; 1 for a single coil, 0 for coils without signal.
+
+    Where the centre is too small for ESPIRiT, which then finds nothing, they come from
+    `low_resolution`.
+    """
     used = np.abs(kspace).max((1, 2)) > 0
     maps = np.zeros_like(kspace)
     if used.sum() == 1:
         maps[used] = 1
     elif used.any():
-        maps[used] = espirit(kspace[used], calibration)
+        found = espirit(kspace[used], calibration)
+        maps[used] = found if found.any() else low_resolution(kspace[used], calibration)
     return maps
+
+
+def low_resolution(
+    kspace: Complex64[np.ndarray, "coils h w"], calibration: int
+) -> Complex64[np.ndarray, "coils h w"]:
+    """Divide the coils' images of the centre of k-space by their root sum of squares.
+
+    McKenzie et al., MRM 47, 2002. The centre is tapered by a Hann window.
+
+    Args:
+        kspace: with DC in the middle.
+        calibration: side of the fully sampled centre.
+
+    Returns:
+        maps whose squares sum to 1; they have the phase of the object, too.
+    """
+    rows, columns = (
+        np.clip(1 - np.abs(np.arange(n) - n // 2) / (calibration / 2 + 1), 0, None)
+        for n in kspace.shape[1:]
+    )
+    window = np.sin(np.pi / 2 * rows[:, None]) ** 2 * np.sin(np.pi / 2 * columns) ** 2
+    images = np.fft.fftshift(
+        np.fft.ifft2(np.fft.ifftshift(kspace * window, axes=(1, 2))), axes=(1, 2)
+    )
+    size = np.sqrt((np.abs(images) ** 2).sum(0))
+    return (images / np.maximum(size, 1e-6 * size.max())).astype(np.complex64)
 
 
 def misfit(
