@@ -197,13 +197,14 @@ def see_images(page: "playwright.Page") -> None:
     assert box is not None
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_url(re.compile(r"image=image(\+|%20)2"))
-    page.wait_for_function(f"before => {TRUTH} !== before", arg=before)
+    page.wait_for_function(f"before => {PICTURES} && {TRUTH} !== before", arg=before)
     playwright.expect(pictures).to_have_count(7)
 
     page.get_by_role("button", name="Display").click()
     page.get_by_role("slider").first.press("ArrowRight")
-    page.wait_for_function(f"{PICTURES}.layout.coloraxis.cmin > 0")
+    page.wait_for_function(f"{PICTURES}?.layout.coloraxis.cmin > 0")  # drawn anew meanwhile
     page.keyboard.press("Escape")
+    playwright.expect(pictures).to_have_count(7)
 
     shared, truth = page.url, page.evaluate(TRUTH)
     page.goto("about:blank")
