@@ -23,19 +23,25 @@ def choose_format() -> None:
 
 
 def figure(
-    chart: Any, key: str, *, config: Mapping[str, Any] | None = None, **options: Any
+    chart: Any,
+    key: str,
+    *,
+    name: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> None:
     """Draw a figure that can be saved.
 
     Args:
         chart: a Plotly figure.
-        key: of the element; the saved file bears its name and the run's.
+        key: of the element.
+        name: of the saved file, after the run's; default: the key.
         config: Plotly's, for what differs from `bench.charts.CONFIG`.
         options: of `st.plotly_chart`.
     """
     saved = {
         "format": "png" if st.session_state.get(PNG) else "svg",
-        "filename": f"{state.current().run.folder.name} {key}",
+        "filename": f"{state.current().run.folder.name} {name or key}",
         "scale": 2,  # sharp as PNG too
     }
     full = {**charts.CONFIG, **(config or {}), "toImageButtonOptions": saved}

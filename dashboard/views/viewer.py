@@ -41,9 +41,9 @@ def show(choice: Choice) -> None:
         metric = image_scores.metric_of(choice)
     table = choice.by_image(metric)
     image, order = choose(choice, cells, chosen, metric, table, truth)
-    place = st.container()
+    above = st.container()
     image_scores.show(choice, cells, chosen, metric, table, image)
-    with place:  # last, since a picture that is not stored takes seconds
+    with above:  # last, since a picture that is not stored takes seconds
         draw(choice, cells.loc[chosen], image, truth)
     st.caption(f"{len(order)} test images; their scores are those of each cell's first refit.")
 
@@ -111,7 +111,7 @@ def draw(choice: Choice, cells: pd.DataFrame, image: str, truth: dict[str, np.nd
     bar = {"displayModeBar": True, "modeBarButtons": [["toImage", "resetScale2d"]]}
     # Streamlit's own theme would replace the colour scales.
     with st.container(key=theme.WIDE):
-        present.figure(figure, "pictures", config=bar, theme=None)
+        present.figure(figure, "pictures", name=f"{choice.task} {image}", config=bar, theme=None)
     st.caption(
         "Top: images on one grey scale. Bottom: errors on one scale, which ends at the largest "
         "error of a reconstruction unless you set its end; the measurement may exceed it. Scores "
