@@ -35,9 +35,7 @@ def of_cells(
 
 def score(metric: ScoreColumn, value: float, low: float = math.nan, high: float = math.nan) -> str:
     """Write a metric with its unit, and with its 95 % interval if there is one."""
-    known = math.isfinite(low) and math.isfinite(high)
-    interval = f" [{metric.number(low)}, {metric.number(high)}]" if known else ""
-    return html.escape(f"{metric.label} {metric.text(value)}{interval}")
+    return html.escape(f"{metric.label} {metric.text(value)}{metric.interval(low, high)}")
 
 
 def counted(count: float, what: str) -> str:

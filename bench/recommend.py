@@ -275,8 +275,8 @@ def _use(
     found: Recommendation, chosen: _Candidate, by: Estimate, task: str, objective: ScoreColumn
 ) -> list[str]:
     k = by.cells.index(chosen.method)
-    low, high = (objective.number(float(one[k])) for one in (by.low, by.high))
-    score = f"{objective.label} {objective.text(float(by.mean[k]))} [{low}, {high}]"
+    interval = objective.interval(float(by.low[k]), float(by.high[k]))
+    score = f"{objective.label} {objective.text(float(by.mean[k]))}{interval}"
     if found.certain:
         others = len(by.cells) - 1
         why = f"it beats each of the {others} other methods" if others else "there is no other"
@@ -307,9 +307,9 @@ def _next(
 
 
 def _difference(method: str, other: str, by: Estimate, objective: ScoreColumn) -> str:
-    gain, *bounds = by.gain(method, other)
-    low, high = (objective.number(one, "+") for one in bounds)
-    return f"{objective.text(gain, '+')} [{low}, {high}], p = {by.p_value(method, other):.2g}"
+    gain, low, high = by.gain(method, other)
+    interval = objective.interval(low, high, "+")
+    return f"{objective.text(gain, '+')}{interval}, p = {by.p_value(method, other):.2g}"
 
 
 def _best_classical(

@@ -4,6 +4,7 @@ Imports neither PyTorch nor the metrics: report and dashboard show what a run de
 manifest, and import none of the code that it names.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -56,6 +57,12 @@ class ScoreColumn:
     def text(self, value: float, sign: str = "") -> str:
         """Write a value with its unit."""
         return f"{self.number(value, sign)} {self.unit}".rstrip()
+
+    def interval(self, low: float, high: float, sign: str = "") -> str:
+        """Write an interval after a space; empty if it is not known, as with one subject."""
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return ""
+        return f" [{self.number(low, sign)}, {self.number(high, sign)}]"
 
 
 # Every run has these; runs of earlier versions declare no others.

@@ -249,15 +249,14 @@ def _findings(task: str, lines: pd.DataFrame, by: Estimate, objective: ScoreColu
     for _, group in learned.groupby("n_train"):
         network = group.iloc[0]
         kind = ", fitted in closed form" if network["kind"] == "fitted" else ""
-        gain, *bounds = by.gain(network["cell"], reference["cell"])
-        low, high = (objective.number(bound, "+") for bound in bounds)
+        gain, low, high = by.gain(network["cell"], reference["cell"])
         verdict = by.verdict(network["cell"], reference["cell"])
         size = int(network["n_train"])
         where = f"{task}, {size} training images" if size else task
         sentences.append(
             f"{where}: {network['method']} ({network['words']}{kind}) "
             f"{verdict} {reference['method']} ({reference['words']}), the best classical "
-            f"method: {objective.text(gain, '+')} [{low}, {high}], "
+            f"method: {objective.text(gain, '+')}{objective.interval(low, high, '+')}, "
             f"{_p(by.p_value(network['cell'], reference['cell']))}."
         )
     return sentences

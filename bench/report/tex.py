@@ -84,9 +84,7 @@ def _table(title: str, lines: pd.DataFrame, board: Leaderboard) -> str:
 
 
 def _score(line: pd.Series, name: str, metric: ScoreColumn, bold: bool, sign: str = "") -> str:
-    mean, low, high = (
-        metric.number(line[f"{name}{end}"], sign).replace("-", "$-$")
-        for end in ("", "_low", "_high")
-    )
-    mean = rf"\textbf{{{mean}}}" if bold else mean
-    return f"{mean} {{[}}{low}, {high}{{]}}"
+    value, low, high = (line[f"{name}{end}"] for end in ("", "_low", "_high"))
+    mean = metric.number(value, sign).replace("-", "$-$")
+    interval = escape(metric.interval(low, high, sign)).replace("-", "$-$")
+    return (rf"\textbf{{{mean}}}" if bold else mean) + interval

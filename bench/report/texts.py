@@ -162,10 +162,8 @@ def _texts(line: pd.Series, metrics: Sequence[ScoreColumn], objective: ScoreColu
 
 
 def _with_interval(line: pd.Series, metric: ScoreColumn, sign: str = "") -> str:
-    mean, low, high = (
-        metric.number(line[f"{metric.name}{end}"], sign) for end in ("", "_low", "_high")
-    )
-    return f"{mean} [{low}, {high}]"
+    mean, low, high = (line[f"{metric.name}{end}"] for end in ("", "_low", "_high"))
+    return metric.number(mean, sign) + metric.interval(low, high, sign)
 
 
 def _rank(line: pd.Series) -> str:

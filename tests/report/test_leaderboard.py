@@ -12,7 +12,7 @@ from rich.console import Console
 from bench import curves, report, spec
 from bench.cli import DEFAULT_SPEC
 from bench.markdown import as_text
-from bench.report import texts
+from bench.report import tex, texts
 from bench.report.leaderboard import COLUMNS, build
 from bench.store import Store
 
@@ -64,6 +64,16 @@ def test_one_line_per_cell_with_the_designs_columns() -> None:
     assert table["psnr"].tolist() == pytest.approx([means["unet"], means["tv"]])
     assert (table["psnr_low"] < table["psnr"]).all()
     assert (table["psnr"] < table["psnr_high"]).all()
+
+
+def test_an_interval_that_is_not_known_is_not_shown() -> None:
+    """As with the images of a single subject."""
+    rows = make_rows({("tv", "classical", 0): 22, ("unet", "learned", 25): 24})
+    board = build(rows.assign(subject="one"), TRIALS, [], "results/x")
+    task = texts.tasks(board)[0]
+    words = " ".join([*board.findings, *(str(one) for one in task.values()), tex.page(board)])
+    assert "unet" in words
+    assert not re.search(r"\bnan\b", words)
 
 
 @pytest.mark.parametrize(("psnr", "verdict"), [(24, "beats"), (22, "ties with"), (20, "loses to")])
