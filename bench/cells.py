@@ -79,7 +79,7 @@ def finished(cells: Sequence[Cell], done: Collection[str], levels: Sequence[floa
 def trials_of(cell: Cell, budget: Budget) -> int:
     """Return the number of a cell's trials: no more than there are configurations to try."""
     configurations = search_spaces.size(methods.find(cell.method.name).space(cell.method.fixed))
-    return int(min(budget.trials, configurations))
+    return int(min(cell.method.trials or budget.trials, configurations))
 
 
 def seeds_of(cell: Cell, spec: Benchmark) -> int:

@@ -20,6 +20,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Relative = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+CountFrom0 = Annotated[int, Field(ge=0, le=1_000_000)]
 Iterations = Annotated[int, Field(ge=1, le=100_000)]
 Odd = Annotated[int, Field(ge=1, le=15), AfterValidator(_odd)]  # side of a patch or filter
 # Of a penalty, scaled so that 1 is a natural choice.

@@ -137,6 +137,7 @@ LEVELS = [{"name": "gaussian_noise", "levels": [0.5, 0.2, 0.1]}]
         {"degradations": [{"name": "gaussian_blur", "levels": [1]}, *LEVELS]},
         {"methods": [*METHODS[::-1], "dncnn"]},
         {"methods": [{**one, "priority": 3, "cpus": 2, "gpus": 0.5} for one in METHODS]},
+        {"methods": [{**one, "trials": 16} for one in METHODS]},
     ],
     ids=str,
 )
@@ -154,6 +155,10 @@ def test_a_run_goes_on_with_what_changes_no_number(change: dict) -> None:
         ({"budget.batch_size": 16}, "budget.batch_size"),
         ({"budget.reports": 2}, "budget.reports"),
         ({"budget.trials": 2}, "budget.trials: not less than 6"),
+        (
+            {"methods": [*METHODS[1:], {**METHODS[0], "trials": 5}]},
+            "methods.degraded.trials: not less than 6",
+        ),
         ({"seeds": 1}, "seeds: not less than 3"),
         ({"precision": "fp32"}, "precision"),
         ({"deterministic": True}, "deterministic"),

@@ -17,7 +17,7 @@ from scipy.ndimage import map_coordinates, zoom
 from bench.data.base import Audit, Dataset
 from bench.data.square import to_square
 from bench.errors import UserError
-from bench.ranges import Count
+from bench.ranges import Count, CountFrom0
 from bench.seeds import derive_seed
 
 # Signal of CSF, grey and white matter, as in routine protocols; varied by subject.
@@ -42,7 +42,12 @@ class Anatomy:
 
 
 def make(
-    path: str | None, image_size: int, *, subjects: Count = 120, slices_per_subject: Count = 2
+    path: str | None,
+    image_size: int,
+    *,
+    subjects: Count = 120,
+    slices_per_subject: Count = 2,
+    first_subject: CountFrom0 = 0,
 ) -> Dataset:
     """Make axial slices of synthetic subjects.
 
@@ -51,6 +56,8 @@ def make(
         image_size: side of the prepared images, in pixels.
         subjects: number of synthetic subjects.
         slices_per_subject: slices of each, evenly spaced through the cerebrum; at most one a mm.
+        first_subject: number of the first; other numbers are other subjects, for instance to
+            confirm on images that played no part in the design of a method.
 
     Raises:
         UserError: a path is given, numbers below 1, or more slices than the cerebrum has.
@@ -65,7 +72,7 @@ def make(
             f"dataset.slices_per_subject: {slices_per_subject} is more than the {most} distinct "
             "slices of a subject; raise dataset.subjects instead"
         )
-    names = [f"template-{number:04d}" for number in range(subjects)]
+    names = [f"template-{number:04d}" for number in range(first_subject, first_subject + subjects)]
     _anatomy()
     with ThreadPoolExecutor() as pool:
         made = list(pool.map(lambda name: _subject(name, image_size, slices_per_subject), names))

@@ -110,7 +110,8 @@ def notes(
     """Describe how the numbers of one run, or of several merged ones, were obtained."""
     data = specs[0].dataset
     seeds, budgets = [spec.seeds for spec in specs], [spec.budget for spec in specs]
-    trials, steps = [one.trials for one in budgets], [one.steps for one in budgets]
+    trials = [one.trials or spec.budget.trials for spec in specs for one in spec.methods]
+    steps = [one.steps for one in budgets]
     batch = [one.batch_size for one in budgets]
     one_seed = min(seeds) == 1
     return [

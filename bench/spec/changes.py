@@ -1,6 +1,6 @@
 """Which keys of a benchmark may change when its run is resumed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bench import markup
@@ -26,13 +26,12 @@ def conflicts(before: Benchmark, now: Benchmark) -> list[str]:
     ):  # fmt: skip
         found += differing(key, then[key], here[key])
     found += differing("budget", {**then["budget"], "trials": 0}, {**here["budget"], "trials": 0})
-    for key, least, given in (
-        ("seeds", before.seeds, now.seeds),
-        ("budget.trials", before.budget.trials, now.budget.trials),
-    ):
+    for key, least, given in (("seeds", before.seeds, now.seeds), *_trials(before, now)):
         found += [f"{key}: not less than {least}"] if given < least else []
     found += _missing("n_train", then["n_train"], here["n_train"])
-    for key, free in (("degradations", {"levels"}), ("methods", {"priority", "cpus", "gpus"})):
+    for key, free in (
+        ("degradations", {"levels"}), ("methods", {"trials", "priority", "cpus", "gpus"}),
+    ):  # fmt: skip
         earlier, later = ({one["label"]: one for one in content[key]} for content in (then, here))
         found += _missing(key, earlier, later)
         for label in earlier.keys() & later.keys():
@@ -44,6 +43,17 @@ def conflicts(before: Benchmark, now: Benchmark) -> list[str]:
                 levels = (one[label]["levels"] for one in (earlier, later))
                 found += _missing(f"{key}.{label}.levels", *levels)
     return found
+
+
+def _trials(before: Benchmark, now: Benchmark) -> Iterator[tuple[str, int, int]]:
+    """List the keys that set numbers of trials, with their values before and now."""
+    yield "budget.trials", before.budget.trials, now.budget.trials
+    later = {method.label: method.trials for method in now.methods}
+    for method in before.methods:
+        own = later.get(method.label, method.trials)
+        if own != method.trials:
+            here = own or now.budget.trials
+            yield f"methods.{method.label}.trials", method.trials or before.budget.trials, here
 
 
 def differing(key: str, before: Any, now: Any) -> list[str]:

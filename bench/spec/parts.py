@@ -128,6 +128,9 @@ class MethodSpec(Strict):
     fixed: dict[str, Any] = Field(
         default_factory=dict, description="configuration held fixed instead of searched"
     )
+    trials: int | None = Field(
+        None, ge=1, description="configurations tried; default: as many as the budget has"
+    )
     workers: int = Field(
         1, ge=1, description="processes that train a network together and share each batch"
     )

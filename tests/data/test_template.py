@@ -31,6 +31,12 @@ def test_a_subject_is_the_same_however_many_are_made(few: data.Dataset) -> None:
     assert again.ids == few.ids[:6]
 
 
+def test_subjects_are_numbered_from_the_first(few: data.Dataset) -> None:
+    later = load(subjects=2, first_subject=1)
+    np.testing.assert_array_equal(later.images, few.images[2:6])
+    assert later.subjects == few.subjects[2:6]
+
+
 def test_as_many_slices_as_asked_for() -> None:
     many = load(subjects=1, slices_per_subject=60)
     assert len(set(many.ids)) == len(many) == 60
