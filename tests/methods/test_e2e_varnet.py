@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import methods, physics
-from bench.methods.learned.e2e_varnet import calibration
+from bench.methods.learned.e2e_varnet import NormUNet, calibration
 
 SMALL = {"cascades": 2, "width": 4, "depth": 2, "map_width": 4, "map_depth": 2}
 
@@ -47,6 +47,17 @@ def test_without_refinement_the_measurement_stays() -> None:
     coils = np.fft.fftshift(np.fft.ifft2(shifted, norm="ortho"), **axes)
     expected = np.sqrt((np.abs(coils) ** 2).sum(1, keepdims=True))
     np.testing.assert_allclose(model(y, operator).detach().numpy(), expected, atol=1e-5)
+
+
+def test_round_off_in_an_image_without_phase_is_not_amplified() -> None:
+    torch.manual_seed(0)
+    network, image = NormUNet(4, 2), (images(2) - 0.5) * 30  # standard deviation about 1
+    for weight in network.parameters():
+        if weight.ndim:
+            nn.init.normal_(weight, std=0.2)
+    clean, off = (network(torch.complex(image, part)) for part in (0 * image, 2e-6 * image.flip(2)))
+    assert (clean - image).abs().max() > 0.1
+    torch.testing.assert_close(off, clean, atol=1e-2, rtol=0)
 
 
 def test_a_cascade_returns_to_the_measurement_what_its_eta_says() -> None:

@@ -23,6 +23,7 @@ from bench.physics import MRICartesian
 from bench.physics._constants import on_device
 from bench.physics.mri_cartesian import fourier, inverse_fourier
 
+LEAST_SCALE = 1e-3  # by which a part is divided, relative to the other part's standard deviation
 Sensitivities = Literal["estimated", "known"]
 
 
@@ -116,7 +117,9 @@ class NormUNet(nn.Module):
         """Map images of any size."""
         parts = torch.cat([image.real, image.imag], dim=1)
         mean = parts.mean((2, 3), keepdim=True)
-        scale = parts.std((2, 3), keepdim=True).clamp(min=1e-6)
+        scale = parts.std((2, 3), keepdim=True)
+        # An image without phase has round-off as its imaginary part, which must not become noise.
+        scale = torch.maximum(scale, LEAST_SCALE * scale.amax(1, keepdim=True)).clamp(min=1e-6)
         height, width = parts.shape[-2:]
         padded = pad((parts - mean) / scale, padding_to(self.stride, parts))
         result = self.body(padded)[..., :height, :width] * scale + mean
