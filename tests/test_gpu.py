@@ -134,6 +134,20 @@ def test_two_trials_share_a_gpu(tmp_path: Path) -> None:
     assert max(starts) < min(event["time"] for event in ended)
 
 
+@pytest.mark.parametrize("name", ["mri_radial", "mri_spiral"])
+def test_samples_off_the_grid_are_transformed_on_the_gpu(name: str) -> None:
+    pytest.importorskip("cufinufft")
+    x = training.as_tensor(VAL)
+    operator = physics.create(name, 4, 32, coils=3)
+    y = operator.A(x)
+    for here, there in (
+        (y, operator.A(x.cuda())),
+        (operator.A_adjoint(y), operator.A_adjoint(y.cuda())),
+    ):
+        assert there.is_cuda
+        assert (there.cpu() - here).norm() < 1e-4 * here.norm()
+
+
 @pytest.mark.parametrize("name", ["modl", "cs_unet", "tv_maps", "wcrr"])
 def test_networks_that_know_the_physics_train(name: str) -> None:
     operator = physics.create("mri_cartesian", 2, 32, coils=4)

@@ -1,9 +1,15 @@
-"""Non-Cartesian MRI: Fourier samples anywhere in k-space, by FINUFFT (Barnett et al., 2019)."""
+"""Non-Cartesian MRI: Fourier samples anywhere in k-space.
 
+By FINUFFT (Barnett, Magland and af Klinteberg, SIAM J. Sci. Comput. 41, 2019), or on a GPU by
+cuFINUFFT (Shih et al., IPDPSW 2021), where that is installed (extra `gpu`).
+"""
+
+import logging
 import math
 from abc import abstractmethod
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable
+from functools import cache, cached_property, partial
+from typing import Any, Literal
 
 import finufft
 import numpy as np
@@ -16,13 +22,17 @@ from bench.physics._mri import MRI
 
 ACCURACY = 1e-6  # relative, of FINUFFT's single precision
 READOUT_OVERSAMPLING = 2  # samples along a readout, per Nyquist interval
+logger = logging.getLogger(__name__)
+Transform = Literal["nufft2d1", "nufft2d2"]
+Shape = tuple[int, ...]
+Points = tuple[Float[Tensor, " samples"], ...]
 
 
 class NonCartesian(MRI):
     """Samples along a trajectory; y has shape (b, coils, samples).
 
-    The transform runs on the CPU whatever the device, in one thread per call: several threads would
-    sum in an order that changes from call to call.
+    On the CPU a transform runs in one thread: several would sum in an order that changes from call
+    to call. Images on a GPU are copied to the CPU for it, unless cuFINUFFT is installed.
     """
 
     @abstractmethod
@@ -40,6 +50,14 @@ class NonCartesian(MRI):
         """Positions and areas of `trajectory`, computed once."""
         positions, areas = self.trajectory()
         return positions, torch.from_numpy(areas.astype(np.float32))
+
+    @cached_property
+    def points(self) -> Points:
+        """The samples' positions in radians per pixel, along rows and columns; computed once."""
+        return tuple(
+            torch.from_numpy((2 * np.pi * coordinates / n).astype(np.float32))
+            for coordinates, n in zip(self.samples[0].T, self.shape, strict=True)
+        )
 
     @property
     def mask(self) -> Bool[Tensor, "1 1 h w"]:
@@ -62,7 +80,7 @@ class NonCartesian(MRI):
         """
         if tuple(images.shape[-2:]) != self.shape:
             raise ValueError(f"{self.name}: made for {self.shape}, not {tuple(images.shape[-2:])}")
-        return _Nufft.apply(images, self.samples[0])
+        return _Nufft.apply(images, self.points)
 
     def decode(
         self, y: Complex64[Tensor, "b coils samples"], weighted: bool = False
@@ -70,7 +88,7 @@ class NonCartesian(MRI):
         """Apply the adjoint transform, to density-compensated samples if `weighted`."""
         if weighted:
             y = y * on_device(self.samples[1], y.device)
-        return _NufftAdjoint.apply(y, self.samples[0], self.shape)
+        return _NufftAdjoint.apply(y, self.points, self.shape)
 
     @property
     @abstractmethod
@@ -96,9 +114,8 @@ class NonCartesian(MRI):
     def kernel(self) -> Complex64[Tensor, "h2 w2"]:
         """The transform of the trajectory's point spread function, on a grid of twice the size."""
         double = (2 * self.shape[0], 2 * self.shape[1])
-        positions = self.samples[0] * 2  # in cells of the doubled grid
-        ones = torch.ones(1, 1, len(positions), dtype=torch.complex64)
-        point_spread = _adjoint(ones, positions, double)[0, 0] * (
+        ones = torch.ones(1, 1, len(self.points[0]), dtype=torch.complex64)
+        point_spread = _adjoint(ones, self.points, double)[0, 0] * (
             2 / math.sqrt(math.prod(self.shape))
         )
         return torch.fft.fft2(torch.fft.ifftshift(point_spread))
@@ -108,53 +125,84 @@ class _Nufft(torch.autograd.Function):
     """y_m = sum_r x_r exp(-2 pi i k_m r) / sqrt(h w), differentiable in x."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, positions: np.ndarray) -> Tensor:
-        ctx.positions, ctx.shape = positions, tuple(images.shape[-2:])
-        return _forward(images, positions)
+    def forward(ctx: Any, images: Tensor, points: Points) -> Tensor:
+        ctx.points, ctx.shape = points, tuple(images.shape[-2:])
+        return _forward(images, points)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _adjoint(grads[0], ctx.positions, ctx.shape), None
+        return _adjoint(grads[0], ctx.points, ctx.shape), None
 
 
 class _NufftAdjoint(torch.autograd.Function):
     """The adjoint of `_Nufft`, differentiable in y."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, positions: np.ndarray, shape: tuple[int, int]) -> Tensor:
-        ctx.positions = positions
-        return _adjoint(y, positions, shape)
+    def forward(ctx: Any, y: Tensor, points: Points, shape: tuple[int, int]) -> Tensor:
+        ctx.points = points
+        return _adjoint(y, points, shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _forward(grads[0], ctx.positions), None, None
+        return _forward(grads[0], ctx.points), None, None
 
 
-def _radians(positions: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
-    return [
-        np.ascontiguousarray(2 * np.pi * coordinates / n, dtype=np.float32)
-        for coordinates, n in zip(positions.T, shape, strict=True)
-    ]
-
-
-def _array(tensor: Tensor) -> Complex64[np.ndarray, "..."]:
-    return tensor.detach().to("cpu", torch.complex64).resolve_conj().contiguous().numpy()
-
-
-def _forward(images: Tensor, positions: np.ndarray) -> Tensor:
+def _forward(images: Tensor, points: Points) -> Tensor:
     shape = (images.shape[-2], images.shape[-1])
-    flat = _array(images).reshape(-1, *shape)
-    samples = finufft.nufft2d2(
-        *_radians(positions, shape), flat, eps=ACCURACY, isign=-1, nthreads=1
-    )
-    samples = torch.from_numpy(np.atleast_2d(samples) / np.float32(np.sqrt(np.prod(shape))))
-    return samples.reshape(*images.shape[:-2], -1).to(images.device)
+    samples = _transform("nufft2d2", images, points, shape, (len(points[0]),))
+    return samples.view(*images.shape[:-2], -1)
 
 
-def _adjoint(y: Tensor, positions: np.ndarray, shape: tuple[int, int]) -> Tensor:
-    flat = _array(y).reshape(-1, y.shape[-1])
-    images = finufft.nufft2d1(
-        *_radians(positions, shape), flat, shape, eps=ACCURACY, isign=1, nthreads=1
+def _adjoint(y: Tensor, points: Points, shape: tuple[int, int]) -> Tensor:
+    return _transform("nufft2d1", y, points, (y.shape[-1],), shape).view(*y.shape[:-1], *shape)
+
+
+def _transform(
+    name: Transform, values: Tensor, points: Points, inside: Shape, outside: Shape
+) -> Complex64[Tensor, "n *outside"]:
+    """Apply a transform, divided by the root of the number of pixels, to each of the values.
+
+    Args:
+        name: as both libraries call it: 2d2 from images to samples, 2d1 its adjoint.
+        values: shape (..., *inside).
+        points: see `NonCartesian.points`.
+        inside: shape of what is transformed.
+        outside: shape of the result.
+    """
+    flat = values.detach().to(torch.complex64).resolve_conj().reshape(-1, *inside).contiguous()
+    sign, pixels = (-1, inside) if name == "nufft2d2" else (1, outside)
+    scale = np.float32(np.sqrt(math.prod(pixels)))
+    on_gpu = _gpu_transform(name, flat.device)
+    if on_gpu is not None:
+        result = torch.empty(len(flat), *outside, dtype=flat.dtype, device=flat.device)
+        there = [on_device(one, flat.device) for one in points]
+        on_gpu(*there, flat, out=result, eps=ACCURACY, isign=sign)
+        return result / float(scale)
+    arrays = np.empty((len(flat), *outside), np.complex64)
+    here = [one.numpy() for one in points]
+    getattr(finufft, name)(
+        *here, flat.cpu().numpy(), out=arrays, eps=ACCURACY, isign=sign, nthreads=1
     )
-    scaled = torch.from_numpy(images / np.float32(np.sqrt(np.prod(shape))))
-    return scaled.reshape(*y.shape[:-1], *shape).to(y.device)
+    return torch.from_numpy(arrays / scale).to(flat.device)
+
+
+def _gpu_transform(name: Transform, device: torch.device) -> Callable[..., Any] | None:
+    """Return a transform for tensors on a GPU; None for the CPU, or without cuFINUFFT."""
+    library = _cufinufft() if device.type == "cuda" else None
+    if library is None:
+        return None
+    index = torch.cuda.current_device() if device.index is None else device.index
+    stream = torch.cuda.current_stream(device).cuda_stream
+    return partial(getattr(library, name), gpu_device_id=index, gpu_stream=stream)
+
+
+@cache
+def _cufinufft() -> Any | None:
+    try:
+        import cufinufft
+    except (ImportError, OSError, RuntimeError) as error:  # not there, or its libraries are not
+        logger.info(
+            "non-Cartesian transforms run on the CPU (pip install reconbench[gpu]): %s", error
+        )
+        return None
+    return cufinufft

@@ -1,7 +1,9 @@
 """Operators against independent implementations and analytic answers."""
 
 import math
+from collections.abc import Callable
 
+import finufft
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -13,6 +15,7 @@ from PIL import Image
 from skimage.transform import iradon, radon
 
 from bench import physics
+from bench.physics import _nufft
 from bench.physics._coils import birdcage
 from bench.physics.mri_cartesian import measured
 
@@ -140,6 +143,25 @@ def test_nufft_is_the_exact_sum_and_sigpys(name: str, level: int, shape: tuple[i
     back = operator.decode(torch.from_numpy(ours)[None, None])[0, 0].numpy()
     theirs = sigpy.nufft_adjoint(ours, places, oshape=shape, oversamp=2, width=6)
     assert relative(back, theirs) < 1e-3
+
+
+def test_a_gpu_transform_is_called_like_finufft(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With FINUFFT in place of cuFINUFFT, which takes tensors and needs a GPU."""
+    x, operator = tensor(smooth(24, 30)), physics.create("mri_radial", 11, (24, 30), coils=3)
+    expected = operator.A(x), operator.A_adjoint(operator.A(x))
+    called = []
+
+    def there(name: str, device: torch.device) -> Callable[..., None]:
+        def transform(*tensors: torch.Tensor, out: torch.Tensor, eps: float, isign: int) -> None:
+            called.append(name)
+            arrays = [one.numpy() for one in tensors]
+            getattr(finufft, name)(*arrays, out=out.numpy(), eps=eps, isign=isign)
+
+        return transform
+
+    monkeypatch.setattr(_nufft, "_gpu_transform", there)
+    torch.testing.assert_close((operator.A(x), operator.A_adjoint(operator.A(x))), expected)
+    assert called == ["nufft2d2", "nufft2d2", "nufft2d1"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ only by these measurements, which are left out, with the reason, where it is mis
 | numba | scores on the CPU in part 1, and the leaderboard of the CPU in part 4 |
 | safetensors | CT (the cache of its system matrix) |
 | finufft | non-Cartesian MRI |
+| cufinufft | non-Cartesian MRI on the GPU itself |
 | PyWavelets | methods with wavelets |
 | ray[train,tune], optuna, cmaes, pyarrow, duckdb, joblib, rich, typer, ... | part 5: all of ours |
 """
