@@ -10,7 +10,9 @@ from bench.errors import printable
 
 # Most names contain brackets or underscores: those that make no link or emphasis are not escaped.
 SPECIAL = re.compile(
-    r"[\\`*<>|~&]|\](?=[(\[:])|(?<!\w)_|_(?!\w)|^(?:[#+=\[-]|\d+(?=[.)]))",
+    r"[\\`*<>|~&]|\](?=[(\[:])|(?<!\w)_|_(?!\w)"
+    # At the start: what begins a heading, a link, or an item of a list.
+    r"|^(?:[#=\[]|[+-](?![\d.])|\d+(?=[.)](?!\d)))",
 )
 
 

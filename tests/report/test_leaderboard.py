@@ -279,6 +279,22 @@ GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HOSTILE = "<img src=x onerror=alert(1)> [a](http://x) ![b](y) *c* `d` | e & _f_ \\ \x1b[31m\n# g"
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["1. x", "1) x", "12.", "- x", "-", "+ x", "---", "# h", "+1.25 dB", "-0.5 dB", "32.14"],
+)
+def test_a_value_starts_no_list_or_heading(value: str) -> None:
+    assert f"<li>{value}</li>" in GFM.render(f"- {as_text(value)}\n")
+
+
+def test_numbers_are_not_escaped() -> None:
+    assert [as_text(value) for value in ("32.14", "+1.25 dB", "-.5")] == [
+        "32.14",
+        "+1.25 dB",
+        "-.5",
+    ]
+
+
 def test_markdown_shows_what_comes_from_files_as_text() -> None:
     rendered = GFM.render(f"- {as_text(HOSTILE)}\n- {as_text('# h')}\n")
     tags = set(re.findall(r"<(\w+)", rendered)) - {"ul", "li"}
