@@ -19,7 +19,7 @@ def test_the_counting_finds_what_a_gpu_would_wait_for() -> None:
         torch.rand(2)
         assert there.cpu().device.type == "cpu"
     found = counting.counts
-    assert (found.uploads, found.uploaded, found.waits, found.draws) == (1, 64, 2, 1)
+    assert (found.uploads, found.uploaded, found.synchronisations, found.draws) == (1, 64, 2, 1)
     assert found.launches == 3  # the copy, the sum of two, the sum of all
     with pytest.raises(RuntimeError, match="tensors on the CPU and on the device"), Counting():
         torch.nn.functional.conv2d(there[None, None], x[None, None])
@@ -61,13 +61,13 @@ def test_buffers_of_users_degradations_move_to_the_gpu_in_a_chain_too() -> None:
 )  # fmt: skip
 def test_a_batch_is_drawn_on_the_gpu(name: str) -> None:
     found = counts.data_path(name)
-    assert found.waits == 0
+    assert found.synchronisations == 0
     assert found.draws <= 1  # of the augmentation, four numbers an image
     assert found.uploads <= 3 and found.uploaded < 1000
 
 
 @pytest.mark.parametrize("name", ["unet", "modl"])
-def test_a_step_neither_copies_nor_waits(name: str) -> None:
+def test_a_step_neither_copies_nor_synchronises(name: str) -> None:
     found = counts.step(name, counts.NETWORKS[name])
-    assert (found.uploads, found.waits, found.draws) == (0, 0, 0)
+    assert (found.uploads, found.synchronisations, found.draws) == (0, 0, 0)
     assert found.launches > 100

@@ -1,4 +1,4 @@
-"""A device that computes nothing, by which copies, launches and waits of a GPU can be counted.
+"""A device that computes nothing: counts launches, copies and synchronisations of a GPU.
 
 It is PyTorch's `meta` device, whose tensors have shapes but no values. Tensors of two devices in
 one operation are an error there as on a GPU, and everything that would move data or wait passes
@@ -30,10 +30,11 @@ class Counts:
     """What a piece of work would ask of a GPU.
 
     Attributes:
-        launches: operations on the device that are no views.
+        launches: operations on the device other than views.
         uploads: copies from the CPU to the device.
         uploaded: their bytes.
-        waits: values and tensors that the CPU reads from the device, for which it has to wait.
+        synchronisations: values and tensors that the CPU reads from the device, for which it has
+            to wait.
         casts: conversions between types of numbers.
         draws: calls of a random generator on the CPU.
     """
@@ -41,7 +42,7 @@ class Counts:
     launches: int = 0
     uploads: int = 0
     uploaded: int = 0
-    waits: int = 0
+    synchronisations: int = 0
     casts: int = 0
     draws: int = 0
 
@@ -68,15 +69,15 @@ class Counting(TorchDispatchMode):
         given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         there = any(one.device.type == self.device.type for one in given)
         if func is ATEN._local_scalar_dense.default and there:
-            self.counts.waits += 1
+            self.counts.synchronisations += 1
             # What lets checks pass, and ends no iteration early.
             return given[0].dtype == torch.bool or 1.0
         if func is ATEN._to_copy.default and there and _to(kwargs, "cpu"):
-            self.counts.waits += 1
+            self.counts.synchronisations += 1
             return torch.zeros(given[0].shape, dtype=kwargs.get("dtype") or given[0].dtype)
         masks = [one for one in given[1:] if one.dtype == torch.bool]
         if func in INDEXING and any(one.device.type == self.device.type for one in masks):
-            self.counts.waits += 1  # for the number of values that a mask selects
+            self.counts.synchronisations += 1  # for the number of values that a mask selects
         result = func(*args, **kwargs)
         made = [one for one in tree_leaves(result) if isinstance(one, Tensor)]
         self._note(func, given, made)

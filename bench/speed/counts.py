@@ -1,4 +1,4 @@
-"""What training asks of a GPU, counted without one: launches, copies, waits, draws."""
+"""What training asks of a GPU, counted without one: launches, copies, synchronisations, draws."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ NETWORKS = {
 }  # fmt: skip
 
 # The same, counted by this code in the version before training was prepared for a GPU (62dc5ab):
-# launches, copies, bytes, waits, draws, and milliseconds or casts.
+# launches, copies, bytes, synchronisations, draws, and milliseconds or casts.
 BEFORE: dict[str, tuple[float, ...]] = {
     "gaussian_noise": (10, 4, 262280, 0, 10, 34.0), "rician_noise": (13, 5, 393352, 0, 18, 67.2),
     "poisson_noise": (10, 4, 262280, 1, 10, 215.8),
@@ -46,7 +46,7 @@ BEFORE: dict[str, tuple[float, ...]] = {
     "modl": (516, 17, 163584, 2, 0, 35), "cs_unet": (602, 11, 112896, 3, 0, 59),
     "learned_primal_dual": (563, 20, 368640, 2, 0, 100), "e2e_varnet": (1467, 2, 8192, 2, 0, 79),
 }  # fmt: skip
-COLUMNS = "launches | copies to the GPU | their bytes | waits | draws on the CPU"
+COLUMNS = "launches | copies to the GPU | their bytes | synchronisations | draws on the CPU"
 
 
 def page() -> str:
@@ -56,8 +56,9 @@ def page() -> str:
         "",
         "Counted by `make speed PART=counts` on a device that computes nothing, so without a GPU: "
         f"{SIZE}x{SIZE} pixels, batches of {BATCH}, in the fourth step. Launches are operations "
-        "that are no views; a wait is a value that the CPU reads from the GPU. The fused update of "
-        "the weights is not counted. Each entry is before → after training was prepared for GPUs.",
+        "other than views; a synchronisation is a value that the CPU reads from the GPU. The fused "
+        "update of the weights is not counted. Each entry is before → after training was prepared "
+        "for GPUs.",
         "",
         f"| data path | {COLUMNS} | CPU ms for {MANY} images of {LARGE}x{LARGE} |",
         "|---|---|---|---|---|---|---|",
@@ -79,7 +80,10 @@ def page() -> str:
 
 
 def _row(name: str, counts: Counts, last: float) -> str:
-    now = (counts.launches, counts.uploads, counts.uploaded, counts.waits, counts.draws, last)
+    now = (
+        counts.launches, counts.uploads, counts.uploaded, counts.synchronisations, counts.draws,
+        last,
+    )  # fmt: skip
     pairs = zip(BEFORE[name], now, strict=True)
     return f"| {name} | {' | '.join(f'{before:,} → {after:,}' for before, after in pairs)} |"
 

@@ -13,7 +13,7 @@ KEPT = ("node", "step", "psnr", "ssim", "best", "parameters", "seconds", "failed
 class EventLog:
     """Appends to a file: time, event, cell, trial or seed, and what the job reports.
 
-    Events are `began`, `validated`, `ended`, `failed`, and `waits`: a trial has paused. If it is
+    Events are `began`, `validated`, `ended`, `failed`, and `paused`: a trial has paused. If it is
     promoted, it resumes with another `began`.
 
     Args:

@@ -156,7 +156,7 @@ class SweepSearcher(Searcher):
         if reason:
             self._tell("failed", job, {**result, "failed": reason})
         else:
-            self._tell("waits" if paused else "ended", job, result)
+            self._tell("paused" if paused else "ended", job, result)
 
     def _drop_files(self, job: Job) -> None:
         for microbatches in (1, MICROBATCHES):

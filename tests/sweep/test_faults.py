@@ -57,11 +57,11 @@ def test_tensorboard_shows_every_job(undisturbed: Undisturbed) -> None:
     assert len(shown) == len(table) + 2 * (1 + 2)
 
 
-def test_the_events_tell_who_waits_from_who_ended(undisturbed: Undisturbed) -> None:
+def test_the_events_tell_who_paused_from_who_ended(undisturbed: Undisturbed) -> None:
     _, trials, run = undisturbed
     told = [event for event in events(run.parent) if "trial" in event]
     last = {(event["cell"], event["trial"]): event["event"] for event in told}
-    states = {"complete": "ended", "pruned": "waits"}
+    states = {"complete": "ended", "pruned": "paused"}
     assert last == {(row.cell, row.trial): states[row.state] for row in trials.itertuples()}
     ended = [(event["cell"], event["trial"]) for event in told if event["event"] == "ended"]
     assert len(ended) == len(set(ended)) == (trials["state"] == "complete").sum() < len(trials)
