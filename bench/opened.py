@@ -91,14 +91,15 @@ class Run:
             level: may lie between levels of the run; may be left out if it has only one.
             degradation: its label; may be left out if the run has only one.
             n_train: number of training images at hand.
-            max_ms: the most milliseconds that an image may take.
+            max_ms: the most milliseconds that an image may take: by `reconbench timing` if the
+                run has its times, else by rough times, measured while other trials ran.
             max_parameters: the most parameters that a network may have.
-            max_train_seconds: the most seconds that a training may take.
+            max_train_seconds: the most seconds that a training may take; these times are rough.
 
         Raises:
             UserError: nothing can be said; states why.
         """
-        from bench import curves, recommend, score_columns
+        from bench import curves, recommend, score_columns, timing_table
 
         limits = {"infer_ms": max_ms, "parameters": max_parameters,
                   "train_seconds": max_train_seconds}  # fmt: skip
@@ -112,6 +113,7 @@ class Run:
             limits={name: most for name, most in limits.items() if most is not None},
             objective=columns.get(self.spec.objective, columns["psnr"]),
             rising=set(gains.index[gains["rising"].astype(bool)]),
+            timing=timing_table.read(self._store.folder),
         )
 
     def pictures(self, method: str, **which: object) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from bench import timing_table
 from bench.errors import UserError, unknown
 from bench.score_columns import STANDARD, ScoreColumn
 from bench.statistics import ALPHA, BEATS, Estimate, estimate
@@ -70,6 +71,7 @@ def recommend(
     limits: Mapping[str, float] | None = None,
     objective: ScoreColumn = STANDARD["psnr"],
     rising: Collection[str] = (),
+    timing: pd.DataFrame = timing_table.EMPTY,
 ) -> Recommendation:
     """Recommend a method of a run.
 
@@ -81,6 +83,8 @@ def recommend(
         limits: the most that a method may cost, by column (`COSTS`).
         objective: the metric that decides.
         rising: cells whose networks still improved when their training ended.
+        timing: what `timing_table.read` returns. Its times of single images replace those of the
+            rows if it has one for every cell at these levels that ran here.
 
     Raises:
         UserError: the run has no such degradation, the level is beyond those of the run, or no
@@ -91,14 +95,19 @@ def recommend(
     estimates = {
         one: estimate(rows[rows["level"] == one], objective.name, objective.sign) for one in levels
     }
+    rows = rows[rows["level"].isin(levels)]
+    costs = rows.reindex(columns=[*COSTS]).astype(float).groupby(rows["cell"]).mean()
+    costs["infer_ms"], device = timing_table.of_single_images(timing, costs["infer_ms"])
+    times = _times(limits or {}, device)
     left_out: list[str] = []
     candidates = {
         one.method: one
-        for one in _candidates(rows, levels, n_train, left_out)
+        for one in _candidates(rows, levels, costs, n_train, left_out)
         if _is_scored(one, estimates, left_out) and _is_within(one, limits or {}, left_out)
     }
     if not candidates:
-        raise UserError(f"no method of the run comes into question: {'; '.join(left_out)}")
+        reason = f"no method of the run comes into question: {'; '.join(left_out)}."
+        raise UserError(" ".join([reason, *times]).rstrip("."))
     by = _combine(candidates, estimates)
     mean = objective.sign * pd.Series(by.mean, by.cells)
     best = str(mean.idxmax())
@@ -122,6 +131,7 @@ def recommend(
             *_basis(chosen, levels, n_train),
             *_cautions(chosen, by, rising),
             *([f"Left out: {'; '.join(left_out)}."] if left_out else []),
+            *times,
         ]
     )
     return recommendation
@@ -166,12 +176,31 @@ def _level(level: float | None, levels: Mapping[float, float]) -> float:
     return next(iter(levels)) if level is None else level
 
 
+def _times(limits: Collection[str], device: str) -> list[str]:
+    """Say how the times were measured to which a limit applies."""
+    sentences = []
+    if "infer_ms" in limits and device:
+        sentences.append(f"Times of single images are those of `reconbench timing` on {device}.")
+    elif "infer_ms" in limits:
+        sentences.append(
+            "Times of images are rough, since they were measured while other trials ran; "
+            "`reconbench timing` measures times that compare."
+        )
+    if "train_seconds" in limits:
+        sentences.append(
+            "Times of training are rough, since they were measured while other trials ran."
+        )
+    return sentences
+
+
 def _candidates(
-    rows: pd.DataFrame, levels: Mapping[float, float], n_train: int | None, left_out: list[str]
+    rows: pd.DataFrame,
+    levels: Mapping[float, float],
+    costs: pd.DataFrame,
+    n_train: int | None,
+    left_out: list[str],
 ) -> list[_Candidate]:
     """Find for each method the cells that stand for it."""
-    rows = rows[rows["level"].isin(levels)]
-    costs = rows.reindex(columns=[*COSTS]).astype(float).groupby(rows["cell"]).mean()
     lines = rows.drop_duplicates("cell")
     found = []
     for method, own in lines.groupby("method", sort=True):

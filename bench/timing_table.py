@@ -13,6 +13,7 @@ FILE = "timing.csv"  # in the folder of the report
 COSTS = ("ms_1", "ms_16", "step_ms", "step_mb")
 KEYS = ("cell", "device")
 COLUMNS = [*KEYS, "threads", *COSTS]
+EMPTY = pd.DataFrame(columns=COLUMNS).astype(dict.fromkeys(COSTS, float))
 
 
 def read(run: Place) -> pd.DataFrame:
@@ -26,7 +27,7 @@ def read(run: Place) -> pd.DataFrame:
     try:
         return pd.read_csv(io.StringIO(file.read_text()))[COLUMNS]
     except (FileNotFoundError, ValueError, KeyError):
-        return pd.DataFrame(columns=COLUMNS).astype(dict.fromkeys(COSTS, float))
+        return EMPTY.copy()
 
 
 def merged(before: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
@@ -39,3 +40,20 @@ def of_one_device(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Return the device on which most cells were measured, and its lines by cell: `COSTS`."""
     device = str(table["device"].mode().iloc[0]) if len(table) else ""
     return device, table[table["device"] == device].set_index("cell")[list(COSTS)]
+
+
+def of_single_images(table: pd.DataFrame, rough: pd.Series) -> tuple[pd.Series, str]:
+    """Return milliseconds per image of some cells, and the device on which nothing ran beside them.
+
+    Times of the table replace the rough ones for all cells or for none: times that were measured
+    alone do not compare with times beside other trials. If they replace none, the device is empty.
+
+    Args:
+        table: as `read` returns it.
+        rough: by cell, as the run measured them; NaN for methods that ran elsewhere.
+    """
+    device, measured = of_one_device(table)
+    alone = measured["ms_1"].reindex(rough.index)
+    if table.empty or (alone.isna() & rough.notna()).any():
+        return rough, ""
+    return alone, device

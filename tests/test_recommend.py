@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench import timing_table
 from bench.errors import UserError
 from bench.recommend import recommend
 from bench.statistics import estimate
@@ -99,6 +100,28 @@ def test_limits_leave_methods_out_and_say_so(rows: pd.DataFrame) -> None:
     assert "beats tv" not in str(found)
     with pytest.raises(UserError, match=r"no method .* tv \(3.00 ms/image\)"):
         recommend(rows, 1, limits={"infer_ms": 1})
+
+
+def test_a_limit_of_time_uses_times_that_were_measured_alone_if_all_cells_have_them(
+    rows: pd.DataFrame,
+) -> None:
+    """In the rows, tv takes 3 ms and the U-Net 5 ms."""
+    cells = rows.drop_duplicates("cell")
+    alone = cells["method"].map({"tv": 6.0, "nlm": 40.0, "unet": 2.0, "big": 9.0})
+    timing = pd.DataFrame({"cell": cells["cell"], "device": "a CPU", "ms_1": alone})
+    timing = timing.reindex(columns=timing_table.COLUMNS)
+    found = recommend(rows, 1, limits={"infer_ms": 4}, timing=timing)
+    assert found.method == "unet"
+    assert "tv (6.00 ms/image)" in str(found)
+    assert "are those of `reconbench timing` on a CPU" in str(found)
+    incomplete = timing.assign(ms_1=alone.where(timing["cell"] != "noise-1-n25-unet"))
+    for known in (incomplete, timing_table.EMPTY):
+        found = recommend(rows, 1, limits={"infer_ms": 4}, timing=known)
+        assert found.method == "tv"
+        assert "Times of images are rough" in str(found)
+    with pytest.raises(UserError, match=r"tv \(6.00 ms/image\).*`reconbench timing` on a CPU$"):
+        recommend(rows, 1, limits={"infer_ms": 1}, timing=timing)
+    assert "reconbench timing" not in str(recommend(rows, 1, timing=timing))
 
 
 def test_with_fewer_images_than_any_network_had_only_classical_methods_remain(

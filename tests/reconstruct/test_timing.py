@@ -40,6 +40,9 @@ def test_times_are_shown_if_nothing_ran_beside(
     assert (table["step_ms"].notna() == learned & (busy == 0)).all()
     assert (table["step_mb"].notna() == learned).all()
     assert table["ms_16"].isna().all()  # of 9 test images
+    advice = str(Run(folder).recommend(0.01, degradation="gaussian_noise", max_ms=1e9))
+    assert ("are those of `reconbench timing`" in advice) == (busy == 0)
+    assert ("Times of images are rough" in advice) == (busy > 0)
     page = (folder / "report" / "leaderboard.md").read_text()
     html = (folder / "report" / "leaderboard.html").read_text()
     (device,) = table["device"].unique()
