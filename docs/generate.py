@@ -1,4 +1,4 @@
-"""Pages that are generated from the code: keys of a benchmark file, degradations, methods."""
+"""Pages that are generated from the code: keys of a benchmark file, and parts of every kind."""
 
 import inspect
 import re
@@ -10,7 +10,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bench import methods, physics, spec
+from bench import methods, metrics, physics, spec
+from bench.data import GIVEN, raw, reading, sources
+from bench.methods.losses import LOSSES
+from bench.options import defaults_of
 
 SECTIONS = {
     "": spec.Benchmark,
@@ -29,6 +32,8 @@ def write(folder: Path) -> None:
         "benchmark_file": benchmark_file(),
         "degradations": degradations(),
         "methods": methods_page(),
+        "readers": readers(),
+        "scores": scores(),
     }.items():
         text = "\n".join(lines) + "\n"
         file = folder / f"{name}.md"
@@ -104,6 +109,34 @@ def methods_page() -> Iterator[str]:
             yield from _options(method.target, defaults, [*method.space()])
 
 
+def readers() -> Iterator[str]:
+    """Describe the options of all readers of files, of raw k-space, and of each reader."""
+    common = defaults_of(reading.read, GIVEN)
+    yield "### Every format\n"
+    yield from _options(reading.read, common)
+    yield "### Raw k-space\n"
+    own = defaults_of(raw.read, ("measured", *GIVEN))
+    shared = ", ".join(f"`{key}`" for key in own if key in common)
+    yield f"With `measured: true`. Of the options above, only these apply: {shared}.\n"
+    yield from _options(raw.read, {key: one for key, one in own.items() if key not in common})
+    for name in sources.READERS.names():
+        if options := sources.READERS.defaults(name):
+            module = sources.find(name)
+            yield f"### `source: {name}`\n"
+            yield from _options(module.read if sources.reads(module) else module.make, options)
+
+
+def scores() -> Iterator[str]:
+    """List the metrics and the losses, each with the first sentence about it."""
+    for heading, registry in (("Metrics", metrics.METRICS), ("Losses", LOSSES)):
+        yield f"### {heading}\n"
+        yield "| name | meaning |\n|---|---|"
+        for name in registry.names():
+            text, _, _ = _module_text(registry.find(name)).partition("\n\n")
+            yield _row(f"`{name}`", " ".join(text.split()))
+        yield ""
+
+
 def _module_text(part: Any) -> str:
     """Return the docstring of a part's file: what it does, and where it was published."""
     return inspect.cleandoc(inspect.getmodule(part).__doc__ or "")  # type: ignore[union-attr]
@@ -114,7 +147,8 @@ def _options(
 ) -> Iterator[str]:
     if not defaults:
         return
-    meanings = {key: text for one in reversed(inspect.getmro(part)) for key, text in _args(one)}
+    documented = reversed(inspect.getmro(part)) if inspect.isclass(part) else [part]
+    meanings = {key: text for one in documented for key, text in _args(one)}
     yield "| option | default | meaning |" + (" searched |" if searched else "")
     yield "|---|---|---|" + ("---|" if searched else "")
     for key, default in defaults.items():

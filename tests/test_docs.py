@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench import methods, physics, spec
+from bench.data.sources import READERS
+from bench.methods.losses import LOSSES
+from bench.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,9 +30,15 @@ def test_every_part_and_every_key_has_its_entry(site: Path) -> None:
     for page, names in (("methods", methods.names()), ("degradations", physics.names())):
         headings = re.findall(r"<h\d>([\w.]+)<", (site / f"{page}.html").read_text())
         assert set(names) <= set(headings)
-    keys = re.findall(r'<span class="pre">(\w+)</span>', (site / "benchmark_file.html").read_text())
+    keys, options = (
+        set(re.findall(r'<span class="pre">(\w+)</span>', (site / f"{page}.html").read_text()))
+        for page in ("benchmark_file", "own_data")
+    )
     for model in (spec.Benchmark, spec.DatasetSpec, spec.MethodSpec, spec.Budget, spec.Search):
-        assert set(model.model_fields) <= set(keys)
+        assert set(model.model_fields) <= keys
+    assert {*METRICS.names(), *LOSSES.names()} <= keys
+    for reader in READERS.names():
+        assert set(READERS.defaults(reader)) <= options
 
 
 def test_every_local_link_of_the_site_leads_somewhere(site: Path) -> None:

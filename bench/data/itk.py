@@ -26,7 +26,7 @@ def read(file: Path, name: str, *, plane: Plane | Literal["auto"] = "auto") -> l
     Args:
         file: the file.
         name: its path below the dataset's folder.
-        plane: plane of the slices, see `bench.data.nifti.read`.
+        plane: plane of the slices, as for NIfTI.
 
     Raises:
         NoImage: several values per voxel.

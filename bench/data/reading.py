@@ -70,16 +70,19 @@ def read(
             folder) and `subject`.
         split_csv: such a table with columns `file` and `part` (train, val or test).
         measured: a file or folder with what was measured of each image, such as the low dose of a
-            full one; see `bench.data.pairs`.
+            full one.
         measured_regex: finds the pairs: paths with the same groups.
         measured_csv: such a table with columns `file` and `measured` (path below that folder).
-        normalisation: see `bench.data.prepare.Preparation`, as all that follow.
-        window: centre and width, or `file`.
+        normalisation: what becomes 1: `per_volume_max`, `per_image_max`, `percentile` of the
+            volume, `window`, or `auto`; see `bench.data.prepare.Preparation`.
+        window: centre and width of the values that become 0 to 1, or `file`: the first window
+            that each file states.
         scale: the two values that become 0 and 1.
-        percentile: for normalisation `percentile`.
+        percentile: of a volume; becomes 1 with `normalisation: percentile`.
         nan: replaces NaN and infinite values.
-        fit: `pad` to a square or centre-`crop`.
-        min_foreground: smaller fractions of foreground make a slice empty; it is dropped.
+        fit: `pad` the shorter side to a square, or `crop` the longer one; both centred.
+        min_foreground: slices with a smaller fraction of foreground are empty and dropped;
+            default: 0.1 for slices of volumes, 0 for pictures.
         step: every `step`-th slice of a volume is taken.
 
     Raises:
