@@ -116,6 +116,10 @@ def page() -> str:
         f"ESPIRiT | {prepared / 1e9:.1f} GB, {each:.1f} s |",
         f"| one row, in tables of {TEST_IMAGES} | {row:.0f} bytes |",
         "",
+        "Raw k-space stays in files that all processes map into memory; "
+        f"{4 * RAW_SLICES * RAW_SIZE**2 / 1e9:.1f} GB of what it took are the images. The files "
+        "were sparse, so the speed of a disk was not measured.",
+        "",
         "## Extrapolation",
         "",
         f"What follows for one hour, if each node runs {SLOTS} trials at once and a trial takes "
