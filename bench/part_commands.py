@@ -32,7 +32,7 @@ def degradations() -> None:
 
 
 def methods() -> None:
-    """List the methods: what they support, their size as published, and what a sweep varies."""
+    """List the methods: what they support, their size by default, and what a sweep varies."""
     from bench.methods import find, names
 
     table = Table(box=box.SIMPLE_HEAD)
