@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from bench import markup, spec
+from bench.cells import cells_of, trials_of
 from bench.cli import DEFAULT_SPEC
 from bench.errors import UserError
 
@@ -183,6 +184,12 @@ def test_a_run_goes_on_with_what_changes_no_number(change: dict) -> None:
 def test_what_changes_numbers_is_named(change: dict, says: str) -> None:
     (found,) = spec.conflicts(spec.load(SMALL), spec.load(SMALL, change))
     assert found.startswith(says)
+
+
+def test_a_method_may_have_its_own_number_of_trials() -> None:
+    benchmark = spec.load(SMALL, {"methods": [{"name": "tv", "trials": 16}, "unet", "degraded"]})
+    trials = {cell.method.label: trials_of(cell, benchmark.budget) for cell in cells_of(benchmark)}
+    assert trials == {"tv": 16, "unet": 6, "degraded": 1}
 
 
 def test_the_same_images_may_be_named_by_another_path(
