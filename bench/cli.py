@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from bench import apply_commands, markup, part_commands, report_commands, spec
-from bench.display import console
+from bench.display import console, show_notices
 from bench.errors import UserError, printable, unknown
 from bench.places import Place
 from bench.spec import FILTERS, Benchmark
@@ -117,15 +116,15 @@ def plan(
     benchmark, may_shrink = _load(path, settings, smoke)
     from bench import cells, estimate, rules
 
-    _show_notices(rules.foreign_code(benchmark))
+    show_notices(console, rules.foreign_code(benchmark))
     benchmark, notices = rules.check(benchmark)
-    _show_notices(notices)
+    show_notices(console, notices)
     prepared = rules.prepare(benchmark, may_shrink)
-    _show_notices(prepared.notices)
+    show_notices(console, prepared.notices)
     chosen = cells.matching(cells.cells_of(prepared.benchmark), wanted)
     from bench import sweep
 
-    _show_notices(sweep.check_room(chosen))
+    show_notices(console, sweep.check_room(chosen))
     lines = estimate.lines(prepared.benchmark, chosen, measure)
     table = Table(title=benchmark.name, title_justify="left", box=box.SIMPLE_HEAD)
     for header in ("method", "kind", "cells", "trials", "refits", "steps at most", "core-hours"):
@@ -260,24 +259,6 @@ def report(folder: Run) -> None:
     _show_paths(store.folder)
 
 
-@app.command()
-def replay(
-    folder: Run, cell: Annotated[str, typer.Argument(help="id of a cell, as in its rows")]
-) -> None:
-    """Train a cell's best configuration again and compare its test PSNR with the stored one."""
-    from bench import rules
-    from bench.replay import replay as again
-    from bench.store import Store
-
-    _show_notices(rules.foreign_code(Store(folder).spec()))
-    for seed, before, now in again(Store(folder), cell):
-        console.print(
-            f"seed {seed}: {now:.4f} dB now, {before:.4f} dB in the run, "
-            f"difference {now - before:+.4f} dB",
-            highlight=False,
-        )
-
-
 for commands in (part_commands.COMMANDS, report_commands.COMMANDS, apply_commands.COMMANDS):
     for name, command in commands.items():
         app.command(name)(command)
@@ -361,11 +342,6 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UserError(f"--set {text}: write it as key=value, e.g. --set budget.trials=4")
     return key.strip(), markup.read(value, f"--set {text}")
-
-
-def _show_notices(notices: Iterable[str]) -> None:
-    for notice in notices:
-        console.print(notice, markup=False, highlight=False, soft_wrap=True)
 
 
 def _save(picture: Any, file: Path) -> None:

@@ -24,4 +24,10 @@ class SafeConsole(Console):
             yield segment if control else Segment(text.translate(UNSAFE), style)
 
 
+def show_notices(console: Console, notices: Iterable[str]) -> None:
+    """Print notices, each as one line of plain text."""
+    for notice in notices:
+        console.print(notice, markup=False, highlight=False, soft_wrap=True)
+
+
 console = SafeConsole(width=None if sys.stdout.isatty() else LOG_WIDTH)

@@ -1,6 +1,6 @@
 """Train a cell's best configuration again, without Ray, and score it on the same test images."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 
@@ -11,8 +11,15 @@ from bench.scoring import physics_of, score_refit, training_seed
 from bench.store import Store
 
 
-def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
+def replay(
+    store: Store, cell_id: str, seeds: Collection[int] = ()
+) -> Iterator[tuple[int, float, float]]:
     """Yield (seed, PSNR in the run, PSNR now) for each refit of a cell.
+
+    Args:
+        store: the run.
+        cell_id: as in its rows.
+        seeds: of the refits to replay, if the cell has them; none: all.
 
     Raises:
         UserError: the run has no such cell or no refit of it.
@@ -32,7 +39,8 @@ def replay(store: Store, cell_id: str) -> Iterator[tuple[int, float, float]]:
     split = data.split(
         data.load(spec.dataset), max(spec.n_train), spec.dataset.n_val, spec.dataset.n_test
     )
-    for seed in sorted(int(seed) for seed in rows["seed"].unique()):
+    known = {int(seed) for seed in rows["seed"].unique()}
+    for seed in sorted(known & set(seeds) if seeds else known):
         before = rows.loc[rows["seed"] == seed, "psnr"].mean()
         recipe, _ = store.read_model(cell_id, seed)
         torch.set_num_threads(recipe["threads"])  # another number changes the order of sums

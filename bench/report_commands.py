@@ -1,4 +1,4 @@
-"""Commands that compare runs, recommend a method, and put methods from elsewhere on a board."""
+"""Commands on finished runs: compare, recommend, replay, score methods from elsewhere."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.display import console
+from bench.display import console, show_notices
 from bench.errors import UserError
 
 Run = Annotated[str, typer.Argument(help="run folder, e.g. results/small_data")]
@@ -157,11 +157,46 @@ def _write(file: Path, text: str) -> None:
         raise UserError(f"{file}: cannot be written ({error.strerror})") from None
 
 
+def replay(
+    folder: Run,
+    cells: Annotated[
+        list[str] | None, typer.Argument(help="ids of cells, as in its rows; default: all")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", help="only this seed; may be repeated")
+    ] = None,
+) -> None:
+    """Train the best configurations of cells again; compare test PSNR with the stored one."""
+    from bench import rules
+    from bench.replay import replay as again
+    from bench.store import Store
+
+    store = Store(folder)
+    show_notices(console, rules.foreign_code(store.spec()))
+    chosen = cells or sorted(store.rows()["cell"].unique())
+    greatest = None
+    for cell in chosen:
+        if len(chosen) > 1:
+            console.print(cell, highlight=False)
+        for number, before, now in again(store, cell, seed or ()):
+            greatest = max(greatest or 0.0, abs(now - before))
+            console.print(
+                f"seed {number}: {now:.4f} dB now, {before:.4f} dB in the run, "
+                f"difference {now - before:+.4f} dB",
+                highlight=False,
+            )
+    if greatest is None:
+        raise UserError("--seed: these cells have no refit with such a seed")
+    if len(chosen) > 1:
+        console.print(f"greatest difference {greatest:.4f} dB", highlight=False)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "lesions": lesions,
     "measurements": measurements,
     "recommend": recommend,
+    "replay": replay,
     "score": score,
     "timing": timing,
 }

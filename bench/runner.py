@@ -1,6 +1,6 @@
 """A run from its benchmark file to its report: what `reconbench run` and `bench.run` do."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench import cells, methods, metrics, provenance, rules, score_columns
 from bench.cells import trials_of
+from bench.display import show_notices
 from bench.errors import UserError
 from bench.report import Leaderboard
 from bench.rules import Prepared, Shrinkable
@@ -69,9 +70,9 @@ def run(
     """
     console = console or Console()
     may_shrink = may_shrink or rules.shrinkable(benchmark)
-    _show_notices(console, rules.foreign_code(benchmark))
+    show_notices(console, rules.foreign_code(benchmark))
     benchmark, notices = rules.check(benchmark)
-    _show_notices(console, notices)
+    show_notices(console, notices)
     _check_events(events)
     from bench import cluster
 
@@ -83,16 +84,16 @@ def run(
     loggers.check(log_to, store.folder)
     prepared = rules.prepare(benchmark, may_shrink)
     benchmark = prepared.benchmark
-    _show_notices(console, prepared.notices)
+    show_notices(console, prepared.notices)
     every = cells.cells_of(benchmark)
     chosen = cells.matching(every, only or {})
     with store.claimed():
-        _show_notices(console, store.set_aside_damaged())
+        show_notices(console, store.set_aside_damaged())
         store.begin(benchmark, rules.digests(prepared.split, benchmark.n_train))
         record = _record(benchmark, every, prepared, store, console)
         record |= {"notices": notices, "simulated": rules.simulated(benchmark)}
         count = f"{len(chosen)} of {len(every)}" if len(chosen) < len(every) else f"{len(every)}"
-        _show_notices(console, [f"{benchmark.name}: {count} cells -> {store.folder}"])
+        show_notices(console, [f"{benchmark.name}: {count} cells -> {store.folder}"])
         outcome = sweep.run(
             benchmark, chosen, prepared.release(), store, console, events, log_to, nodes, wait,
             record=record,
@@ -115,7 +116,7 @@ def _record(
             f"warning: resumed with other versions ({', '.join(changed)}); earlier results "
             "are kept, and the report shows a badge"
         )
-        _show_notices(console, [notice])
+        show_notices(console, [notice])
     return {
         "started": before.get("started", provenance.now()),
         "cells": len(every),
@@ -138,8 +139,3 @@ def _check_events(events: Path | None) -> None:
             events.open("a").close()
     except OSError as error:
         raise UserError(f"{events}: events cannot be written there ({error.strerror})") from None
-
-
-def _show_notices(console: Console, notices: Iterable[str]) -> None:
-    for notice in notices:
-        console.print(notice, markup=False, highlight=False, soft_wrap=True)

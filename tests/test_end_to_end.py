@@ -272,6 +272,19 @@ def test_replay_gives_the_line_again(
     replayed = [float(text.split()[2]) for text in printed.splitlines() if text[:5] == "seed "]
     assert len(replayed) == 2
     assert np.mean(replayed) == pytest.approx(line["psnr"], abs=1e-4)
+    status, _, errors = reconbench(*words, "--seed", "7")
+    assert status == 2 and "no refit with such a seed" in errors
+
+
+def test_one_seed_of_every_cell_replays(
+    finished: tuple[Store, str], in_folder: None, reconbench: Callable
+) -> None:
+    status, printed, _ = reconbench("replay", "run", "--seed", "0")
+    assert status == 0
+    _, *lines, last = printed.splitlines()  # without the notice that code of ours is run
+    assert lines[::2] == sorted(finished[0].rows()["cell"].unique())
+    assert all(line.startswith("seed 0: ") for line in lines[1::2])
+    assert last == "greatest difference 0.0000 dB"
 
 
 def test_another_benchmark_file_is_refused_and_nothing_is_lost(
