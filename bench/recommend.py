@@ -177,7 +177,7 @@ def _level(level: float | None, levels: Mapping[float, float]) -> float:
 
 
 def _times(limits: Collection[str], device: str) -> list[str]:
-    """Say how the times were measured to which a limit applies."""
+    """Describe how the times were measured that the limits refer to."""
     sentences = []
     if "infer_ms" in limits and device:
         sentences.append(f"Times of single images are those of `reconbench timing` on {device}.")

@@ -29,13 +29,7 @@ SIZE, ACCELERATION, ITERATIONS, REPEATS = 256, 4, 100, 3
 SLICES, COMPARED = 8, 3
 LAMBDAS = (1e-3, 3e-3, 1e-2, 3e-2)
 WEIGHTS = (0.3, 0.5, 0.7, 1.0, 1.5)
-# Shown where BART is missing; measured by an earlier version of this code.
-WITHOUT_BART = (
-    "BART was not installed for this table, so its column is empty. An earlier table, of another "
-    "machine and with ADMM's tolerance of 3e-3, compared with BART: `tv` reconstructed 90 times as "
-    "many slices per second as BART with one coil, and 47 times as many with eight. SigPy's TV "
-    "reconstructed 1.1 and 1.5 times as many as BART."
-)
+WITHOUT_BART = "BART was not installed for this table, so its column is empty."
 
 Images = Float[Tensor, "b 1 h w"]
 Solve = Callable[[float], Images]

@@ -30,7 +30,7 @@ SPACE = {
 
 
 def searched(folder: Path, count: int = 12) -> pd.DataFrame:
-    """Give a cell a search whose result rests on `lr` alone, in Optuna's own journal."""
+    """Store a search of a cell whose result rests on `lr` alone, in Optuna's own journal."""
     rng = np.random.default_rng(0)
     optuna.logging.set_verbosity(logging.ERROR)
     (folder / "studies").mkdir(exist_ok=True)
