@@ -174,17 +174,18 @@ def replay(
     store = Store(folder)
     show_notices(console, rules.foreign_code(store.spec()))
     chosen = cells or sorted(store.rows()["cell"].unique())
-    greatest = None
-    for cell in chosen:
-        if len(chosen) > 1:
-            console.print(cell, highlight=False)
-        for number, before, now in again(store, cell, seed or ()):
-            greatest = max(greatest or 0.0, abs(now - before))
-            console.print(
-                f"seed {number}: {now:.4f} dB now, {before:.4f} dB in the run, "
-                f"difference {now - before:+.4f} dB",
-                highlight=False,
-            )
+    shown, greatest = None, None
+    for refit in again(store, chosen, seed or ()):
+        if len(chosen) > 1 and refit.cell != shown:
+            console.print(refit.cell, highlight=False)
+            shown = refit.cell
+        difference = refit.now - refit.before
+        greatest = max(greatest or 0.0, abs(difference))
+        console.print(
+            f"seed {refit.seed}: {refit.now:.4f} dB now, {refit.before:.4f} dB in the run, "
+            f"difference {difference:+.4f} dB",
+            highlight=False,
+        )
     if greatest is None:
         raise UserError("--seed: these cells have no refit with such a seed")
     if len(chosen) > 1:

@@ -285,6 +285,9 @@ def test_one_seed_of_every_cell_replays(
     assert lines[::2] == sorted(finished[0].rows()["cell"].unique())
     assert all(line.startswith("seed 0: ") for line in lines[1::2])
     assert last == "greatest difference 0.0000 dB"
+    status, printed, errors = reconbench("replay", "run", lines[0], "no_such_cell")
+    assert status == 2 and "no_such_cell" in errors
+    assert " dB now" not in printed  # refused before the first refit
 
 
 def test_another_benchmark_file_is_refused_and_nothing_is_lost(

@@ -474,5 +474,5 @@ def test_a_killed_run_ends_as_one_on_a_disk(
     assert f"Report:    {address}/report/leaderboard.html" in shown
     assert "Dashboard" not in shown
     cell = min(cell for cell in Store(address).rows()["cell"] if cell.endswith("tv"))
-    for _, before, now in replay(Store(address), cell):
-        assert now == pytest.approx(before, abs=1e-6)
+    for refit in replay(Store(address), [cell]):
+        assert refit.now == pytest.approx(refit.before, abs=1e-6)

@@ -56,8 +56,8 @@ def test_cells_that_want_every_cpu_among_cells_that_want_one(tmp_path: Path) -> 
     assert dict(rows.groupby("method").size()) == dict.fromkeys(["pair", "tv", "alone"], 6)
     # Replay trains in one process with the same batches: the same network within a tolerance.
     (cell,) = rows.loc[rows["method"] == "pair", "cell"].unique()
-    for _, before, now in replay(Store(tmp_path / "run"), cell):
-        assert now == pytest.approx(before, abs=0.3)
+    for refit in replay(Store(tmp_path / "run"), [cell]):
+        assert refit.now == pytest.approx(refit.before, abs=0.3)
 
 
 def smooth(n: int) -> ImageSet:

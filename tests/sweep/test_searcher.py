@@ -194,7 +194,7 @@ def test_replay_names_damaged_rows(store: Store) -> None:
     path = store.folder / "rows" / cell / "0.parquet"
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match=rf"{path}: is damaged .* compute it again"):
-        list(replay(store, cell))
+        list(replay(store, [cell]))
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
