@@ -24,6 +24,14 @@ pytestmark = pytest.mark.usefixtures("own_package")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
+# A loss may be a plain function of two images, and is left out.
+@pytest.mark.parametrize("kind", KINDS.keys() - {"loss"})
+def test_what_the_benchmark_passes_is_no_option(kind: str) -> None:
+    parts = KINDS[kind][0]
+    for name in parts.names():
+        assert parts.options(name).keys() == parts.defaults(name).keys(), name
+
+
 @every_kind
 def test_ours_are_found_by_their_files_name(kind: str) -> None:
     parts, name, _ = KINDS[kind]

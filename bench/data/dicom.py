@@ -187,7 +187,7 @@ def _without(series: Series, unlike: set[Frame], frames: Sequence[Frame]) -> Ser
     return replace(series, stacks=stacks, remarks=remarks)
 
 
-def read(series: Series, name: str) -> list[Volume]:
+def read(series: Series, name: str, /) -> list[Volume]:
     """Read a series: CT in Hounsfield units, everything else in the units of its files.
 
     Padding is outside the picture. MONOCHROME1 is reflected about the range that its bits allow
