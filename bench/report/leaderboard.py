@@ -24,6 +24,7 @@ COLUMNS = [
 TASK = ["degradation", "level"]
 TRUST = ("residual_to_noise", "error_seen", "error_unseen")  # see `bench.trust`
 NAMED = 5  # images named in a sentence
+FEW = 3  # networks named in a sentence
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,9 @@ def _rising(task: str, lines: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
     """Name the networks that still improved when their steps ended."""
     rising = gains[gains["rising"].astype(bool)].rename(columns={"psnr": "reached"})
     own = lines[["cell", "method", "n_train"]].join(rising, on="cell", how="inner")
+    if own.empty:
+        return []
+    own = own.sort_values("gain", ascending=False)
     longer = (own[f"psnr_{times}x"] - own["reached"] for times in curves.LONGER)
     named = [
         f"{method}{_of_size(n_train)} by {gain:.2f} dB (projected: {twice:+.1f} dB with twice the "
@@ -219,12 +223,11 @@ def _rising(task: str, lines: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
             own["method"], own["n_train"], own["gain"], *longer, strict=True
         )
     ]
-    if not named:
-        return []
+    others = f"; and {len(named) - FEW} more by less" if len(named) > FEW else ""
     return [
         f"{task}: the budget was too small for {len(named)} of "
         f"{int((lines['kind'] == 'learned').sum())} networks, whose validation PSNR still rose in "
-        f"the last quarter of their steps: {'; '.join(named)}."
+        f"the last quarter of their steps: {'; '.join(named[:FEW])}{others}."
     ]
 
 

@@ -141,6 +141,33 @@ def test_an_undertrained_network_is_not_read_as_a_bad_one() -> None:
     assert "slow (9 training images) by 2.00 dB" in board.findings[1]
 
 
+def test_of_many_undertrained_networks_those_that_rose_most_are_named() -> None:
+    rows = make_rows(
+        {("tv", "classical", 0): 22} | {("net", "learned", n): 21 for n in range(1, 6)}
+    )
+    seen = pd.concat(
+        pd.DataFrame(
+            {
+                "cell": f"d-noise-0.1-n{n}-net",
+                "seed": 0,
+                "step": range(1, 9),
+                "psnr": 14 + n * np.arange(8.0),
+            }
+        )
+        for n in range(1, 6)
+    )
+    (said,) = [
+        line
+        for line in build(rows, TRIALS, [], "r", gains=curves.gains(seen)).findings
+        if "too small" in line
+    ]
+    assert "too small for 5 of 5 networks" in said
+    named = [f"net ({n} training images) by {2 * n:.2f} dB" for n in range(1, 6)]
+    places = [said.find(name) for name in reversed(named)]
+    assert 0 < places[0] < places[1] < places[2] and places[3:] == [-1, -1]
+    assert said.endswith("; and 2 more by less.")
+
+
 def test_ranks_are_within_a_task() -> None:
     easy = make_rows({("tv", "classical", 0): 30, ("unet", "learned", 25): 31})
     hard = easy.assign(level=0.5, cell=easy["cell"] + "-hard", psnr=easy["psnr"] - 10)
