@@ -6,7 +6,7 @@ measurement, which would bring its noise along. All corrections start at 0, so t
 network is compressed sensing itself, and what is returned is never worse than that on validation
 images. Once trained, both networks see the image turned and mirrored in all eight ways, and their
 mean is taken, for eight times the networks' computation in a reconstruction and none in training.
-It helps most where images are fewest (docs/model_based.md).
+It helps most where images are fewest (docs/networks.md).
 """
 
 from collections.abc import Callable
