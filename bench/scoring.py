@@ -5,18 +5,19 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench import data, methods, metrics, physics, training, trust
 from bench.data import ImageSet
 from bench.data.measurement import Kind
 from bench.errors import UserError
+from bench.flops import count_flops
 from bench.metrics import Metric
 from bench.physics import Physics
 from bench.seeds import derive_seed
@@ -74,8 +75,8 @@ class Scored:
         start: `A_dagger` of these.
         x_hat: the reconstructions, magnitudes, on the CPU.
         milliseconds: time to reconstruct one image.
-        flops: floating-point operations of PyTorch's convolutions and products of matrices for one
-            image, without Fourier transforms; NaN for a method without weights.
+        flops: floating-point operations of convolutions and products of matrices for one image, see
+            `bench.flops`; NaN for a method without weights.
     """
 
     columns: dict[str, np.ndarray]
@@ -113,7 +114,7 @@ def score_images(
         bound = whole.part(part)
         y = bound.measure(every[part].to(device), test.ids[part])
         if not begin:
-            flops = _count_flops(model, y, bound)  # which also warms up
+            flops = _flops_of_one(model, y, bound)  # which also warms up
         x_hat, took = _timed(model, y, bound)
         seconds += took
         trusted.append(trust.columns(x_hat, every[part].to(device), y, bound))
@@ -263,14 +264,13 @@ def physics_from(recipe: Mapping[str, Any]) -> Physics:
     return operator
 
 
-def _count_flops(model: nn.Module, y: Tensor, operator: Physics) -> float:
-    """Count what PyTorch's counter knows of the reconstruction of one image, if weights make it."""
+def _flops_of_one(model: nn.Module, y: Tensor, operator: Physics) -> float:
+    """Count the operations for one image, if weights make it."""
+    one = partial(training.reconstruct, model, y[:1], operator.part(slice(1)))
     if not any(True for _ in model.parameters()):
-        training.reconstruct(model, y[:1], operator.part(slice(1)))
+        one()
         return math.nan
-    with FlopCounterMode(display=False) as counter:
-        training.reconstruct(model, y[:1], operator.part(slice(1)))
-    return float(counter.get_total_flops())
+    return count_flops(one)
 
 
 def _timed(model: nn.Module, y: Tensor, operator: Physics) -> tuple[Tensor, float]:

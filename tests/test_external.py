@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bench import data, external, report, rules, spec, training
+from bench import data, external, report, rules, spec
 from bench.data import Split
 from bench.errors import UserError
 from bench.report import notes
 from bench.report.combine import combine
-from bench.scoring import physics_of, score_images
+from bench.scoring import physics_of
 from bench.store import Store
 
 CONTENT = {
@@ -69,16 +69,6 @@ def test_measurements_are_those_of_the_run_and_do_not_hold_the_truth(
     about = json.loads((begun / "y" / TASKS[0] / "task.json").read_text())
     assert about["level"] == 0.01
     assert about["noise_std"] == pytest.approx(0.1)
-
-
-def test_flops_are_those_of_the_convolutions(split: Split) -> None:
-    """Of srcnn: 9x9, 5x5 and 5x5 kernels, 64 and 32 features, padded; two for each product."""
-    asked = spec.parse({**CONTENT, "methods": ["srcnn"]})
-    operator = physics_of(external.cells_of(asked)[0], asked, split.val)
-    model = training.build("srcnn", {}, operator).eval()
-    found = score_images(model, operator, split.test)
-    weights = sum(one.numel() for one in model.parameters() if one.ndim == 4)
-    assert found.flops == 2 * weights * 32 * 32
 
 
 def test_scores_are_scikit_images(begun: Path, split: Split) -> None:

@@ -9,11 +9,11 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.nn.functional import mse_loss
-from torch.utils.flop_counter import FlopCounterMode
 
 import search_spaces
 from bench import methods, physics, training
 from bench.data import ImageSet
+from bench.flops import count_flops
 from bench.physics import Physics
 from bench.spec import Budget
 from bench.speed.gpu.setting import Setting, noted
@@ -123,9 +123,7 @@ def _built(name: str, train: ImageSet, operator: Physics) -> nn.Module:
 
 def _flops(model: nn.Module, batch: Batch) -> float:
     """Count the operations of convolutions and matrix products in a step."""
-    with FlopCounterMode(display=False) as counter:
-        mse_loss(batch.reconstruct(model.train()), batch.x).backward()
-    return float(counter.get_total_flops())
+    return count_flops(lambda: mse_loss(batch.reconstruct(model.train()), batch.x).backward())
 
 
 def _plain(model: nn.Module, x: torch.Tensor, operator: Physics, bf16: bool) -> Any:
