@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -224,7 +224,17 @@ class Allocations(TorchDispatchMode):
 
 
 def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
-    return (one.untyped_storage() for one in tree_leaves(tree) if isinstance(one, torch.Tensor))
+    tensors = (one for one in tree_leaves(tree) if isinstance(one, torch.Tensor))
+    return (part.untyped_storage() for one in tensors for part in _parts(one))
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """Return the tensors that hold a tensor: several if it is a sparse matrix, by rows or not."""
+    if tensor.layout is torch.sparse_csr:
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    return [tensor]
 
 
 def _name(device: torch.device) -> str:

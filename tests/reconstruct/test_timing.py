@@ -72,6 +72,21 @@ def test_the_memory_of_a_pass_is_that_of_its_tensors() -> None:
     assert freed.most == 4000
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_a_sparse_matrix_holds_its_numbers_and_their_indices() -> None:
+    """Of which there are two for each number by coordinates, and one and those of rows by rows."""
+    matrix = torch.eye(100)
+    with timing.Allocations() as by_coordinates:
+        kept = [matrix.to_sparse()]
+    assert by_coordinates.most >= 100 * (4 + 2 * 8)
+    with timing.Allocations() as by_rows:
+        kept.append(matrix.to_sparse_csr())
+    assert by_rows.most >= 100 * (4 + 8) + 101 * 8
+    with timing.Allocations() as product:
+        kept.append(kept[1] @ torch.ones(100, 3))
+    assert 100 * 3 * 4 <= product.most < 100 * 100 * 4
+
+
 def test_deeper_networks_hold_more() -> None:
     x = torch.rand(2, 1, 16, 16)
     held = []
