@@ -119,12 +119,17 @@ def _training(
     train: ImageSet,
     device: torch.device,
 ) -> dict[str, float]:
-    """Time an optimiser step as the run takes it, and measure its memory."""
+    """Time an optimiser step as the run takes it, and measure its memory.
+
+    Where measurements are kept (`Recipe.draws`), it is a step on kept ones: all trainings of a cell
+    share them.
+    """
     operator = methods.training_physics(model, operator).to(device)
     recipe, _ = split_config(methods.find(cell.method.name), config)
     trainer = Trainer(model, recipe, spec.budget, 1, device, spec.precision)
+    size = spec.budget.batch_size
     drawn = training.batches(
-        train, operator, recipe, spec.budget.batch_size, derive_seed("timing", cell.id), device,
+        train.first(size), operator, recipe, size, derive_seed("timing", cell.id), device,
         network=model, drawn={},
     )  # fmt: skip
     steps = itertools.count(trainer.pretrained + 1)
@@ -132,6 +137,8 @@ def _training(
     def step() -> None:
         trainer.step(next(steps), next(drawn))
 
+    for _ in range(recipe.draws):
+        step()
     return {
         "step_ms": 1e3 * median_seconds(step, device),
         "step_mb": step_bytes(step, trainer, device) / 1e6,

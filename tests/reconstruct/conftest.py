@@ -28,7 +28,7 @@ CONTENT = {
         {"name": "gaussian", "fixed": {"sigma": 1.0}},
         {"name": "tv", "fixed": {"weight": 0.7}},
         {"name": "srcnn", "fixed": {"lr": 0.001}},
-        {"name": "unet", "fixed": {"width": 4, "depth": 2, "norm": "batch"}},
+        {"name": "unet", "fixed": {"width": 4, "depth": 2, "norm": "batch", "draws": 2}},
     ],
     "budget": {"trials": 1, "steps": 6, "batch_size": 4, "reports": 1},
     "seeds": 2,

@@ -1,5 +1,6 @@
 """Times and memory of a finished run's methods."""
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -55,6 +56,32 @@ def test_times_are_shown_if_nothing_ran_beside(
     measured = dict(zip(method, table["step_mb"], strict=True))
     assert shown["unet"]["step_mb"] == pytest.approx(measured["unet"])
     assert shown["unet"]["train_cpu_seconds"] > 0
+
+
+def test_steps_are_timed_on_measurements_that_are_kept(
+    made_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the method keeps them: all trainings of a cell share them."""
+    made, steps = [], []
+
+    def made_anew(*given: object) -> object:
+        made.append(given)
+        return estimate(*given)
+
+    def taken_once(call: Callable[[], None], device: torch.device) -> float:
+        before = len(made)
+        call()
+        steps.append(len(made) - before)
+        return 0.0
+
+    batches = importlib.import_module("bench.training.batches")  # a function has its name
+    estimate = batches.estimate
+    monkeypatch.setattr(batches, "estimate", made_anew)
+    monkeypatch.setattr(timing, "median_seconds", taken_once)
+    anew = {}
+    for line, _ in timing.measure(Store(made_run.folder), [0.01]):
+        anew[line["cell"].iloc[0].rsplit("-")[-1]] = steps[-1]
+    assert (anew["unet"], anew["srcnn"]) == (0, 1)
 
 
 def test_the_memory_of_a_pass_is_that_of_its_tensors() -> None:
