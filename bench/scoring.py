@@ -18,6 +18,7 @@ from bench.data import ImageSet
 from bench.data.measurement import Kind
 from bench.errors import UserError
 from bench.flops import count_flops
+from bench.methods.compressed_sensing import solved_anew
 from bench.metrics import Metric
 from bench.physics import Physics
 from bench.seeds import derive_seed
@@ -88,6 +89,7 @@ class Scored:
     flops: float
 
 
+@solved_anew()  # as it would be for images of one's own
 def score_images(
     model: nn.Module,
     operator: Physics,

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from bench import data, physics, training
 from bench.flops import count_flops
+from bench.methods import compressed_sensing
 from bench.scoring import score_images
 from bench.spec import DatasetSpec
 
@@ -42,6 +43,29 @@ def test_what_is_computed_once_and_kept_is_not_counted() -> None:
     matrix, column = torch.rand(30, 30), torch.rand(30, 1)
     squared = cache(lambda: matrix @ matrix)
     assert count_flops(lambda: squared() @ column) == 2 * 30 * 30
+
+
+@pytest.mark.parametrize("name", ["cs_unet", "stacked_cs"])
+def test_every_score_pays_for_its_start(
+    name: str, split: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TV is solved as often for images that another refit was scored on as for new ones."""
+    solved = []
+
+    def solve(*given: object) -> torch.Tensor:
+        solved.append(given)
+        return true_solve(*given)
+
+    true_solve = compressed_sensing.solve
+    monkeypatch.setattr(compressed_sensing, "solve", solve)
+    operator = physics.create("gaussian_noise", 0.1, 32)
+    model = training.build(name, {}, operator).eval()
+    counts = []
+    for _ in range(2):
+        before = len(solved)
+        score_images(model, operator, split.test)
+        counts.append(len(solved) - before)
+    assert counts[0] == counts[1] > 0
 
 
 def test_a_method_without_weights_has_none(split: data.Split) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -87,6 +89,17 @@ class CompressedSensing(nn.Module):
 
 
 _solutions: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
+_kept: ContextVar[bool] = ContextVar("kept", default=True)
+
+
+@contextmanager
+def solved_anew() -> Iterator[None]:
+    """Compute all solutions within anew, so that their cost is that of images not seen before."""
+    before = _kept.set(False)
+    try:
+        yield
+    finally:
+        _kept.reset(before)
 
 
 def tv_solution(
@@ -94,9 +107,11 @@ def tv_solution(
 ) -> Shaped[Tensor, "b 1 h w"]:
     """Reconstruct images of few edges; see `solve`.
 
-    The trials of a cell start from the same solutions, so the latest ones are kept. They are found
-    by y and A^T y, which no two operators have in common.
+    The trials of a cell start from the same solutions, so the latest ones are kept, except within
+    `solved_anew`. They are found by y and A^T y, which no two operators have in common.
     """
+    if not _kept.get():
+        return solve(y, physics, Gradient(), weight, tolerance)
     operator = type(physics), physics.level, physics.noise_std, y.device
     key = (_digest(y), _digest(physics.A_adjoint(y)), *operator, weight, tolerance)
     kept = _solutions.pop(key, None)

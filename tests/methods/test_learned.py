@@ -259,10 +259,14 @@ def test_solutions_of_tv_are_kept_for_the_next_trial(monkeypatch: pytest.MonkeyP
     compressed_sensing.tv_solution(y, blurred, 0.7)
     compressed_sensing.tv_solution(y + 1, operator, 0.7)
     assert solved == [0.8, 0.7, 0.7]
+    with compressed_sensing.solved_anew():
+        compressed_sensing.tv_solution(y, operator, 0.7)
+        compressed_sensing.tv_solution(y, operator, 0.7)
+    assert solved[3:] == [0.7, 0.7]
     monkeypatch.setattr(compressed_sensing, "KEPT", 0)
     compressed_sensing.tv_solution(y, operator, 0.7)
     compressed_sensing.tv_solution(y, operator, 0.7)
-    assert solved[3:] == [0.7]
+    assert solved[5:] == [0.7]
 
 
 def test_compressed_sensing_is_tuned_on_training_images() -> None:
