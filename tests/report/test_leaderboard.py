@@ -163,8 +163,8 @@ def test_of_many_undertrained_networks_those_that_rose_most_are_named() -> None:
     ]
     assert "too small for 5 of 5 networks" in said
     named = [f"net ({n} training images) by {2 * n:.2f} dB" for n in range(1, 6)]
-    places = [said.find(name) for name in reversed(named)]
-    assert 0 < places[0] < places[1] < places[2] and places[3:] == [-1, -1]
+    starts = [said.find(name) for name in reversed(named)]
+    assert 0 < starts[0] < starts[1] < starts[2] and starts[3:] == [-1, -1]
     assert said.endswith("; and 2 more by less.")
 
 
