@@ -229,7 +229,7 @@ def test_bad_methods_fail_alone_and_are_named(joined: None, tmp_path: Path) -> N
     ):  # fmt: skip
         assert reason in text, text
     rows, trials = results(tmp_path / "run")
-    assert set(rows["method"]) == {"tv", "Hungry", "Slow"}
+    assert set(rows["method"]) == {"tv", "Hungry", "Slow"}, text
     states = trials[trials["trial"] == 0].set_index("cell")["state"]
     assert not any("Dies" in cell for cell in states.index)  # a cell that may not be to blame
     for cell, state in states.items():
